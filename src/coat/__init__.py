@@ -1,0 +1,55 @@
+"""CoAT: Continuous Audio Thinking for large audio language models (arXiv 2606.18273).
+
+Names are loaded when they are first used, so that ``import coat`` and ``coat --help`` stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coat.api import Coat
+    from coat.audio import Clip, load_audio
+    from coat.config.recipe import Recipe, load_recipe
+    from coat.errors import CoatError
+    from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.training.run import load_run, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Clip": "coat.audio",
+    "Coat": "coat.api",
+    "CoatError": "coat.errors",
+    "CoatModel": "coat.thinking.model",
+    "Recipe": "coat.config.recipe",
+    "ThinkingSettings": "coat.thinking.model",
+    "load_audio": "coat.audio",
+    "load_recipe": "coat.config.recipe",
+    "load_run": "coat.training.run",
+    "train": "coat.training.run",
+}
+
+__all__ = [
+    "Clip",
+    "Coat",
+    "CoatError",
+    "CoatModel",
+    "Recipe",
+    "ThinkingSettings",
+    "load_audio",
+    "load_recipe",
+    "load_run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'coat' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,1 @@
+"""What the think states hold: probes, reconstructions, reports."""

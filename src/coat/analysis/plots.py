@@ -1,0 +1,142 @@
+"""Figures for reports, as base64 PNG for a page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from coat.analysis.reconstructions import Reconstruction
+from coat.evaluation.metrics import Score
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = ("#8b95a5", "#4c78a8", "#e0a030", "#2f9e6e", "#b04a5a", "#7a5ea8")
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "figure.dpi": 130,
+    }
+)
+
+
+def encode(figure: Any) -> str:
+    """A figure as a ``data:`` URI; the figure is closed."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def plot_scores(scores: Mapping[str, Mapping[str, Score]], titles: Mapping[str, str], tasks: Sequence[str]) -> str:
+    """Grouped bars with their intervals; word accuracy (1 - WER) stands for transcription, so that up is better."""
+    figure, axes = plt.subplots(figsize=(9.5, 3.4))
+    width = 0.8 / len(scores)
+    for index, (arm, by_task) in enumerate(scores.items()):
+        flipped = [_upward(by_task[task]) for task in tasks]
+        values, lows, highs = (np.array(column) for column in zip(*flipped, strict=True))
+        places = np.arange(len(tasks)) + (index - (len(scores) - 1) / 2) * width
+        errors = np.clip([values - lows, highs - values], 0, None)
+        axes.bar(places, values, width * 0.92, color=COLOURS[index], label=titles[arm])
+        axes.errorbar(places, values, errors, fmt="none", ecolor="#333", elinewidth=0.8, capsize=1.5)
+    axes.set_xticks(range(len(tasks)), [_task_title(task, scores) for task in tasks])
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("score (up is better)")
+    axes.legend(frameon=False, ncols=len(scores), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return encode(figure)
+
+
+def _upward(score: Score) -> tuple[float, float, float]:
+    if score.higher_is_better:
+        return score.value, score.low, score.high
+    return max(0.0, 1 - score.value), max(0.0, 1 - score.high), max(0.0, 1 - score.low)
+
+
+def _task_title(task: str, scores: Mapping[str, Mapping[str, Score]]) -> str:
+    first = next(iter(scores.values()))[task]
+    name = task.replace("_", "\n")
+    return name if first.higher_is_better else f"{name}\n(1 - WER)"
+
+
+def plot_losses(metrics: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapping[str, str]) -> str:
+    """Cross-entropy of every arm, and each expert's loss, over the steps of all stages."""
+    names = sorted({key for lines in metrics.values() for line in lines for key in line if key.startswith("loss/")})
+    names.sort(key=lambda name: name != "loss/ce")
+    figure, grid = plt.subplots(1, len(names), figsize=(2.6 * len(names) + 0.6, 2.5), squeeze=False)
+    for axes, name in zip(grid[0], names, strict=True):
+        for index, (arm, lines) in enumerate(metrics.items()):
+            steps = _running_steps(lines)
+            points = [(step, line[name]) for step, line in zip(steps, lines, strict=True) if name in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=COLOURS[1 + index], lw=1.3, label=titles[arm])
+        axes.set_title("cross-entropy" if name == "loss/ce" else name.removeprefix("loss/").replace("_", " "))
+        axes.set_xlabel("step")
+        axes.set_yscale("log")
+    grid[0][0].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    return encode(figure)
+
+
+def _running_steps(lines: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Steps counted on over stages."""
+    steps, before, stage = [], 0, None
+    for index, line in enumerate(lines):
+        if stage is not None and line["stage"] != stage:
+            before += lines[index - 1]["step"]
+        stage = line["stage"]
+        steps.append(before + line["step"])
+    return steps
+
+
+def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
+    """A row for each head: the expert's picture, and the head's on the same scale."""
+    figure, grid = plt.subplots(len(made), 2, figsize=(8.2, 1.75 * len(made)), squeeze=False)
+    for row, item in zip(grid, made, strict=True):
+        low, high = np.quantile(item.target.image, [0.01, 0.995])
+        for axes, picture, title in zip(row, (item.target, item.prediction), ("expert", "think states"), strict=True):
+            axes.imshow(
+                picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
+                extent=(0, item.seconds, 0, len(picture.image)),
+            )  # fmt: skip
+            axes.set_title(f"{picture.title}: {title}", fontsize=8.5)
+            axes.set_yticks([])
+        row[1].text(1.02, 0.5, f"R² {item.explained:.2f}", transform=row[1].transAxes, va="center")
+    for axes in grid[-1]:
+        axes.set_xlabel("seconds")
+    figure.tight_layout()
+    return encode(figure)
+
+
+def plot_probes(probes: Mapping[str, Mapping[str, Mapping[str, Any]]], titles: Mapping[str, str]) -> str:
+    """Probe accuracy by target, for each kind of state of each arm."""
+    bars = [
+        (f"{titles[arm]}: {where.replace('_', '-')}", arm, where)
+        for arm, by_target in probes.items()
+        for where in next(iter(by_target.values()))
+    ]
+    targets = list(next(iter(probes.values())))
+    figure, axes = plt.subplots(figsize=(7.5, 2.8))
+    width = 0.8 / len(bars)
+    for index, (label, arm, where) in enumerate(bars):
+        scores = [probes[arm][target][where] for target in targets]
+        values = np.array([score["value"] for score in scores])
+        errors = np.clip(
+            [values - [s["low"] for s in scores], np.array([s["high"] for s in scores]) - values], 0, None
+        )
+        places = np.arange(len(targets)) + (index - (len(bars) - 1) / 2) * width
+        axes.bar(places, values, width * 0.92, color=COLOURS[index % len(COLOURS)], label=label)
+        axes.errorbar(places, values, errors, fmt="none", ecolor="#333", elinewidth=0.8, capsize=1.5)
+    axes.set_xticks(range(len(targets)), [target.replace("_", " ") for target in targets])
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("probe accuracy")
+    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return encode(figure)

@@ -1,0 +1,59 @@
+"""Each head's prediction beside its target, as people look at them (Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from coat.data.conversation import Conversation
+from coat.experts.base import Expert, Picture
+from coat.thinking.batch import make_batch
+from coat.thinking.model import CoatModel
+from coat.training.trainer import expert_targets
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What an expert heard in a clip, and what the think states kept of it.
+
+    Attributes:
+        expert: Its name.
+        target: The expert's own features.
+        prediction: The head's.
+        explained: R^2 over the clip's frames and dimensions: 1 is perfect, 0 is no better than the clip's mean.
+        seconds: Of the clip.
+    """
+
+    expert: str
+    target: Picture
+    prediction: Picture
+    explained: float
+    seconds: float
+
+
+@torch.inference_mode()
+def reconstruct(model: CoatModel, experts: Mapping[str, Expert], conversation: Conversation) -> list[Reconstruction]:
+    """Run every head on one clip.
+
+    Args:
+        model: With heads, in evaluation mode.
+        experts: One for each head.
+        conversation: A user turn with one clip.
+    """
+    rates = sorted({expert.sampling_rate for expert in experts.values() if expert.needs_waveform})
+    batch = make_batch(model.builder, [conversation], live_rates=rates).to(model.backbone.device)
+    output = model(batch)
+    made = []
+    for name, expert in experts.items():
+        target = expert_targets(expert, batch, output, model.builder)[0].float()
+        prediction = output.predictions[name][0].float()
+        spread = (target - target.mean(0)).square().sum().clamp(min=1e-9)
+        explained = 1 - float((target - prediction).square().sum() / spread)
+        made.append(
+            Reconstruction(
+                name, expert.visualise(target), expert.visualise(prediction), explained, conversation.clips[0].seconds
+            )
+        )
+    return made

@@ -1,0 +1,38 @@
+"""Families of audio language models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from coat.errors import CoatError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from coat.backbones.base import Backbone
+
+# One line a family: its key, and where its class is. Nothing is imported before it is asked for.
+REGISTRY = {
+    "qwen2_audio": "coat.backbones.qwen2_audio:Qwen2Audio",
+}
+
+
+def backbone_class(family: str) -> type[Backbone]:
+    """The class of a family.
+
+    Raises:
+        CoatError: No family has that name.
+    """
+    if family not in REGISTRY:
+        raise CoatError(f"There is no backbone family '{family}'.", did_you_mean(family, list(REGISTRY)))
+    module, name = REGISTRY[family].split(":")
+    return getattr(import_module(module), name)
+
+
+def load_backbone(family: str, path: str | None = None, *, dtype: torch.dtype | None = None) -> Backbone:
+    """Load a checkpoint of a family; its usual hub checkpoint if no path is given."""
+    import torch
+
+    cls = backbone_class(family)
+    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32)

@@ -1,0 +1,36 @@
+"""The command line: one file a verb, each calling the same functions as the Python API."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run ``coat``; errors meant for users come as one panel, never as a traceback."""
+    import click
+
+    from coat.cli.app import app
+    from coat.errors import CoatError
+
+    try:
+        app(standalone_mode=False)
+    except CoatError as error:
+        _panel(error.problem, error.remedy)
+        sys.exit(2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _panel("Stopped.", "The same command goes on from the last finished step.")
+        sys.exit(130)
+
+
+def _panel(problem: str, remedy: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.panel import Panel
+
+    text = escape(problem) + (f"\n\n[bold]What to do:[/bold] {escape(remedy)}" if remedy else "")
+    Console(stderr=True).print(Panel(text, title="coat", border_style="red", title_align="left", expand=False))

@@ -1,0 +1,19 @@
+"""The typer application and its verbs."""
+
+from __future__ import annotations
+
+import typer
+
+from coat.cli import chat, demo, doctor, experts, train
+
+app = typer.Typer(
+    help="Continuous Audio Thinking: give an audio language model a latent workspace.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("chat")(chat.chat)
+app.command("experts")(experts.experts)
+app.command("doctor")(doctor.doctor)

@@ -1,0 +1,41 @@
+"""``coat chat``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coat.errors import CoatError
+
+
+def chat(
+    arguments: Annotated[
+        list[str], typer.Argument(help="RUN and the question; with --miniature, a clip and the question.")
+    ],
+    audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
+    miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Where an answer is cut at the latest.")] = 256,
+) -> None:
+    r"""Ask a question about a clip.
+
+    coat chat RUN --audio clip.wav "What note is this?"
+
+    coat chat --miniature clip.wav "What note is this?"
+    """
+    clips = list(audio or [])
+    *places, question = arguments
+    if miniature:
+        clips += [Path(place) for place in places]
+    elif len(places) != 1:
+        raise CoatError(
+            "coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"'
+        )
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from coat.api import Coat
+
+    model = Coat.miniature() if miniature else Coat.from_run(places[0])
+    typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens))

@@ -1,0 +1,16 @@
+"""Keep other libraries' chatter out of the user's terminal."""
+
+from __future__ import annotations
+
+
+def quiet() -> None:
+    """Show errors of transformers and friends, and no bars or warnings of theirs."""
+    import os
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,243 @@
+"""The typed recipe. Every field of a recipe file is here, with its default and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from coat.errors import CoatError, did_you_mean
+
+Weight = float | Literal["auto"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneConfig(_Part):
+    """The pretrained model."""
+
+    family: str = Field("qwen2_audio", description="Family of audio language models.")
+    path: str | None = Field(None, description="Hub id or folder; the family's usual checkpoint if left out.")
+
+
+class ThinkingConfig(_Part):
+    """The thinking block (§3.2)."""
+
+    enabled: bool = Field(True, description="False trains the plain backbone, as a baseline.")
+    placement: Literal["assistant_prefix", "before_assistant"] = Field(
+        "assistant_prefix", description="Head of the assistant turn, or right before its header."
+    )
+    stride: int = Field(1, ge=1, description="Audio tokens that one think token stands for; 1 is the paper.")
+
+
+class LoraConfig(_Part):
+    """LoRA on the language model (App. A)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    targets: str | None = Field(None, description="Regular expression over module names; the family's own if None.")
+
+
+class HeadConfig(_Part):
+    """Projection heads P_k (Eq. 3)."""
+
+    kind: Literal["transformer", "linear"] = "transformer"
+    num_heads: int = Field(8, ge=1, description="Attention heads.")
+    ffn_ratio: float = Field(4.0, gt=0, description="Feed-forward width over d.")
+
+
+class StageConfig(_Part):
+    """One stage of training: its own steps, learning rate and experts (§3.4)."""
+
+    name: str
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    learning_rate: float = Field(1e-4, gt=0)
+    experts: dict[str, Weight] = Field(
+        default_factory=dict, description="Active experts A_s and their weights w_k; 'auto' calibrates."
+    )
+
+    @field_validator("experts")
+    @classmethod
+    def _weights_are_positive(cls, value: dict[str, Weight]) -> dict[str, Weight]:
+        for name, weight in value.items():
+            if weight != "auto" and weight <= 0:
+                raise ValueError(f"the weight of {name} must be positive or 'auto', got {weight}")
+        return value
+
+
+class DataConfig(_Part):
+    """Where rows come from."""
+
+    train: str = Field(description="Manifest (JSON Lines) to train on.")
+    cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
+    too_long: Literal["refuse", "skip"] = Field("refuse", description="What to do with rows the backbone cannot hear.")
+    group_by_length: bool = True
+
+
+class TrainingConfig(_Part):
+    """How to optimise. The paper's Table B is lost; these are this project's defaults."""
+
+    batch_size: int = Field(16, ge=1, description="Effective batch: rows an optimizer step, over all processes.")
+    micro_batch_size: int = Field(4, ge=1, description="Rows in one forward pass of one process.")
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 where the device has it. fp16 is left out: these backbones overflow in it."
+    )
+    gradient_checkpointing: bool = False
+    save_every: int = Field(500, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1)
+    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    calibration_clips: int = Field(256, ge=1, description="Clips for 'auto' weights.")
+    workers: int = Field(0, ge=0, description="Processes that decode audio; 0 decodes in the training process.")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _micro_divides(self) -> TrainingConfig:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
+        return self
+
+
+class Recipe(_Part):
+    """A whole training run."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    thinking: ThinkingConfig = ThinkingConfig()
+    lora: LoraConfig = LoraConfig()
+    heads: HeadConfig = HeadConfig()
+    train_embeddings: Literal["rows", "full"] = Field(
+        "rows", description="Train the three token rows (App. A), or the whole embedding (§3.4's other reading)."
+    )
+    experts: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options of experts, such as basic_pitch: {aux_weight: 2}."
+    )
+    stages: list[StageConfig] = Field(min_length=1)
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _experts_need_a_block(self) -> Recipe:
+        asked = [stage.name for stage in self.stages if stage.experts]
+        if asked and not self.thinking.enabled:
+            raise ValueError(
+                f"stages {', '.join(asked)} have experts but thinking.enabled is false: there is nothing to supervise"
+            )
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        return self
+
+    def active_experts(self) -> list[str]:
+        """Every expert that some stage uses, in order of appearance."""
+        return list(dict.fromkeys(name for stage in self.stages for name in stage.experts))
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply ``a.b=c`` overrides, check everything at once.
+
+    A recipe may begin with ``extends: other.yaml`` (relative to itself): its own fields are laid over the
+    other's, part by part. Lists are replaced whole.
+
+    Raises:
+        CoatError: The file is missing or malformed; every bad field is named with what it may be.
+    """
+    raw = _read(Path(path))
+    for override in overrides:
+        _apply(raw, override)
+    return parse_recipe(raw, str(path))
+
+
+def parse_recipe(raw: dict[str, Any], name: str = "recipe") -> Recipe:
+    """Validate a recipe given as plain data.
+
+    Raises:
+        CoatError: Every bad field, named.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        raise CoatError(
+            f"{name} has {error.error_count()} problem(s):\n{lines}", "docs/recipes.md lists every field."
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CoatError(f"There is no recipe at {path}.", "The recipes folder has examples.")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise CoatError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise CoatError(f"{path} must hold fields, such as 'stages:'.", "The recipes folder has examples.")
+    parent = raw.pop("extends", None)
+    return _merge(_read(path.parent / parent), raw) if parent else raw
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise CoatError(f"--set {override} is not of the form a.b=c.", "For example: --set training.seed=1")
+    *parents, leaf = key.strip().split(".")
+    place: Any = raw
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) and part.isdigit() else place.setdefault(part, {})
+        if not isinstance(place, dict | list):
+            raise CoatError(f"--set {key}: '{part}' has no fields.")
+    parsed = _number(yaml.safe_load(value))
+    if isinstance(place, list):
+        place[int(leaf)] = parsed
+    else:
+        place[leaf] = parsed
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3 as text; people mean a number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("float", "literal['auto']"))
+    if problem["type"] == "extra_forbidden":
+        *parents, given = [part for part in problem["loc"] if not isinstance(part, int)]
+        return f"{where}: there is no such field. {did_you_mean(str(given), _fields_at(parents))}"
+    if problem["type"] == "missing":
+        return f"{where}: this field is required."
+    given = problem.get("input")
+    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}{shown}" if where else str(problem["msg"])
+
+
+def _fields_at(parents: Sequence[Any]) -> list[str]:
+    model: Any = Recipe
+    for part in parents:
+        annotation = model.model_fields[part].annotation
+        model = next(
+            (a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), model
+        )
+    return list(model.model_fields)

@@ -1,0 +1,25 @@
+"""The one exception that users are meant to see."""
+
+from __future__ import annotations
+
+
+class CoatError(Exception):
+    """Something the user gave cannot work; the message says what, where and what to do.
+
+    Args:
+        problem: What was wrong, naming the row, file or field.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}\n{remedy}" if remedy else problem)
+
+
+def did_you_mean(given: str, allowed: list[str]) -> str:
+    """A sentence with the nearest allowed name, or the whole list when none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(given, allowed, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Allowed: {', '.join(sorted(allowed))}."

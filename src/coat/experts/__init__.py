@@ -1,0 +1,54 @@
+"""Frozen audio experts E_k (§3.3)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from coat.errors import CoatError, did_you_mean
+
+if TYPE_CHECKING:
+    from coat.audio import Hearing
+    from coat.experts.base import Expert
+
+# One line an expert: its key in recipes, and where its class is.
+REGISTRY = {
+    "audio_reconstruction": "coat.experts.reconstruction:AudioReconstruction",
+    "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
+    "standin_speech": "coat.miniature.experts:StandInSpeech",
+    "standin_affect": "coat.miniature.experts:StandInAffect",
+}
+
+
+def expert_class(name: str) -> type[Expert]:
+    """The class of an expert.
+
+    Raises:
+        CoatError: No expert has that name.
+    """
+    if name not in REGISTRY:
+        raise CoatError(f"There is no expert '{name}'.", did_you_mean(name, list(REGISTRY)))
+    module, attribute = REGISTRY[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size: int, hearing: Hearing) -> Expert:
+    """Build a frozen expert.
+
+    Args:
+        name: Its key in the registry.
+        options: Its own settings, from the recipe.
+        hidden_size: d of the backbone, for experts that read its audio embeddings.
+        hearing: The backbone's audio token rate.
+
+    Raises:
+        CoatError: Unknown name or option, or missing weights.
+    """
+    cls = expert_class(name)
+    arguments = dict(options or {})
+    if not cls.needs_waveform:
+        arguments |= {"hidden_size": hidden_size, "token_rate": hearing.token_rate}
+    try:
+        return cls(**arguments).freeze()
+    except TypeError as error:
+        raise CoatError(f"Expert {name} does not take these options: {error}.", "See experts in the recipe.") from None

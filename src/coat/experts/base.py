@@ -1,0 +1,122 @@
+"""What every expert E_k is: a frozen module that turns audio into frame features (§3.3)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from coat.experts.align import align
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Features as people would look at them.
+
+    Attributes:
+        image: ``(rows, frames)``, low rows at the bottom.
+        title: What it shows.
+        rows: What the vertical axis is.
+    """
+
+    image: np.ndarray
+    title: str
+    rows: str
+
+
+class Expert(nn.Module, ABC):
+    """A frozen teacher. A new one is one subclass in one file and one line in the registry.
+
+    Attributes:
+        name: Its key in recipes.
+        sampling_rate: The rate in Hz of the waveforms it takes.
+        feature_dim: e_k, numbers a frame.
+        frame_rate: r_k, frames a second.
+        first_frame_seconds: The time at the middle of its first frame.
+        needs_waveform: False if it reads the backbone's audio embeddings instead.
+        licence: Of the weights.
+    """
+
+    name: ClassVar[str]
+    licence: ClassVar[str] = "none"
+    needs_waveform: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    sampling_rate: int = 16_000
+    feature_dim: int
+    frame_rate: float
+    first_frame_seconds: float = 0.0
+
+    @abstractmethod
+    def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame features z_k of a batch.
+
+        Args:
+            waveforms: ``(N, samples)`` float32 at ``sampling_rate``, zero-padded on the right.
+            lengths: ``(N,)`` true samples of each clip.
+
+        Returns:
+            ``(N, L_k, e_k)`` features and ``(N,)`` true frames of each clip.
+        """
+
+    def loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """The distillation loss of every frame; mean squared error unless the expert has its own.
+
+        Args:
+            prediction: P_k(H_think), ``(N, L, e_k)``.
+            target: z_k aligned to the same frames, ``(N, L, e_k)``.
+            mask: ``(N, L)``, True where a frame is real. Padded frames may hold anything.
+
+        Returns:
+            ``(N, L)``, a loss for each frame; those of padded frames mean nothing.
+        """
+        del mask
+        return (prediction.float() - target.float()).square().mean(-1)
+
+    def visualise(self, features: Tensor) -> Picture:
+        """Show the features ``(L, e_k)`` of one clip; the numbers themselves unless the expert knows better."""
+        return Picture(features.float().cpu().numpy().T, self.name, "dimension")
+
+    @torch.inference_mode()
+    def targets(
+        self, waveforms: Tensor, lengths: Tensor, num_tokens: Tensor, *, token_rate: float, first_token_seconds: float
+    ) -> Tensor:
+        """Features on the audio tokens' own time axis.
+
+        Args:
+            waveforms: ``(N, samples)`` at ``sampling_rate``.
+            lengths: ``(N,)`` true samples.
+            num_tokens: ``(N,)`` L_a of each clip.
+            token_rate: Audio tokens a second.
+            first_token_seconds: The time at the middle of the first audio token.
+
+        Returns:
+            ``(N, max L_a, e_k)``.
+        """
+        features, frames = self.features(waveforms, lengths)
+        return align(
+            features,
+            frames,
+            frame_rate=self.frame_rate,
+            first_frame_seconds=self.first_frame_seconds,
+            num_tokens=int(num_tokens.max()),
+            token_rate=token_rate,
+            first_token_seconds=first_token_seconds,
+        )
+
+    def fingerprint(self) -> str:
+        """A short hash of name, version, settings and weights: what a cached target depends on."""
+        digest = blake2b(f"{self.name}/{self.version}/{self.extra_repr()}".encode(), digest_size=8)
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def freeze(self) -> Expert:
+        """Put the expert in evaluation mode and keep gradients from its weights."""
+        return self.eval().requires_grad_(False)

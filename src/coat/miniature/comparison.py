@@ -1,0 +1,196 @@
+"""The comparison: corpus, backbone, features, arms, answers, probes - every step kept, so that it resumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coat.backbones import load_backbone
+from coat.data.conversation import Conversation
+from coat.data.manifest import Row, read_manifest
+from coat.evaluation.metrics import Score
+from coat.evaluation.runner import answer_rows, score_rows
+from coat.files import read_jsonl, write_jsonl, write_whole
+from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
+from coat.miniature.corpus import build_corpus
+from coat.miniature.items import keep_labels
+from coat.miniature.pretrain import pretrain
+from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.progress import bar_for, make_progress
+from coat.training.run import load_run, train
+
+PROBED = {"mood": ("speech", "mood"), "pitch_class": ("music", "pitch_class"), "instrument": ("music", "family")}
+PROBE_CLIPS = 600
+PROBE_QUESTION = "Describe the audio."
+
+
+@dataclass(frozen=True)
+class World:
+    """Where things are."""
+
+    folder: Path
+
+    @property
+    def corpus(self) -> Path:
+        """Clips and questions."""
+        return self.folder / "corpus"
+
+    @property
+    def backbone(self) -> Path:
+        """The pre-trained tiny backbone."""
+        return self.folder / "backbone"
+
+    @property
+    def cache(self) -> Path:
+        """Frozen features."""
+        return self.folder / "features"
+
+    def run(self, arm: str, seed: int) -> Path:
+        """The run of an arm."""
+        return self.folder / "runs" / f"{arm}-seed{seed}"
+
+    def manifest(self, seed: int) -> Path:
+        """Training questions with scarce labels; it sits beside the clips, where its paths start."""
+        return self.corpus / f"train-scarce-seed{seed}.jsonl"
+
+
+def prepare(world: World, settings: Settings, say: Callable[[str], None]) -> None:
+    """Make the corpus and the backbone, if they are not there."""
+    if not (world.corpus / "corpus.json").is_file():
+        say("Synthesising the corpus: speech, music and sound events")
+        with make_progress() as bar:
+            task = bar.add_task("clips", total=None, note="")
+            build_corpus(
+                world.corpus, size=settings.size, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    if not (world.backbone / "config.json").is_file():
+        say("Pre-training a tiny Qwen2-Audio on text-aligned tasks")
+        pretrain(world.corpus, world.backbone, steps=settings.pretrain_steps)
+
+
+def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callable[[str], None]) -> Path:
+    """Train an arm, if it is not finished."""
+    manifest = world.manifest(seed)
+    if not manifest.is_file():
+        rows = read_jsonl(world.corpus / "train.jsonl")
+        write_jsonl(manifest, keep_labels(rows, SCARCE_TASKS, settings.labelled_clips, seed=seed))
+    recipe = arm_recipe(
+        ARMS[name], settings, backbone=world.backbone, manifest=manifest, cache=world.cache, seed=seed
+    )
+    return train(recipe, world.run(name, seed), say=say)
+
+
+def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> CoatModel:
+    """The model of an arm; the plain backbone for the baseline."""
+    if ARMS[name].trained:
+        return load_run(world.run(name, seed), heads=heads)
+    return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingSettings(enabled=False)).eval()
+
+
+def held_out(world: World, settings: Settings, split: str = "test") -> list[Row]:
+    """The same questions for every arm: at most ``items_per_task`` of each task."""
+    rows = read_manifest(world.corpus / f"{split}.jsonl")
+    rng = np.random.default_rng(17)
+    by_task: dict[str, list[Row]] = {}
+    for index in rng.permutation(len(rows)):
+        by_task.setdefault(rows[index].task, []).append(rows[index])
+    return [row for members in by_task.values() for row in members[: settings.items_per_task]]
+
+
+def evaluate_arm(world: World, settings: Settings, name: str, seed: int, split: str = "test") -> dict[str, Score]:
+    """Answer the held-out questions and score them; the scores are kept."""
+    folder = world.run(name, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = held_out(world, settings, split)
+    path = folder / f"scores-{split}.json"
+    if path.is_file():
+        return {task: Score(**score) for task, score in json.loads(path.read_text()).items()}
+    model = load_arm(world, name, seed)
+    with make_progress() as bar:
+        task = bar.add_task(f"{ARMS[name].title}: {split} questions", total=len(rows), note="")
+        answers = answer_rows(
+            model, rows, folder / f"predictions-{split}.jsonl", batch_size=64, progress=lambda done: bar.advance(task, done)
+        )
+    scores = score_rows(rows, answers)
+    write_whole(path, json.dumps({task: asdict(score) for task, score in scores.items()}, indent=1))
+    return scores
+
+
+def probe_arm(world: World, name: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Linear probes on an arm's audio embeddings and think states; the scores are kept."""
+    from coat.analysis.probes import collect_states, probe
+
+    path = world.run(name, seed) / "probes.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    model = load_arm(world, name, seed)
+    facts = read_jsonl(world.corpus / "clips.jsonl")
+    results: dict[str, dict[str, Any]] = {}
+    with make_progress() as bar:
+        work = bar.add_task(f"{ARMS[name].title}: linear probes", total=len(PROBED), note="")
+        for target, (kind, key) in PROBED.items():
+            chosen = {
+                split: [f for f in facts if f["split"] == split and f["kind"] == kind and key in f][:PROBE_CLIPS]
+                for split in ("train", "test")
+            }
+            states = {
+                split: collect_states(model, [_question(world, fact) for fact in members])
+                for split, members in chosen.items()
+            }
+            labels = {split: [fact[key] for fact in members] for split, members in chosen.items()}
+            results[target] = {}
+            for where in ("audio", "think", "pre_generation"):
+                train_states = getattr(states["train"], where)
+                if train_states is not None:
+                    score = probe(train_states, labels["train"], getattr(states["test"], where), labels["test"])
+                    results[target][where] = asdict(score)
+            bar.advance(work)
+    write_whole(path, json.dumps(results, indent=1))
+    return results
+
+
+def compare(
+    folder: str | Path,
+    settings: Settings | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    arms: Sequence[str] = tuple(ARMS),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Run the whole comparison, or whatever of it is still missing.
+
+    Returns:
+        ``scores[arm][seed][task]`` and ``probes[arm][seed][target]``, as plain data.
+    """
+    world, settings = World(Path(folder)), settings or Settings()
+    prepare(world, settings, say)
+    scores: dict[str, dict[int, dict[str, Score]]] = {arm: {} for arm in arms}
+    probes: dict[str, dict[int, Any]] = {arm: {} for arm in arms}
+    for seed in seeds:
+        for arm in arms:
+            if ARMS[arm].trained:
+                say(f"[bold]{ARMS[arm].title}[/bold], seed {seed}")
+                run_arm(world, settings, arm, seed, say)
+            scores[arm][seed] = evaluate_arm(world, settings, arm, seed)
+            if arm in ("baseline", "coat"):
+                probes[arm][seed] = probe_arm(world, arm, seed)
+    results = {
+        "settings": asdict(settings),
+        "seeds": list(seeds),
+        "scores": {a: {s: {t: asdict(v) for t, v in by.items()} for s, by in m.items()} for a, m in scores.items()},
+        "probes": probes,
+    }
+    write_whole(world.folder / "results.json", json.dumps(results, indent=1))
+    return results
+
+
+def _question(world: World, fact: dict[str, Any]) -> Conversation:
+    from coat.audio import load_audio
+
+    messages = [{"role": "user", "content": f"<audio>{PROBE_QUESTION}"}]
+    return Conversation(messages, [load_audio(world.corpus / fact["audio"])], name=fact["id"])

@@ -1,0 +1,124 @@
+"""The thinking block b(L_a) = [tau_s, tau_p x L_a, tau_e], built from token ids alone (Eq. 2).
+
+This is the only code that makes a block. Training, generation, serving and evaluation call it, so they
+cannot differ. It counts audio placeholders in the ids and never derives lengths from audio.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from coat.thinking.tokens import ThinkTokens
+
+Placement = Literal["assistant_prefix", "before_assistant"]
+PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block to insert.
+
+    Attributes:
+        position: The index in the ids without blocks before which it goes.
+        num_audio_tokens: L_a of its audio segment.
+        num_think_tokens: ceil(L_a / stride).
+    """
+
+    position: int
+    num_audio_tokens: int
+    num_think_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Tokens it adds."""
+        return self.num_think_tokens + 2
+
+
+def audio_segments(ids: Sequence[int], audio_token: int) -> list[tuple[int, int]]:
+    """Start and length of every run of audio placeholders, in order."""
+    segments: list[tuple[int, int]] = []
+    for index, token in enumerate(ids):
+        if token != audio_token:
+            continue
+        if segments and sum(segments[-1]) == index:
+            start, length = segments[-1]
+            segments[-1] = (start, length + 1)
+        else:
+            segments.append((index, 1))
+    return segments
+
+
+def plan_blocks(
+    ids: Sequence[int],
+    *,
+    audio_token: int,
+    assistant_header: Sequence[int],
+    tokens: ThinkTokens,
+    placement: Placement = "assistant_prefix",
+    stride: int = 1,
+) -> list[Block]:
+    """Where blocks go and how long they are.
+
+    Every audio segment gets one block, in the order of the segments. It stands at the first assistant turn
+    after its segment: as the first thing in that turn (``assistant_prefix``), or right before the turn's
+    header (``before_assistant``). Each user turn with audio so has its own, and a cached prefix stays valid.
+
+    Args:
+        ids: A prompt, with audio placeholders expanded and without blocks.
+        audio_token: The placeholder's id.
+        assistant_header: The ids that open an assistant turn.
+        tokens: The three think tokens.
+        placement: Before or after the header.
+        stride: Audio tokens that one think token stands for.
+
+    Returns:
+        Blocks by position; none for a prompt without audio.
+
+    Raises:
+        ValueError: The ids hold think tokens already, audio has no assistant turn after it, or stride < 1.
+    """
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride}")
+    if any(token in tokens.ids for token in ids):
+        raise ValueError("the prompt holds think tokens already; blocks are added once, and never written by users")
+    segments = audio_segments(ids, audio_token)
+    headers = _find_all(ids, assistant_header) if segments else []
+    blocks = []
+    for start, length in segments:
+        header = next((h for h in headers if h >= start + length), None)
+        if header is None:
+            raise ValueError("audio must be followed by an assistant turn: add the generation prompt")
+        position = header + len(assistant_header) if placement == "assistant_prefix" else header
+        blocks.append(Block(position, length, math.ceil(length / stride)))
+    return blocks
+
+
+def insert_blocks(ids: Sequence[int], blocks: Sequence[Block], tokens: ThinkTokens) -> list[int]:
+    """The ids with every block in its place."""
+    fill = [[tokens.start, *[tokens.think] * block.num_think_tokens, tokens.end] for block in blocks]
+    return _insert(ids, blocks, fill)
+
+
+def insert_filler(values: Sequence[T], blocks: Sequence[Block], filler: T) -> list[T]:
+    """A list parallel to the ids (labels, say), stretched alike, with ``filler`` at every position of a block."""
+    return _insert(values, blocks, [[filler] * block.length for block in blocks])
+
+
+def _insert(values: Sequence[T], blocks: Sequence[Block], fill: Sequence[Sequence[T]]) -> list[T]:
+    out: list[T] = []
+    done = 0
+    for block, piece in zip(blocks, fill, strict=True):
+        out += values[done : block.position]
+        out += piece
+        done = block.position
+    return out + list(values[done:])
+
+
+def _find_all(ids: Sequence[int], pattern: Sequence[int]) -> list[int]:
+    width = len(pattern)
+    return [i for i in range(len(ids) - width + 1) if list(ids[i : i + width]) == list(pattern)]

@@ -1,0 +1,242 @@
+"""A backbone that thinks: one pass, think states, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from coat.backbones.base import Backbone
+from coat.errors import CoatError
+from coat.thinking.batch import Batch
+from coat.thinking.block import Placement
+from coat.thinking.processor import IGNORE, PromptBuilder
+from coat.thinking.tokens import ThinkTokens, add_think_tokens
+
+
+@dataclass(frozen=True)
+class ThinkingSettings:
+    """Whether and how the model thinks.
+
+    Attributes:
+        enabled: False gives the plain backbone, for baselines.
+        placement: Where blocks stand.
+        stride: Audio tokens that one think token stands for.
+    """
+
+    enabled: bool = True
+    placement: Placement = "assistant_prefix"
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class CoatOutput:
+    """What one pass gives.
+
+    Attributes:
+        response_logits: ``(R, V)`` at the positions that predict response tokens.
+        response_labels: ``(R,)`` those tokens.
+        audio_embeddings: x_A of every clip, ``(N, L_a, d)``, zero-padded, detached.
+        audio_lengths: ``(N,)`` L_a.
+        think_hidden: H_think of every clip, ``(N, L, d)``; None without blocks.
+        think_mask: ``(N, L)``, True where a think token is real.
+        end_hidden: The state at <|audio_think_end|>, ``(N, d)``: the paper's pre-generation state.
+        predictions: P_k(H_think), ``{k: (N, L, e_k)}``.
+    """
+
+    response_logits: Tensor
+    response_labels: Tensor
+    audio_embeddings: Tensor | None = None
+    audio_lengths: Tensor | None = None
+    think_hidden: Tensor | None = None
+    think_mask: Tensor | None = None
+    end_hidden: Tensor | None = None
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+
+
+class CoatModel(nn.Module):
+    """A backbone with thinking blocks, LoRA on its language model, and projection heads.
+
+    Args:
+        backbone: A loaded backbone; its weights are frozen.
+        settings: Whether and how to think.
+    """
+
+    def __init__(self, backbone: Backbone, settings: ThinkingSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings or ThinkingSettings()
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
+        backbone.fit_vocabulary()
+        self.heads = nn.ModuleDict()
+        self.builder = PromptBuilder(
+            backbone,
+            self.tokens if self.settings.enabled else None,
+            self.settings.placement,
+            self.settings.stride,
+        )
+        # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
+        self._peft: list[Any] = []
+
+    @property
+    def peft(self) -> Any:
+        """PEFT's view of the backbone, or None before LoRA is added."""
+        return self._peft[0] if self._peft else None
+
+    def add_lora(
+        self,
+        *,
+        rank: int,
+        alpha: int,
+        dropout: float = 0.0,
+        targets: str | None = None,
+        train_embeddings: Literal["rows", "full"] = "rows",
+    ) -> list[str]:
+        """Adapt the language model with LoRA, and train the three token rows where there are blocks (App. A).
+
+        Args:
+            rank: r.
+            alpha: Scale over r.
+            dropout: On LoRA's input.
+            targets: A regular expression over module names; the family's own if None.
+            train_embeddings: The three rows, or the whole token embedding.
+
+        Returns:
+            The names of the adapted modules.
+
+        Raises:
+            CoatError: The expression matches nothing, or reaches outside the language model.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        rows = {"embed_tokens": list(self.tokens.ids)} if self.settings.enabled else None
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            target_modules=targets or self.backbone.lora_targets,
+            trainable_token_indices=rows if train_embeddings == "rows" else None,
+            modules_to_save=["embed_tokens"] if train_embeddings == "full" else None,
+        )
+        try:
+            self._attach(get_peft_model(self.backbone.model, config))
+        except ValueError as error:
+            raise CoatError(f"LoRA found no module to adapt: {error}", "Check lora.targets in the recipe.") from None
+        return self._check_adapted()
+
+    def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
+        """Load LoRA weights and token rows that :meth:`save_adapter` wrote."""
+        from peft import PeftModel, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        if self.peft is not None:  # resuming: the adapter exists, its weights change
+            set_peft_model_state_dict(self.peft, load_file(f"{folder}/adapter_model.safetensors"))
+        else:
+            self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
+        return self._check_adapted()
+
+    def save_adapter(self, folder: str) -> None:
+        """Write LoRA weights and token rows as a standard PEFT adapter (safetensors)."""
+        # "auto" would look the base up on the hub to see whether its embedding has grown.
+        self.peft.save_pretrained(folder, save_embedding_layers=False)
+
+    def _attach(self, peft_model: Any) -> None:
+        self._peft = [peft_model]
+
+    def _check_adapted(self) -> list[str]:
+        language_model = {id(module) for module in self.backbone.language_model.modules()}
+        adapted = {name: m for name, m in self.backbone.model.named_modules() if hasattr(m, "lora_A")}
+        outside = [name for name, module in adapted.items() if id(module) not in language_model]
+        if outside:
+            raise CoatError(
+                f"LoRA would adapt {len(outside)} modules outside the language model, such as {outside[0]}.",
+                "Narrow lora.targets in the recipe; the audio tower stays frozen.",
+            )
+        return sorted(adapted)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that gradients reach, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def train(self, mode: bool = True) -> CoatModel:
+        """Heads and LoRA change mode; the frozen tower always evaluates."""
+        super().train(mode)
+        self.backbone.audio_tower.eval()
+        return self
+
+    def forward(self, batch: Batch, head_names: Iterable[str] | None = None) -> CoatOutput:
+        """One pass of the backbone, and the heads over the think states (Eq. 1 to 3).
+
+        Args:
+            batch: See :mod:`coat.thinking.batch`.
+            head_names: Heads to run; all if None.
+        """
+        audio = self.audio_embeddings(batch)
+        hidden = self.backbone.hidden_states(
+            self.backbone.input_embeddings(batch.input_ids, audio), batch.attention_mask
+        )
+        predicts = batch.labels[:, 1:] != IGNORE
+        output: dict[str, Any] = {
+            "response_logits": self.backbone.lm_head(hidden[:, :-1][predicts]),
+            "response_labels": batch.labels[:, 1:][predicts],
+        }
+        if audio:
+            output["audio_embeddings"] = pad_sequence(audio, batch_first=True).detach()
+            output["audio_lengths"] = torch.tensor([len(row) for row in audio], device=hidden.device)
+        if batch.think_lengths is not None:
+            think, mask = split_segments(hidden[batch.input_ids == self.tokens.think], batch.think_lengths)
+            names = self.heads if head_names is None else head_names
+            output |= {
+                "think_hidden": think,
+                "think_mask": mask,
+                "end_hidden": hidden[batch.input_ids == self.tokens.end],
+                "predictions": {name: self.heads[name](think, mask) for name in names},
+            }
+        return CoatOutput(**output)
+
+    def audio_embeddings(self, batch: Batch) -> list[Tensor]:
+        """x_A of every clip of a batch, ``(L_a, d)`` each: by the tower, or as they were cached."""
+        if batch.audio is None:
+            return []
+        return batch.audio if isinstance(batch.audio, list) else self.backbone.audio_embeddings(batch.audio)
+
+    def prepare_prefill(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Input embeddings ``(B, T, d)`` and attention mask of a left-padded batch, ready to generate from."""
+        with torch.no_grad():
+            audio = self.audio_embeddings(batch)
+            return self.backbone.input_embeddings(batch.input_ids, audio), batch.attention_mask
+
+    @torch.no_grad()
+    def prefill_states(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Final-layer states ``(B, T, d)`` of whole prompts, and x_A of every clip."""
+        audio = self.audio_embeddings(batch)
+        embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
+        return self.backbone.hidden_states(embeddings, batch.attention_mask), audio
+
+    def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the weights of heads that exist."""
+        self.heads.load_state_dict(weights)
+
+
+def split_segments(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut concatenated segments apart and pad them.
+
+    Args:
+        rows: ``(sum of lengths, d)``, segments one after another.
+        lengths: ``(N,)``.
+
+    Returns:
+        ``(N, L, d)`` and the ``(N, L)`` mask of real rows.
+
+    Raises:
+        ValueError: The lengths do not add up to the rows.
+    """
+    if int(lengths.sum()) != len(rows):
+        raise ValueError(f"{len(rows)} think tokens in the batch, blocks say {int(lengths.sum())}")
+    segments = pad_sequence(list(rows.split(lengths.tolist())), batch_first=True)
+    steps = torch.arange(segments.shape[1], device=rows.device)
+    return segments, steps < lengths.to(rows.device)[:, None]

@@ -1,0 +1,161 @@
+"""Conversations to token ids, with labels and thinking blocks: the one prompt builder.
+
+Training and generation both come through :meth:`PromptBuilder.build`, so their prompts are the same
+token by token up to the answer. Labels are made by construction, not by searching: each assistant answer
+is tokenised on its own and marked as it is appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from coat.backbones.base import Backbone
+from coat.data.conversation import Message
+from coat.errors import CoatError
+from coat.thinking.block import Block, Placement, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.tokens import ThinkTokens
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One conversation as ids.
+
+    Attributes:
+        input_ids: With audio placeholders expanded and blocks inserted.
+        labels: Parallel to the ids: the token where it belongs to an answer, -100 elsewhere.
+        blocks: What was inserted; positions count without blocks.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    blocks: list[Block]
+
+
+class PromptBuilder:
+    """Builds prompts for one backbone.
+
+    Args:
+        backbone: Whose template and tokenizer to use.
+        tokens: The three think tokens; None builds prompts without blocks.
+        placement: Where blocks stand.
+        stride: Audio tokens that one think token stands for.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokens: ThinkTokens | None,
+        placement: Placement = "assistant_prefix",
+        stride: int = 1,
+    ) -> None:
+        self.backbone = backbone
+        self.tokens = tokens
+        self.placement = placement
+        self.stride = stride
+
+    @cached_property
+    def _header(self) -> list[int]:
+        return self._tokenize(self.backbone.assistant_header)
+
+    def build(self, messages: Sequence[Message], num_audio_tokens: Sequence[int], *, name: str = "prompt") -> Prompt:
+        """Encode a conversation.
+
+        It ends with an answer for training, or with a user turn for generation (a generation prompt follows).
+
+        Args:
+            messages: ``{"role", "content"}``; content is text with ``<audio>`` where a clip goes, or a list of
+                ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
+            num_audio_tokens: L_a of each clip, in order.
+            name: What to call the conversation in messages.
+
+        Raises:
+            CoatError: Clips and ``<audio>`` marks differ in number, or a text holds reserved tokens.
+        """
+        messages = [_with_items(message) for message in messages]
+        marks = sum(
+            item["type"] == "audio" for m in messages if isinstance(m["content"], list) for item in m["content"]
+        )
+        if marks != len(num_audio_tokens):
+            raise CoatError(
+                f"{name} has {len(num_audio_tokens)} audio clip(s) and {marks} <audio> mark(s).",
+                "Write one <audio> in the messages for each entry of audios.",
+            )
+        ids, labels = self._encode_turns(messages)
+        ids, labels = self._expand_audio(ids, labels, num_audio_tokens, name)
+        if self.tokens is None:
+            return Prompt(ids, labels, [])
+        try:
+            blocks = plan_blocks(
+                ids,
+                audio_token=self.backbone.audio_token_id,
+                assistant_header=self._header,
+                tokens=self.tokens,
+                placement=self.placement,
+                stride=self.stride,
+            )
+        except ValueError as error:
+            raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
+        return Prompt(insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE), blocks)
+
+    def _encode_turns(self, messages: list[Message]) -> tuple[list[int], list[int]]:
+        ids: list[int] = []
+        labels: list[int] = []
+        done = ""
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self.backbone.render(messages[:index], add_generation_prompt=True)
+            answered = self.backbone.render(messages[: index + 1], add_generation_prompt=False)
+            before, answer = _suffix(prompt, done), _suffix(answered, prompt)
+            text, end, after = answer.partition(self.backbone.end_of_turn)
+            for piece, is_answer in ((before, False), (text + end, True), (after, False)):
+                tokens = self._tokenize(piece)
+                ids += tokens
+                labels += tokens if is_answer else [IGNORE] * len(tokens)
+            done = answered
+        if messages[-1]["role"] != "assistant":
+            tail = self._tokenize(_suffix(self.backbone.render(messages, add_generation_prompt=True), done))
+            ids += tail
+            labels += [IGNORE] * len(tail)
+        return ids, labels
+
+    def _expand_audio(
+        self, ids: list[int], labels: list[int], num_audio_tokens: Sequence[int], name: str
+    ) -> tuple[list[int], list[int]]:
+        audio = self.backbone.audio_token_id
+        if ids.count(audio) != len(num_audio_tokens):
+            raise CoatError(f"A text of {name} holds the audio placeholder.", "Write <audio> where a clip goes.")
+        counts = iter(num_audio_tokens)
+        out_ids: list[int] = []
+        out_labels: list[int] = []
+        for token, label in zip(ids, labels, strict=True):
+            repeat = next(counts) if token == audio else 1
+            out_ids += [token] * repeat
+            out_labels += [label] * repeat
+        return out_ids, out_labels
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+
+def _with_items(message: Message) -> Message:
+    """``<audio>`` marks in a text become items of their own."""
+    content = message["content"]
+    if not isinstance(content, str) or "<audio>" not in content:
+        return dict(message)
+    items: list[dict[str, str]] = []
+    for index, piece in enumerate(content.split("<audio>")):
+        if index:
+            items.append({"type": "audio", "audio": "<audio>"})
+        if piece:
+            items.append({"type": "text", "text": piece})
+    return {**message, "content": items}
+
+
+def _suffix(longer: str, shorter: str) -> str:
+    assert longer.startswith(shorter), "the chat template does not extend a conversation by its next turn"
+    return longer[len(shorter) :]

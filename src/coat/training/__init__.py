@@ -1,0 +1,1 @@
+"""Stages, losses over whole effective batches, checkpoints."""

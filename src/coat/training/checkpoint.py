@@ -1,0 +1,31 @@
+"""Adapter, token rows and heads on disk: safetensors, and nothing pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from coat.thinking.model import CoatModel
+
+ADAPTER, HEADS = "adapter", "heads.safetensors"
+
+
+def save_weights(model: CoatModel, folder: Path) -> None:
+    """Write what training changed: a PEFT adapter (LoRA and the three token rows) and the heads."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_adapter(str(folder / ADAPTER))
+    if model.heads:
+        weights = {name: value.detach().cpu().contiguous() for name, value in model.heads.state_dict().items()}
+        save_file(weights, folder / HEADS)
+
+
+def load_weights(model: CoatModel, folder: Path, *, trainable: bool = False) -> None:
+    """Load what :func:`save_weights` wrote. Heads are loaded if the model has them."""
+    from safetensors.torch import load_file
+
+    model.load_adapter(str(folder / ADAPTER), trainable=trainable)
+    if model.heads and (folder / HEADS).is_file():
+        model.load_head_weights({k: v.to(torch.float32) for k, v in load_file(folder / HEADS).items()})

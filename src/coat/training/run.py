@@ -1,0 +1,259 @@
+"""A whole training run: stages one after another, in a folder that can be resumed.
+
+```
+RUN/
+  recipe.yaml             the resolved recipe
+  run.json                calibrated weights, adapted modules, versions
+  metrics.jsonl           every loss, by stage and step
+  tensorboard/
+  stages/1-NAME/          checkpoints while the stage runs, then its weights
+  adapter/ heads.safetensors   the final weights
+```
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coat.backbones import load_backbone
+from coat.config.recipe import Recipe, parse_recipe
+from coat.data.manifest import read_manifest
+from coat.errors import CoatError
+from coat.experts import make_expert
+from coat.experts.base import Expert
+from coat.experts.cache import FeatureCache
+from coat.files import write_whole
+from coat.heads import make_head
+from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.caches import fill_caches, open_caches
+from coat.training.calibration import calibrate, resolve_weights
+from coat.training.checkpoint import load_weights, save_weights
+from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
+from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
+from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments
+
+log = logging.getLogger("coat")
+PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
+
+
+def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = log.info) -> Path:
+    """Run every stage of a recipe, or go on with a run that was stopped.
+
+    Args:
+        recipe: What to do.
+        folder: The run's folder.
+        say: Where lines for the user go.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
+    """
+    folder = Path(folder)
+    _claim(folder, recipe)
+    if is_finished(folder):
+        say(f"{folder} is finished already.")
+        return folder
+    torch.manual_seed(recipe.training.seed)
+    model = build_model(recipe)
+    adapted = adapt(model, recipe)
+    say(f"LoRA adapts {len(adapted)} modules of the language model: {_summarise(adapted)}")
+    experts = build_experts(recipe, model)
+    for name, expert in experts.items():
+        model.heads[name] = make_head(
+            recipe.heads.kind,
+            model.backbone.hidden_size,
+            expert.feature_dim,
+            num_heads=recipe.heads.num_heads,
+            ffn_ratio=recipe.heads.ffn_ratio,
+        )
+    job = _Job(recipe, folder, model, experts, say)
+    job.weigh(adapted)
+    for index, stage in enumerate(recipe.stages, 1):
+        job.run_stage(index, stage)
+    save_weights(model, folder)
+    write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
+    return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's last stage is done."""
+    return (folder / "finished.json").is_file()
+
+
+def build_model(recipe: Recipe) -> CoatModel:
+    """The backbone of a recipe with its way of thinking, before LoRA and heads."""
+    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path)
+    thinking = recipe.thinking
+    return CoatModel(backbone, ThinkingSettings(thinking.enabled, thinking.placement, thinking.stride))
+
+
+def adapt(model: CoatModel, recipe: Recipe) -> list[str]:
+    """Add the recipe's LoRA; returns the adapted modules."""
+    lora = recipe.lora
+    return model.add_lora(
+        rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets,
+        train_embeddings=recipe.train_embeddings,
+    )  # fmt: skip
+
+
+def build_experts(recipe: Recipe, model: CoatModel) -> dict[str, Expert]:
+    """Every expert that some stage of the recipe uses."""
+    backbone = model.backbone
+    return {
+        name: make_expert(name, recipe.experts.get(name), hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+        for name in recipe.active_experts()
+    }
+
+
+def load_run(folder: str | Path, *, heads: bool = False) -> CoatModel:
+    """The model of a finished run, ready to answer.
+
+    Args:
+        folder: The run's folder.
+        heads: Load the projection heads too, for analysis.
+
+    Raises:
+        CoatError: There is no finished run in the folder.
+    """
+    folder = Path(folder)
+    if not is_finished(folder):
+        raise CoatError(f"There is no finished run in {folder}.", "Train one: coat train RECIPE --out DIR")
+    recipe = load_run_recipe(folder)
+    model = build_model(recipe)
+    if heads:
+        for name, expert in build_experts(recipe, model).items():
+            model.heads[name] = make_head(
+                recipe.heads.kind, model.backbone.hidden_size, expert.feature_dim,
+                num_heads=recipe.heads.num_heads, ffn_ratio=recipe.heads.ffn_ratio,
+            )  # fmt: skip
+    load_weights(model, folder)
+    return model.eval()
+
+
+def load_run_recipe(folder: Path) -> Recipe:
+    """The resolved recipe of a run; a backbone path inside the run is relative to it."""
+    import yaml
+
+    raw = yaml.safe_load((folder / "recipe.yaml").read_text())
+    path = raw["backbone"].get("path")
+    if path and not Path(path).is_absolute() and (folder / path).is_dir():
+        raw["backbone"]["path"] = str(folder / path)
+    return parse_recipe(raw, str(folder / "recipe.yaml"))
+
+
+class _Job:
+    """What the stages of one run share."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], say: Callable[[str], None]
+    ) -> None:
+        self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
+        rows, self.lengths = audible_rows(
+            read_manifest(recipe.data.train), model.backbone.hearing.max_seconds, recipe.data.too_long
+        )
+        self.dataset = ManifestDataset(rows)
+        self.audio_cache: FeatureCache | None = None
+        self.caches: dict[str, FeatureCache] = {}
+        if recipe.data.cache:
+            self.audio_cache, self.caches = open_caches(recipe.data.cache, model.backbone, experts)
+            bar = make_progress()
+            with bar:
+                fill_caches([self.audio_cache, *self.caches.values()], rows, model.backbone, progress=bar_for(bar))
+        self.calibrated: dict[str, float] = {}
+
+    def collator(self, names: list[str]) -> TrainingCollator:
+        active = [self.experts[name] for name in names if self.experts[name].needs_waveform]
+        return TrainingCollator(self.model.builder, active, self.caches, self.audio_cache)
+
+    def weigh(self, adapted: list[str]) -> None:
+        """Calibrate ``auto`` weights once, and keep them with the run."""
+        path = self.folder / "run.json"
+        if path.is_file():
+            self.calibrated = json.loads(path.read_text())["calibrated_weights"]
+            return
+        auto = sorted({k for stage in self.recipe.stages for k, weight in stage.experts.items() if weight == "auto"})
+        if auto:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.model.to(device)
+            chosen = {name: self.experts[name].to(device) for name in auto}
+            with_audio = [row for row in self.dataset.rows if row.audios][: self.recipe.training.calibration_clips]
+            size, collate = self.recipe.training.micro_batch_size, self.collator(auto)
+            batches = (collate(with_audio[i : i + size]).to(device) for i in range(0, len(with_audio), size))
+            self.calibrated = calibrate(self.model, chosen, batches)
+            self.say("Calibrated weights: " + ", ".join(f"{k} {w:.4g}" for k, w in self.calibrated.items()))
+        versions = {name: _version(name) for name in PACKAGES}
+        facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
+        write_whole(path, json.dumps(facts, indent=1))
+
+    def run_stage(self, index: int, stage: Any) -> None:
+        """Train one stage, unless it is done; then load what it left."""
+        place = self.folder / "stages" / f"{index}-{stage.name}"
+        done = place / "done"
+        if (done / "adapter").is_dir():
+            load_weights(self.model, done, trainable=True)
+            return
+        weights = resolve_weights(stage.experts, self.calibrated)
+        _set_trainable(self.model, list(weights))
+        trainer = StageTrainer(
+            self.model,
+            experts=self.experts,
+            weights=weights,
+            dataset=self.dataset,
+            lengths=self.lengths,
+            collator=self.collator(list(weights)),
+            args=training_arguments(place, stage, self.recipe.training),
+            callbacks=self._callbacks(index, stage.name),
+            group_by_length=self.recipe.data.group_by_length,
+            keep_checkpoints=self.recipe.training.keep_checkpoints,
+        )
+        checkpoints = list_checkpoints(place)
+        if checkpoints:
+            self.say(f"Going on from {checkpoints[-1]}.")
+        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        partial = place / "done.partial"
+        save_weights(self.model, partial)
+        partial.rename(done)
+
+    def _callbacks(self, index: int, name: str) -> list[Any]:
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        writer = SummaryWriter(str(self.folder / "tensorboard" / name))
+        title = f"stage {index}/{len(self.recipe.stages)} {name}"
+        return [ProgressBar(title), MetricsFile(self.folder / "metrics.jsonl", name), TensorBoardCallback(writer)]
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    if path.is_file() and path.read_text() != recipe.dump():
+        raise CoatError(f"{folder} holds a run of another recipe.", "Choose another folder, or delete this one.")
+    write_whole(path, recipe.dump())
+
+
+def _set_trainable(model: CoatModel, active: list[str]) -> None:
+    """Heads of idle experts rest; LoRA and token rows always train."""
+    for name, head in model.heads.items():
+        nn.Module.requires_grad_(head, name in active)
+
+
+def _summarise(names: list[str]) -> str:
+    kinds = sorted({name.rpartition(".")[2] for name in names})
+    return ", ".join(f"{kind} x {sum(name.endswith('.' + kind) for name in names)}" for kind in kinds)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
