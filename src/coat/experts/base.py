@@ -110,8 +110,11 @@ class Expert(nn.Module, ABC):
         )
 
     def fingerprint(self) -> str:
-        """A short hash of name, version, settings and weights: what a cached target depends on."""
-        digest = blake2b(f"{self.name}/{self.version}/{self.extra_repr()}".encode(), digest_size=8)
+        """A short hash of name, version and weights: what cached features depend on.
+
+        An expert whose features depend on settings besides raises ``version`` or adds them here.
+        """
+        digest = blake2b(f"{self.name}/{self.version}".encode(), digest_size=8)
         for key, value in sorted(self.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())

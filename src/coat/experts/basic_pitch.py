@@ -78,14 +78,17 @@ class ContourNetwork(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Windows ``(N, 43844)`` -> features z ``(N, frames, 8 x 264)``."""
-        level = 10 * torch.log10(self.cqt(waveform).square() + 1e-10)
+        return self.from_magnitudes(self.cqt(waveform))
+
+    def from_magnitudes(self, magnitudes: Tensor) -> Tensor:
+        """Everything after the transform: ``(N, frames, 309)`` -> z ``(N, frames, 8 x 264)``."""
+        level = 10 * torch.log10(magnitudes.square() + 1e-10)
         level = level - level.amin((1, 2), keepdim=True)
         loudest = level.amax((1, 2), keepdim=True)
         level = torch.where(loudest > 0, level / loudest.clamp(min=1e-30), 0.0)  # silence stays zero
         harmonics = stack_harmonics(level * self.log_scale + self.log_shift)
-        features = F.relu(
-            self.feature_conv(harmonics.contiguous(memory_format=torch.channels_last))
-        )  # (N, 8, frames, 264)
+        harmonics = harmonics.contiguous(memory_format=torch.channels_last)
+        features = F.relu(self.feature_conv(harmonics))  # (N, 8, frames, 264)
         return features.permute(0, 2, 1, 3).flatten(2)
 
     def contour_logits(self, features: Tensor) -> Tensor:
@@ -99,10 +102,7 @@ def stack_harmonics(level: Tensor) -> Tensor:
     width = level.shape[-1]
     shifted = []
     for shift in HARMONIC_SHIFTS:
-        if shift < 0:
-            moved = F.pad(level[..., :shift], (-shift, 0))
-        else:
-            moved = F.pad(level[..., shift:], (0, shift))
+        moved = F.pad(level[..., :shift], (-shift, 0)) if shift < 0 else F.pad(level[..., shift:], (0, shift))
         shifted.append(moved[..., : min(NUM_BINS, width)])
     return torch.stack(shifted, dim=1)
 
@@ -164,10 +164,6 @@ class BasicPitch(Expert):
         roll = self.posteriorgram(features[None])[0]
         return Picture(roll.detach().cpu().numpy().T, "pitch roll", "pitch (thirds of a semitone from A0)")
 
-    def extra_repr(self) -> str:
-        """Settings that a cached feature depends on: none."""
-        return ""
-
 
 def cut_windows(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Cut clips into two-second windows that overlap by 30 frames.
@@ -222,10 +218,14 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
             raise CoatError(f"{path} is not basic-pitch 0.4's network (no single {key or 'tensor'} of shape {shape}).")
         return found[0].float()
 
-    # The exporter folded constants under numbered names; shapes are unique but for the two CQT kernels.
+    # The exporter folded constants under numbered names; shapes tell them apart, but for the two kernels of
+    # the transform, whose order does not matter: only the sum of their squares is used.
+    kernels = [value for value in tensors.values() if tuple(value.shape) == (BINS_PER_OCTAVE, 1, 1, HOP)]
+    if len(kernels) != 2:
+        raise CoatError(f"{path} is not basic-pitch 0.4's network (it has {len(kernels)} transform kernels, not 2).")
     return {
-        "cqt.real": tensors["const_fold_opt__655"].reshape(BINS_PER_OCTAVE, 1, HOP),
-        "cqt.imaginary": tensors["const_fold_opt__664"].reshape(BINS_PER_OCTAVE, 1, HOP),
+        "cqt.real": kernels[0].reshape(BINS_PER_OCTAVE, 1, HOP),
+        "cqt.imaginary": kernels[1].reshape(BINS_PER_OCTAVE, 1, HOP),
         "cqt.low_pass": only((1, 1, 1, HOP)).reshape(1, 1, HOP),
         "cqt.scale": only((NUM_CQT_BINS, 1, 1), "cq_t2010v2").reshape(NUM_CQT_BINS, 1),
         "log_scale": _batch_norm(tensors, "V3").reshape(()),

@@ -48,6 +48,7 @@ class Settings:
         size: Clips of the corpus.
         pretrain_steps: Of the tiny backbone.
         labelled_clips: Clips with an answer for each scarce task.
+        label_repeats: How often such an answer is in the mixture.
         stage_steps: Optimizer steps of the two stages.
         batch_size: Rows a step.
         learning_rate: Peak of both stages.
@@ -58,8 +59,9 @@ class Settings:
     size: CorpusSize = field(default_factory=CorpusSize)
     pretrain_steps: int = 600
     labelled_clips: int = 200
+    label_repeats: int = 3
     stage_steps: tuple[int, int] = (150, 650)
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 1e-3
     rank: int = 16
     items_per_task: int = 150

@@ -18,7 +18,7 @@ from coat.evaluation.runner import answer_rows, score_rows
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.corpus import build_corpus
-from coat.miniature.items import keep_labels
+from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
 from coat.thinking.model import CoatModel, ThinkingSettings
 from coat.training.progress import bar_for, make_progress
@@ -59,8 +59,15 @@ class World:
         return self.corpus / f"train-scarce-seed{seed}.jsonl"
 
 
-def prepare(world: World, settings: Settings, say: Callable[[str], None]) -> None:
-    """Make the corpus and the backbone, if they are not there."""
+def prepare(world: World, settings: Settings, say: Callable[[str], None], *, shipped: bool = True) -> None:
+    """Make the corpus and the backbone, if they are not there.
+
+    Args:
+        world: Where.
+        settings: How large, how long.
+        say: Where lines for the user go.
+        shipped: Start from the pre-trained backbone that ships with the package; pre-train one if False.
+    """
     if not (world.corpus / "corpus.json").is_file():
         say("Synthesising the corpus: speech, music and sound events")
         with make_progress() as bar:
@@ -69,8 +76,12 @@ def prepare(world: World, settings: Settings, say: Callable[[str], None]) -> Non
                 world.corpus, size=settings.size, progress=lambda done, total: bar.update(task, completed=done, total=total)
             )
     if not (world.backbone / "config.json").is_file():
-        say("Pre-training a tiny Qwen2-Audio on text-aligned tasks")
-        pretrain(world.corpus, world.backbone, steps=settings.pretrain_steps)
+        if shipped:
+            say("Taking the tiny Qwen2-Audio that ships with coat, pre-trained on text-aligned tasks")
+            _copy_shipped_backbone(world.backbone)
+        else:
+            say("Pre-training a tiny Qwen2-Audio on text-aligned tasks")
+            pretrain(world.corpus, world.backbone, steps=settings.pretrain_steps)
 
 
 def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callable[[str], None]) -> Path:
@@ -78,7 +89,10 @@ def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callabl
     manifest = world.manifest(seed)
     if not manifest.is_file():
         rows = read_jsonl(world.corpus / "train.jsonl")
-        write_jsonl(manifest, keep_labels(rows, SCARCE_TASKS, settings.labelled_clips, seed=seed))
+        scarce = make_scarce(
+            rows, SCARCE_TASKS, settings.labelled_clips, repeats=settings.label_repeats, seed=seed
+        )
+        write_jsonl(manifest, scarce)
     recipe = arm_recipe(
         ARMS[name], settings, backbone=world.backbone, manifest=manifest, cache=world.cache, seed=seed
     )
@@ -160,15 +174,24 @@ def compare(
     *,
     seeds: Sequence[int] = (0,),
     arms: Sequence[str] = tuple(ARMS),
+    shipped: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run the whole comparison, or whatever of it is still missing.
+
+    Args:
+        folder: Where everything goes.
+        settings: What every arm shares.
+        seeds: Of training.
+        arms: Which.
+        shipped: Start from the shipped pre-trained backbone rather than pre-train one.
+        say: Where lines for the user go.
 
     Returns:
         ``scores[arm][seed][task]`` and ``probes[arm][seed][target]``, as plain data.
     """
     world, settings = World(Path(folder)), settings or Settings()
-    prepare(world, settings, say)
+    prepare(world, settings, say, shipped=shipped)
     scores: dict[str, dict[int, dict[str, Score]]] = {arm: {} for arm in arms}
     probes: dict[str, dict[int, Any]] = {arm: {} for arm in arms}
     for seed in seeds:
@@ -187,6 +210,16 @@ def compare(
     }
     write_whole(world.folder / "results.json", json.dumps(results, indent=1))
     return results
+
+
+def _copy_shipped_backbone(target: Path) -> None:
+    """The shipped weights are halves; a copy in full precision is what training starts from."""
+    from coat.api import miniature_folder
+
+    backbone = load_backbone("qwen2_audio", str(miniature_folder() / "backbone"))
+    partial = target.with_name(target.name + ".partial")
+    backbone.save_pretrained(str(partial))
+    partial.rename(target)
 
 
 def _question(world: World, fact: dict[str, Any]) -> Conversation:

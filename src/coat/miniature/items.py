@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,14 +58,31 @@ def ask(facts: Iterable[dict[str, Any]], *, seed: int) -> list[Row]:
     return rows
 
 
-def keep_labels(rows: list[Row], tasks: Iterable[str], clips: int, *, seed: int) -> list[Row]:
-    """Drop all but ``clips`` answers of each of some tasks: few labelled answers, everything else as it was."""
+def make_scarce(rows: list[Row], tasks: Sequence[str], clips: int, *, repeats: int, seed: int) -> list[Row]:
+    """A training mixture in which answers to some tasks are scarce.
+
+    Every clip keeps one question of the other tasks, so that every clip is heard; each scarce task keeps the
+    answers of ``clips`` clips, repeated so that they are not drowned out. Text-only questions stay.
+
+    Args:
+        rows: All questions of a split.
+        tasks: The scarce ones.
+        clips: Labelled clips for each of them.
+        repeats: How often a labelled question is in the mixture.
+        seed: Which clips are labelled, and which question each clip keeps.
+    """
     rng = np.random.default_rng([seed, 11])
-    dropped: set[str] = set()
+    plenty: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["task"] not in tasks:
+            plenty.setdefault(row["audios"][0] if row["audios"] else row["id"], []).append(row)
+    mixture = [members[rng.integers(len(members))] for members in plenty.values()]
     for task in tasks:
-        ids = [row["id"] for row in rows if row["task"] == task]
-        dropped |= set(ids) - set(rng.permutation(ids)[:clips].tolist())
-    return [row for row in rows if row["id"] not in dropped]
+        labelled = [row for row in rows if row["task"] == task]
+        for index in rng.permutation(len(labelled))[:clips]:
+            row = labelled[index]
+            mixture += [{**row, "id": f"{row['id']}-{copy}"} for copy in range(repeats)]
+    return mixture
 
 
 def _about(fact: dict[str, Any], rng: np.random.Generator) -> Iterator[Row]:

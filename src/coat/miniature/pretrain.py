@@ -1,7 +1,8 @@
 """Pre-train the tiny backbone with a text-aligned objective: the paper's situation in minutes.
 
 It learns to transcribe, to name instruments and sounds, and to follow text, so its language model hears
-what those answers need. Its tower also rebuilds the spectrum from the projected audio embeddings, so that
+what those answers need. It reads and repeats the words of the other questions and answers too, as any
+language model knows them, without sound. Its tower also rebuilds the spectrum from the projected audio embeddings, so that
 pitch and prosody are in them, and nothing in the text objective makes the language model listen to them:
 a tower that hears, a language model that does not.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -29,6 +31,7 @@ from coat.training.trainer import BatchTrainer
 
 TASKS = ("transcription", "instrument", "event", "background", "choice", "spoken_instruction", "text_only")
 FRAMES_PER_TOKEN = 4
+NUM_WORD_ROWS = 1600
 
 
 class _Pretraining(nn.Module):
@@ -101,12 +104,33 @@ def pretrain(
     )
     tokenizer = train_tokenizer([*texts, *[frame.replace("<|im_start|>", " ")] * 50])
     backbone = make_qwen2_audio(tokenizer, seed=seed, **sizes)
-    taught = [row for row in rows if row.task in TASKS]
+    taught = [row for row in rows if row.task in TASKS] + _words_of(rows, seed)
     _fit(backbone, taught, folder, steps, batch_size, learning_rate, spectrum_weight, seed)
     partial = folder.with_name(folder.name + ".partial")
     backbone.eval().save_pretrained(str(partial))
     partial.rename(folder)
     return folder
+
+
+def _words_of(rows: list[Row], seed: int) -> list[Row]:
+    """Text-only rows that repeat the wordings of the tasks that are not taught."""
+    others = [row for row in rows if row.task not in TASKS]
+    questions = sorted({row.messages[0]["content"].replace("<audio>", "") for row in others})
+    answers = sorted({row.answer for row in others})
+    short = [answer for answer in answers if len(answer.split()) <= 2]
+    rng = np.random.default_rng([seed, 23])
+    made = []
+    for index in range(NUM_WORD_ROWS):
+        kind = index % 4
+        if kind == 0:
+            text = str(rng.choice(questions))
+        elif kind == 1:
+            text = str(rng.choice(answers))
+        else:
+            text = " ".join(rng.choice(short, kind - 1))
+        messages = [{"role": "user", "content": f"Repeat: {text}"}, {"role": "assistant", "content": text}]
+        made.append(Row(f"words-{index}", messages, [], "text_only"))
+    return made
 
 
 def _fit(
@@ -118,6 +142,7 @@ def _fit(
         args=TrainingArguments(
             output_dir=str(folder.with_name(folder.name + ".pretraining")),
             max_steps=steps,
+            dataloader_num_workers=1,
             per_device_train_batch_size=batch_size,
             learning_rate=learning_rate,
             warmup_steps=round(0.05 * steps),

@@ -66,6 +66,9 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
     adapted = adapt(model, recipe)
+    if recipe.training.gradient_checkpointing:
+        language_model: Any = model.backbone.language_model
+        language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     say(f"LoRA adapts {len(adapted)} modules of the language model: {_summarise(adapted)}")
     experts = build_experts(recipe, model)
     for name, expert in experts.items():

@@ -1,0 +1,46 @@
+# make demo | test | lint | miniature | clean
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PYTHON ?= python3
+
+.PHONY: demo test conformance lint bench miniature install system clean
+
+demo: $(STAMP) system   ## install, then run the whole method on the small world
+	$(VENV)/bin/coat demo
+
+test: $(STAMP) system   ## install, then run the tests
+	$(PY) -m pytest
+
+conformance: $(STAMP)   ## only the tests that run over every registered backbone and expert
+	$(PY) -m pytest -m conformance
+
+lint: $(STAMP)          ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)         ## where a training step's time goes
+	$(PY) benchmarks/train_step.py
+
+miniature: $(STAMP) system   ## train the shipped miniature anew
+	$(PY) -m coat.miniature.ship
+
+install: $(STAMP)
+
+# torch first and by pip: a plain "torch" asked for later would bring gigabytes of CUDA to a CPU machine.
+# basic-pitch without its dependencies: they hold TensorFlow, and only its weights are used.
+$(STAMP): pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet torch==2.13.0 || $(PY) -m pip install --quiet "torch>=2.11"
+	$(PY) -m pip install --quiet --no-deps basic-pitch==0.4.0
+	$(PY) -m pip install --quiet --editable ".[pitch,miniature,dev]"
+	touch $(STAMP)
+
+# espeak-ng, fluidsynth and a soundfont: installed where we may, named where we may not.
+system:
+	@sh scripts/system_packages.sh
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

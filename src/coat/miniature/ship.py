@@ -1,0 +1,95 @@
+"""Make the miniature that ships with the package: ``python -m coat.miniature.ship`` (``make miniature``).
+
+The backbone is pre-trained for longer than a demo would, then the CoAT arm is trained on it. What ships is
+a run folder in half precision: backbone, adapter, heads, recipe, card.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import coat
+from coat.files import write_whole
+from coat.miniature.arms import ARMS, Settings
+from coat.miniature.comparison import World, evaluate_arm, prepare, run_arm
+from coat.training.run import load_run_recipe
+
+MAX_BYTES = 6_000_000
+COPIED = ("run.json", "finished.json", "adapter/adapter_config.json")
+
+
+def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
+    """Train what is missing under ``folder`` and write the miniature to ``target``.
+
+    Args:
+        folder: Corpus, backbone and runs.
+        target: Where the shipped run goes.
+        settings: Of the comparison.
+        seed: Of the arm.
+    """
+    world = World(folder)
+    prepare(world, settings, print, shipped=False)
+    run = run_arm(world, settings, "coat", seed, print)
+    scores = {name: evaluate_arm(world, settings, name, seed) for name in ("baseline", "coat")}
+
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(world.backbone, partial / "backbone")
+    (partial / "adapter").mkdir()
+    for name in COPIED:
+        shutil.copy(run / name, partial / name)
+    _halve(world.backbone / "model.safetensors", partial / "backbone" / "model.safetensors")
+    _halve(run / "adapter" / "adapter_model.safetensors", partial / "adapter" / "adapter_model.safetensors")
+    _halve(run / "heads.safetensors", partial / "heads.safetensors")
+    recipe = load_run_recipe(run)
+    recipe = recipe.model_copy(
+        update={
+            "backbone": recipe.backbone.model_copy(update={"path": "backbone"}),
+            "data": recipe.data.model_copy(update={"train": "train.jsonl", "cache": None}),
+        }
+    )
+    write_whole(partial / "recipe.yaml", recipe.dump())
+    config = json.loads((partial / "adapter" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "backbone"
+    write_whole(partial / "adapter" / "adapter_config.json", json.dumps(config, indent=1))
+    write_whole(partial / "README.md", _card(scores, settings, seed))
+    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    assert size <= MAX_BYTES, f"the miniature has {size} bytes, at most {MAX_BYTES} may ship"
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return target
+
+
+def _halve(source: Path, target: Path) -> None:
+    weights = {name: value.to(torch.float16) for name, value in load_file(source).items()}
+    save_file(weights, target, metadata={"format": "pt"})
+
+
+def _card(scores: dict, settings: Settings, seed: int) -> str:
+    tasks = "\n".join(
+        f"| {task.replace('_', ' ')} | {score.metric} | {scores['baseline'][task].value:.3f} | {score.value:.3f} "
+        f"| {score.low:.3f} to {score.high:.3f} | {score.items} |"
+        for task, score in scores["coat"].items()
+    )
+    return (
+        "# The CoAT miniature\n\n"
+        "A Qwen2-Audio of two encoder and four decoder layers, pre-trained on the small world, with CoAT's LoRA, "
+        "token rows and projection heads. Weights are fp16 safetensors. It knows synthesised speech, notes and sound "
+        "events of two to four seconds, and nothing else; it exists so that everything can be tried and tested "
+        "on a model that has learned something.\n\n"
+        f"Code version {coat.__version__}, seed {seed}, {settings.pretrain_steps} pre-training steps, stages of "
+        f"{settings.stage_steps[0]} and {settings.stage_steps[1]} steps, notes and moods labelled on "
+        f"{settings.labelled_clips} clips each. Made by `make miniature`; the recipe is in `recipe.yaml`.\n\n"
+        f"Held-out scores beside the frozen backbone's ({ARMS['baseline'].title}):\n\n"
+        "| task | metric | backbone | CoAT | 95 % interval | questions |\n| --- | --- | --- | --- | --- | --- |\n"
+        f"{tasks}\n"
+    )
+
+
+if __name__ == "__main__":
+    ship(Path("runs/miniature"), Path(__file__).parent / "shipped", Settings(pretrain_steps=2000))

@@ -1,0 +1,113 @@
+"""What every registered expert must do."""
+
+import numpy as np
+import pytest
+import torch
+
+from coat.audio import Hearing
+from coat.errors import CoatError
+from coat.experts import REGISTRY, expert_class, make_expert
+
+pytestmark = pytest.mark.conformance
+
+HEARING = Hearing(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
+
+
+@pytest.fixture(scope="module", params=sorted(REGISTRY))
+def expert(request):
+    return make_expert(request.param, hidden_size=24, hearing=HEARING)
+
+
+def waves(expert, *seconds, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = [round(s * expert.sampling_rate) for s in seconds]
+    out = torch.zeros(len(seconds), max(lengths))
+    for row, length in enumerate(lengths):
+        out[row, :length] = torch.from_numpy(rng.normal(0, 0.1, length).astype(np.float32))
+    return out, torch.tensor(lengths)
+
+
+def test_it_is_frozen_and_named(expert):
+    assert REGISTRY[expert.name]
+    assert not expert.training
+    assert not any(p.requires_grad for p in expert.parameters())
+    assert expert.licence
+
+
+def test_features_have_the_promised_size_and_rate(expert):
+    if not expert.needs_waveform:
+        pytest.skip("takes x_A from the backbone")
+    waveforms, lengths = waves(expert, 0.4, 2.0)
+    with torch.inference_mode():
+        features, frames = expert.features(waveforms, lengths)
+    assert features.shape == (2, int(frames.max()), expert.feature_dim)
+    for count, length in zip(frames.tolist(), lengths.tolist(), strict=True):
+        assert abs(count - length / expert.sampling_rate * expert.frame_rate) <= 1.5
+    assert torch.isfinite(features).all()
+
+
+def test_a_clip_gives_the_same_targets_alone_and_in_a_batch(expert):
+    if not expert.needs_waveform:
+        pytest.skip("takes x_A from the backbone")
+    waveforms, lengths = waves(expert, 0.4, 2.0, 1.1)
+    counts = (lengths * 25 // expert.sampling_rate).clamp(min=1)
+    axis = {"token_rate": 25.0, "first_token_seconds": 0.01}
+    together = expert.targets(waveforms, lengths, counts, **axis)
+    for row, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        alone = expert.targets(waveforms[row : row + 1, :length], lengths[row : row + 1], counts[row : row + 1], **axis)
+        torch.testing.assert_close(together[row, :count], alone[0, :count], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["silence", "loud", "short"])
+def test_extreme_clips_stay_finite(expert, kind):
+    if not expert.needs_waveform:
+        pytest.skip("takes x_A from the backbone")
+    waveforms, lengths = waves(expert, 0.1 if kind == "short" else 1.0)
+    scale = {"silence": 0.0, "loud": 100.0, "short": 1.0}[kind]
+    with torch.inference_mode():
+        features, _ = expert.features(waveforms * scale, lengths)
+    assert torch.isfinite(features).all()
+
+
+def test_an_impulse_is_heard_where_it_is(expert):
+    """Alignment: no feature is shifted by more than half a token."""
+    if not expert.needs_waveform:
+        pytest.skip("takes x_A from the backbone")
+    rate = expert.sampling_rate
+    quiet = np.random.default_rng(0).normal(0, 1e-3, 3 * rate).astype(np.float32)
+    burst = quiet.copy()
+    time = np.arange(round(0.04 * rate)) / rate
+    start = round(1.49 * rate)
+    burst[start : start + len(time)] += (np.sin(2 * np.pi * 1000 * time) * np.hanning(len(time))).astype(np.float32)
+    both, lengths = torch.from_numpy(np.stack([quiet, burst])), torch.tensor([3 * rate] * 2)
+    out = expert.targets(both, lengths, torch.tensor([75, 75]), token_rate=25.0, first_token_seconds=0.01)
+    moved = (out[1] - out[0]).abs().sum(-1).float()
+    moved = moved - moved.median()
+    centre = float((moved.clamp(min=0) ** 2 * (0.01 + torch.arange(75) / 25)).sum() / (moved.clamp(min=0) ** 2).sum())
+    assert abs(centre - 1.51) <= 0.04
+
+
+def test_its_loss_is_zero_at_the_target_and_ignores_padding(expert):
+    target = torch.rand(2, 9, expert.feature_dim)
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 5:] = False
+    at_target = expert.loss(target.clone(), target, mask)
+    away = expert.loss(target + 0.5, target, mask)
+    assert at_target.shape == (2, 9)
+    assert float(at_target[mask].max()) < float(away[mask].min())
+    changed = target.clone()
+    changed[1, 5:] = 77.0
+    torch.testing.assert_close(expert.loss(target, changed, mask)[mask], at_target[mask])
+
+
+def test_it_can_be_looked_at_and_fingerprinted(expert):
+    picture = expert.visualise(torch.rand(9, expert.feature_dim))
+    assert picture.image.shape[1] == 9
+    assert expert.fingerprint() == make_expert(expert.name, hidden_size=24, hearing=HEARING).fingerprint()
+
+
+def test_unknown_experts_and_options_are_named():
+    with pytest.raises(CoatError, match="Did you mean 'basic_pitch'"):
+        expert_class("basic_pich")
+    with pytest.raises(CoatError, match="does not take"):
+        make_expert("standin_speech", {"speed": 3}, hidden_size=24, hearing=HEARING)

@@ -1,0 +1,69 @@
+"""Shared fixtures: a tiny random backbone, a few clips, a small manifest. Everything is seeded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from coat.audio import Clip
+from coat.backbones import load_backbone
+from coat.data.conversation import Conversation
+from coat.miniature.backbone import random_qwen2_audio
+
+RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Clip:
+    rng = np.random.default_rng(seed)
+    return Clip(rng.normal(0, 0.1, round(seconds * rate)).astype(np.float32), rate, f"noise-{seed}")
+
+
+def conversation(*seconds: float, text: str = "What is said?", answer: str | None = "the red dog", seed: int = 0):
+    messages = [{"role": "user", "content": "<audio>" * len(seconds) + text}]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": answer})
+    return Conversation(messages, [noise(s, seed + i) for i, s in enumerate(seconds)])
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("backbone") / "tiny"
+    random_qwen2_audio(folder)
+    return folder
+
+
+@pytest.fixture
+def backbone(tiny_path):
+    return load_backbone("qwen2_audio", str(tiny_path))
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory) -> Path:
+    """Twelve rows: ten clips of two lengths, two text-only."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index in range(10):
+        name = f"clip-{index}.wav"
+        clip = noise(0.4 + 0.3 * (index % 2), seed=index)
+        soundfile.write(folder / name, clip.waveform, RATE)
+        content = f"<audio>What is said? {index % 3}"
+        rows.append({"id": f"a{index}", "task": "transcription", "audios": [name], "messages": [
+            {"role": "user", "content": content}, {"role": "assistant", "content": "the red dog" + " boats" * (index % 4)},
+        ]})  # fmt: skip
+    for index in range(2):
+        rows.append({"id": f"t{index}", "messages": [
+            {"role": "user", "content": "Describe"}, {"role": "assistant", "content": "two boats"},
+        ]})  # fmt: skip
+    path = folder / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,0 +1,75 @@
+"""Imports go one way, and nothing heavy is imported before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import coat
+
+SOURCE = Path(coat.__file__).parent
+# Each room may import from its own and those to its left.
+LAYERS = [
+    {"errors", "files", "audio"},
+    {"config"},
+    {"data"},
+    {"losses", "heads"},
+    {"backbones", "experts"},
+    {"thinking"},
+    {"generation"},
+    {"training", "evaluation"},
+    {"analysis"},
+    {"api"},
+    {"miniature"},
+    {"cli", "__main__"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("coat."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("coat.")}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    if path == SOURCE / "__init__.py":
+        return
+    here = LEVEL[room(path)]
+    above = {name for name in imported(path) if LEVEL[name] > here}
+    assert not above, f"{path.name} imports from rooms above it: {above}"
+
+
+def test_experts_never_import_a_backbone():
+    for path in (SOURCE / "experts").glob("*.py"):
+        assert "backbones" not in imported(path), path
+
+
+def test_only_backbones_and_the_small_world_know_model_classes():
+    for path in SOURCE.rglob("*.py"):
+        if room(path) not in ("backbones", "miniature"):
+            assert "ForConditionalGeneration" not in path.read_text(), path
+
+
+def test_help_needs_no_torch():
+    code = "import sys, coat.cli.app; print(any(m in sys.modules for m in ('torch', 'transformers', 'numpy')))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_public_names_resolve():
+    for name in coat.__all__:
+        assert getattr(coat, name).__doc__
+    with pytest.raises(AttributeError, match="nothing_here"):
+        coat.nothing_here  # noqa: B018

@@ -1,0 +1,115 @@
+"""Eq. 2 and the placement of blocks, property by property."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coat.thinking.block import PLACEMENTS, audio_segments, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.tokens import ThinkTokens
+
+AUDIO, TEXT, HEADER, TURN_END = 1, 2, (10, 11, 12), 13
+BOS, EOS = 20, 21
+TOKENS = ThinkTokens(90, 91, 92)
+
+
+def conversation(turns: list[list[int]], answers: int) -> list[int]:
+    """Each turn: user text, its audio segments between markers, header, and an answer but for the last."""
+    ids = []
+    for index, lengths in enumerate(turns):
+        ids += [TEXT, TEXT]
+        for length in lengths:
+            ids += [BOS, *[AUDIO] * length, EOS]
+        ids += [TEXT, TURN_END, *HEADER]
+        if index < answers:
+            ids += [TEXT, TEXT, TURN_END]
+    return ids
+
+
+def plan(ids, **options):
+    return plan_blocks(ids, audio_token=AUDIO, assistant_header=HEADER, tokens=TOKENS, **options)
+
+
+turns = st.lists(st.lists(st.integers(1, 40), max_size=3), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(turns, st.sampled_from(PLACEMENTS), st.integers(1, 5))
+def test_blocks_follow_from_ids(turns, placement, stride):
+    ids = conversation(turns, len(turns) - 1)
+    blocks = plan(ids, placement=placement, stride=stride)
+    lengths = [length for turn in turns for length in turn]
+    # one block an audio segment, in order, of ceil(L_a / stride) think tokens
+    assert [b.num_audio_tokens for b in blocks] == lengths
+    assert [b.num_think_tokens for b in blocks] == [math.ceil(n / stride) for n in lengths]
+
+    out = insert_blocks(ids, blocks, TOKENS)
+    assert [t for t in out if t not in TOKENS.ids] == ids  # nothing else changes
+    assert out.count(TOKENS.think) == sum(b.num_think_tokens for b in blocks)
+    assert len(out) == len(ids) + sum(b.length for b in blocks)
+    # each block is [start, think x n, end], unbroken
+    rest = list(out)
+    for block in blocks:
+        start = rest.index(TOKENS.start)
+        piece = rest[start : start + block.length]
+        assert piece == [TOKENS.start, *[TOKENS.think] * block.num_think_tokens, TOKENS.end]
+        del rest[: start + block.length]
+    # a parallel list is stretched alike
+    marks = insert_filler(list(range(len(ids))), blocks, -100)
+    assert len(marks) == len(out)
+    assert all((mark == -100) == (token in TOKENS.ids) for mark, token in zip(marks, out, strict=True))
+
+
+@settings(deadline=None)
+@given(turns)
+def test_a_block_heads_the_turn_that_answers_its_audio(turns):
+    ids = conversation(turns, len(turns) - 1)
+    for placement in PLACEMENTS:
+        out = insert_blocks(ids, plan(ids, placement=placement), TOKENS)
+        for index, token in enumerate(out):
+            if token == TOKENS.start and out[index - 1] != TOKENS.end:
+                before = tuple(out[index - len(HEADER) : index])
+                assert (before == HEADER) == (placement == "assistant_prefix")
+                if placement == "before_assistant":
+                    assert out[index - 1] == TURN_END
+
+
+@settings(deadline=None)
+@given(turns)
+def test_a_later_turn_leaves_earlier_blocks_where_they_were(turns):
+    """So that a cached prefix stays valid."""
+    for end in range(1, len(turns)):
+        whole = conversation(turns, len(turns) - 1)
+        prefix = conversation(turns[:end], end - 1)
+        assert whole[: len(prefix)] == prefix
+        built = insert_blocks(prefix, plan(prefix), TOKENS)
+        assert insert_blocks(whole, plan(whole), TOKENS)[: len(built)] == built
+
+
+def test_the_paper_example():
+    ids = [TEXT, BOS, AUDIO, AUDIO, AUDIO, EOS, TEXT, TURN_END, *HEADER]
+    assert insert_blocks(ids, plan(ids), TOKENS) == [*ids, 90, 91, 91, 91, 92]
+    assert insert_blocks(ids, plan(ids, placement="before_assistant"), TOKENS) == [*ids[:-3], 90, 91, 91, 91, 92, *HEADER]
+
+
+def test_text_only_has_no_block():
+    assert plan([TEXT, TURN_END, *HEADER]) == []
+
+
+def test_adjacent_segments_are_told_apart_by_their_markers():
+    assert audio_segments([BOS, AUDIO, AUDIO, EOS, BOS, AUDIO, EOS], AUDIO) == [(1, 2), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        ([AUDIO, 91, *HEADER], {}, "think tokens already"),
+        ([AUDIO, TEXT], {}, "followed by an assistant turn"),
+        ([*HEADER, AUDIO], {}, "followed by an assistant turn"),
+        ([AUDIO, *HEADER], {"stride": 0}, "stride"),
+    ],
+)
+def test_what_cannot_be_planned_says_why(ids, options, message):
+    with pytest.raises(ValueError, match=message):
+        plan(ids, **options)

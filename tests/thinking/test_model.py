@@ -1,0 +1,116 @@
+import pytest
+import torch
+from torch import nn
+
+from coat.errors import CoatError
+from coat.heads import make_head
+from coat.thinking.batch import make_batch
+from coat.thinking.model import CoatModel, ThinkingSettings, split_segments
+from tests.conftest import conversation
+
+
+@pytest.fixture
+def model(backbone):
+    model = CoatModel(backbone)
+    model.add_lora(rank=4, alpha=8)
+    model.heads["probe"] = make_head("transformer", backbone.hidden_size, 12, num_heads=2)
+    return model
+
+
+def mixed(model):
+    conversations = [conversation(0.5), conversation(text="hello"), conversation(0.3, 0.9, seed=3)]
+    return make_batch(model.builder, conversations)
+
+
+def test_only_lora_heads_and_three_rows_receive_gradients(model):
+    output = model(mixed(model))
+    loss = output.response_logits.logsumexp(-1).sum() + output.predictions["probe"].square().sum()
+    loss.backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert reached <= set(model.trainable())
+    assert any("lora_B" in name for name in reached)
+    assert any("trainable_tokens" in name for name in reached)
+    assert any(name.startswith("heads.probe") for name in reached)
+    rows = [p for name, p in model.named_parameters() if "trainable_tokens_delta" in name]
+    assert [tuple(p.shape) for p in rows] == [(3, model.backbone.hidden_size)]
+    for name in model.trainable():
+        assert "lora_" in name or "trainable_tokens" in name or name.startswith("heads."), name
+    assert not any(p.requires_grad for p in model.backbone.audio_tower.parameters())
+
+
+def test_think_hidden_is_what_lm_head_sees(model):
+    batch = mixed(model)
+    output = model.eval()(batch)
+    stock = model.backbone.model(
+        inputs_embeds=model.prepare_prefill(batch)[0], attention_mask=batch.attention_mask, output_hidden_states=True
+    )
+    states = stock.hidden_states[-1][batch.input_ids == model.tokens.think]
+    torch.testing.assert_close(output.think_hidden[output.think_mask], states, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.backbone.lm_head(states), stock.logits[batch.input_ids == model.tokens.think])
+
+
+def test_a_batch_gives_what_each_conversation_gives_alone(model):
+    model.eval()
+    conversations = [conversation(0.5), conversation(1.3, seed=2), conversation(0.3, 0.9, seed=3)]
+    together = model(make_batch(model.builder, conversations))
+    clip = 0
+    for item in conversations:
+        alone = model(make_batch(model.builder, [item]))
+        for states, mask in zip(alone.think_hidden, alone.think_mask, strict=True):
+            length = int(mask.sum())
+            torch.testing.assert_close(together.think_hidden[clip, :length], states[:length], atol=1e-4, rtol=1e-4)
+            clip += 1
+    assert clip == len(together.think_hidden)
+
+
+def test_text_only_batch_passes(model):
+    output = model(make_batch(model.builder, [conversation(text="hello")]))
+    assert output.think_hidden is None
+    assert len(output.response_logits) == len(output.response_labels) > 0
+
+
+def test_cached_embeddings_change_nothing(model):
+    model.eval()
+    conversations = [conversation(0.5), conversation(1.3, seed=2)]
+    live = make_batch(model.builder, conversations)
+    rows = dict(zip([c.clips[0].content_key for c in conversations], model.audio_embeddings(live), strict=True))
+    cached = make_batch(model.builder, conversations, embed=lambda clip, count: rows[clip.content_key])
+    torch.testing.assert_close(model(cached).response_logits, model(live).response_logits)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_stride_shortens_the_block(backbone, stride):
+    model = CoatModel(backbone, ThinkingSettings(stride=stride))
+    batch = make_batch(model.builder, [conversation(1.0)])
+    count = backbone.num_audio_tokens(16_000)
+    assert batch.think_lengths.tolist() == [-(-count // stride)]
+    assert model(batch).think_hidden.shape[1] == -(-count // stride)
+
+
+def test_lora_outside_the_language_model_is_refused(backbone):
+    with pytest.raises(CoatError, match="outside the language model"):
+        CoatModel(backbone).add_lora(rank=2, alpha=4, targets=r".*\.(q_proj|v_proj)")
+
+
+def test_lora_that_matches_nothing_is_refused(backbone):
+    with pytest.raises(CoatError, match="no module to adapt"):
+        CoatModel(backbone).add_lora(rank=2, alpha=4, targets="nothing_like_this")
+
+
+def test_adapter_survives_saving(model, tiny_path, tmp_path):
+    from coat.backbones import load_backbone
+
+    for name, p in model.trainable().items():
+        if "lora_B" in name or "trainable_tokens" in name:
+            nn.init.normal_(p, std=0.1)
+    batch = mixed(model)
+    expected = model.eval()(batch).response_logits
+    model.save_adapter(str(tmp_path))
+    fresh = CoatModel(load_backbone("qwen2_audio", str(tiny_path)))
+    fresh.load_adapter(str(tmp_path))
+    torch.testing.assert_close(fresh.eval()(batch).response_logits, expected)
+
+
+def test_segments_that_do_not_add_up_are_an_error():
+    with pytest.raises(ValueError, match="3 think tokens"):
+        split_segments(torch.zeros(3, 2), torch.tensor([2, 2]))

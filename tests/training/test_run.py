@@ -1,0 +1,188 @@
+"""Training end to end on the tiny random backbone: the same numbers however a batch is split or a run is cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from coat.config.recipe import parse_recipe
+from coat.errors import CoatError
+from coat.files import read_jsonl
+from coat.training.run import adapt, build_experts, build_model, load_run, train
+
+EXPERTS = {"audio_reconstruction": "auto", "standin_speech": "auto", "standin_affect": 2.0}
+
+
+def recipe(tiny_path, manifest, **training):
+    return parse_recipe(
+        {
+            "backbone": {"path": str(tiny_path)},
+            "lora": {"rank": 2, "alpha": 4},
+            "heads": {"num_heads": 2, "ffn_ratio": 1.0},
+            "stages": [
+                {"name": "one", "steps": 4, "learning_rate": 1e-3, "experts": {"audio_reconstruction": "auto"}},
+                {"name": "two", "steps": 6, "learning_rate": 1e-3, "experts": EXPERTS},
+            ],
+            "data": {"train": str(manifest)},
+            "training": {"batch_size": 8, "micro_batch_size": 8, "log_every": 1, "save_every": 2, "seed": 3, **training},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_path, manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(recipe(tiny_path, manifest), folder)
+    return folder
+
+
+def losses(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    return {
+        (line["stage"], line["step"]): {k: v for k, v in line.items() if k.startswith("loss") or k == "grad_norm"}
+        for line in read_jsonl(folder / "metrics.jsonl")
+    }
+
+
+def close(a, b, tolerance):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert a[key].keys() == b[key].keys()
+        for name in a[key]:
+            assert a[key][name] == pytest.approx(b[key][name], rel=tolerance, abs=tolerance), (key, name)
+
+
+def test_a_run_leaves_what_it_should(finished):
+    for name in ("recipe.yaml", "run.json", "metrics.jsonl", "heads.safetensors", "adapter/adapter_model.safetensors"):
+        assert (finished / name).is_file(), name
+    assert list((finished / "tensorboard" / "two").glob("events*"))
+    lines = losses(finished)
+    assert set(lines) == {("one", step) for step in range(1, 5)} | {("two", step) for step in range(1, 7)}
+    assert set(lines["one", 1]) == {"loss", "loss/ce", "loss/audio_reconstruction", "grad_norm"}
+    assert {f"loss/{name}" for name in EXPERTS} <= set(lines["two", 1])
+    facts = json.loads((finished / "run.json").read_text())
+    assert set(facts["calibrated_weights"]) == {"audio_reconstruction", "standin_speech"}
+    assert all("language_model" in name for name in facts["adapted_modules"])
+    last = read_jsonl(finished / "metrics.jsonl")[-1]
+    assert 1.0 <= last["think/effective_rank"] <= 64
+    assert -1.0 <= last["think/mean_cosine"] <= 1.0
+
+
+def test_the_total_is_the_weighted_sum_of_its_parts(finished):
+    weights = json.loads((finished / "run.json").read_text())["calibrated_weights"] | {"standin_affect": 2.0}
+    for parts in losses(finished).values():
+        total = parts["loss/ce"] + sum(weights[k] * parts[f"loss/{k}"] for k in weights if f"loss/{k}" in parts)
+        assert parts["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_loss_falls(finished):
+    lines = losses(finished)
+    assert lines["two", 6]["loss"] < lines["two", 1]["loss"]
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(finished, tiny_path, manifest, tmp_path, micro):
+    train(recipe(tiny_path, manifest, micro_batch_size=micro), tmp_path / "run")
+    close(losses(tmp_path / "run"), losses(finished), 2e-3)
+    first = losses(tmp_path / "run")["one", 1], losses(finished)["one", 1]  # before rounding accumulates
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing(finished, tiny_path, manifest, tmp_path):
+    train(recipe(tiny_path, manifest, gradient_checkpointing=True), tmp_path / "run")
+    close(losses(tmp_path / "run"), losses(finished), 1e-4)
+
+
+SCRIPT = """
+import sys
+from coat.config.recipe import load_recipe
+from coat.training.run import train
+train(load_recipe(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("stage", ["1-one", "2-two"])
+def test_a_killed_run_resumes_to_the_losses_of_an_unbroken_one(finished, tiny_path, manifest, tmp_path, stage):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe(tiny_path, manifest).dump())
+    command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 240
+    checkpoints = tmp_path / "run" / "stages" / stage
+    while not list(checkpoints.glob("checkpoint-*")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "finished.json").is_file(), "the run ended before it could be killed"
+    train(recipe(tiny_path, manifest), tmp_path / "run")
+    close(losses(tmp_path / "run"), losses(finished), 1e-5)
+
+
+def test_a_finished_run_answers_and_another_recipe_is_refused(finished, tiny_path, manifest):
+    assert not any(p.requires_grad for p in load_run(finished).parameters() if p.dim() > 3)
+    assert train(recipe(tiny_path, manifest), finished) == finished
+    with pytest.raises(CoatError, match="another recipe"):
+        train(recipe(tiny_path, manifest, seed=4), finished)
+
+
+def test_cached_features_give_the_losses_of_live_ones(finished, tiny_path, manifest, tmp_path):
+    raw = recipe(tiny_path, manifest).model_dump()
+    raw["data"]["cache"] = str(tmp_path / "cache")
+    train(parse_recipe(raw), tmp_path / "run")
+    close(losses(tmp_path / "run"), losses(finished), 2e-3)  # targets are kept in half precision
+
+
+def test_training_the_whole_embedding(tiny_path, manifest):
+    model = build_model(recipe(tiny_path, manifest))
+    adapt(model, recipe(tiny_path, manifest).model_copy(update={"train_embeddings": "full"}))
+    trained = [p for name, p in model.trainable().items() if "embed_tokens" in name]
+    assert len(trained) == 1
+    assert trained[0].shape[0] > 3
+
+
+def test_calibrated_weights_make_a_mean_predictor_cost_one(tiny_path, manifest):
+    from coat.data.manifest import read_manifest
+    from coat.losses import masked_sum
+    from coat.training.calibration import calibrate
+    from coat.training.dataset import TrainingCollator
+    from coat.training.trainer import expert_targets
+
+    asked = recipe(tiny_path, manifest)
+    model = build_model(asked)
+    experts = build_experts(asked, model)
+    collate = TrainingCollator(model.builder, [e for e in experts.values() if e.needs_waveform])
+    rows = [row for row in read_manifest(manifest) if row.audios]
+    batches = [collate(rows[i : i + 4]) for i in range(0, len(rows), 4)]
+    weights = calibrate(model, experts, batches)
+    for name, expert in experts.items():
+        outputs = [model(batch, []) for batch in batches]
+        targets = [expert_targets(expert, b, o, model.builder) for b, o in zip(batches, outputs, strict=True)]
+        frames = torch.cat([t[o.think_mask] for t, o in zip(targets, outputs, strict=True)])
+        total = sum(
+            float(masked_sum(expert.loss(frames.mean(0).expand_as(t), t, o.think_mask), o.think_mask))
+            for t, o in zip(targets, outputs, strict=True)
+        )
+        assert weights[name] * total / len(frames) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_rows_that_are_too_long_are_refused_or_left_out(tiny_path, tmp_path):
+    import numpy as np
+    import soundfile
+
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(0, 0.1, 31 * 16_000), 16_000)
+    soundfile.write(tmp_path / "ok.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    rows = [
+        {"id": n, "audios": [f"{n}.wav"], "messages": [{"role": "user", "content": "<audio>"}, {"role": "assistant", "content": "x"}]}
+        for n in ("long", "ok")
+    ]  # fmt: skip
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(CoatError, match=r"long \(31\.0 s\)"):
+        train(recipe(tiny_path, path), tmp_path / "run")
