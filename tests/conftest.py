@@ -28,6 +28,14 @@ def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Clip:
     return Clip(rng.normal(0, 0.1, round(seconds * rate)).astype(np.float32), rate, f"noise-{seed}")
 
 
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
 def conversation(*seconds: float, text: str = "What is said?", answer: str | None = "the red dog", seed: int = 0):
     messages = [{"role": "user", "content": "<audio>" * len(seconds) + text}]
     if answer is not None:
@@ -57,13 +65,9 @@ def manifest(tmp_path_factory) -> Path:
         clip = noise(0.4 + 0.3 * (index % 2), seed=index)
         soundfile.write(folder / name, clip.waveform, RATE)
         content = f"<audio>What is said? {index % 3}"
-        rows.append({"id": f"a{index}", "task": "transcription", "audios": [name], "messages": [
-            {"role": "user", "content": content}, {"role": "assistant", "content": "the red dog" + " boats" * (index % 4)},
-        ]})  # fmt: skip
-    for index in range(2):
-        rows.append({"id": f"t{index}", "messages": [
-            {"role": "user", "content": "Describe"}, {"role": "assistant", "content": "two boats"},
-        ]})  # fmt: skip
+        messages = [user(content), assistant("the red dog" + " boats" * (index % 4))]
+        rows.append({"id": f"a{index}", "task": "transcription", "audios": [name], "messages": messages})
+    rows += [{"id": f"t{index}", "messages": [user("Describe"), assistant("two boats")]} for index in range(2)]
     path = folder / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -40,8 +40,10 @@ def test_the_way_of_the_data(manifest, backbone):
     assert output.predictions[expert.name].shape == target.shape == (1, count, expert.feature_dim)
 
     loss = response_cross_entropy(output.response_logits, output.response_labels) / batch.num_response_tokens
-    loss = loss + masked_sum(
-        expert.loss(output.predictions[expert.name], target, output.think_mask), output.think_mask
-    ) / batch.num_think_tokens
+    loss = (
+        loss
+        + masked_sum(expert.loss(output.predictions[expert.name], target, output.think_mask), output.think_mask)
+        / batch.num_think_tokens
+    )
     assert torch.isfinite(loss)
     loss.backward()

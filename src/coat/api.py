@@ -64,9 +64,7 @@ class Coat:
         """The small trained model that ships with the package."""
         return cls.from_run(miniature_folder(), heads=heads)
 
-    def chat(
-        self, audio: AudioLike | Sequence[AudioLike] | None, text: str, *, max_new_tokens: int = 256
-    ) -> str:
+    def chat(self, audio: AudioLike | Sequence[AudioLike] | None, text: str, *, max_new_tokens: int = 256) -> str:
         """Answer a question about one or several clips, or about none.
 
         Args:

@@ -59,7 +59,9 @@ def stock_embeddings(backbone, clip):
 def test_the_stock_processor_makes_the_same_ids(loaded):
     """Prompt ids without the block are what the family's own processor gives."""
     clip = noise(1.3)
-    messages = [{"role": "user", "content": [{"type": "audio", "audio": "x"}, {"type": "text", "text": "What is said?"}]}]
+    messages = [
+        {"role": "user", "content": [{"type": "audio", "audio": "x"}, {"type": "text", "text": "What is said?"}]}
+    ]
     text = loaded.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     stock = loaded.processor(text=text, audio=[clip.waveform], sampling_rate=RATE, return_tensors="pt")["input_ids"]
     from coat.thinking.processor import PromptBuilder

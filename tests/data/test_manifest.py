@@ -5,7 +5,10 @@ import pytest
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
 
-ROW = {"messages": [{"role": "user", "content": "<audio>hi"}, {"role": "assistant", "content": "yes"}], "audios": ["a.wav"]}
+ROW = {
+    "messages": [{"role": "user", "content": "<audio>hi"}, {"role": "assistant", "content": "yes"}],
+    "audios": ["a.wav"],
+}
 
 
 def write(folder, *rows):

@@ -90,7 +90,15 @@ def test_a_later_turn_leaves_earlier_blocks_where_they_were(turns):
 def test_the_paper_example():
     ids = [TEXT, BOS, AUDIO, AUDIO, AUDIO, EOS, TEXT, TURN_END, *HEADER]
     assert insert_blocks(ids, plan(ids), TOKENS) == [*ids, 90, 91, 91, 91, 92]
-    assert insert_blocks(ids, plan(ids, placement="before_assistant"), TOKENS) == [*ids[:-3], 90, 91, 91, 91, 92, *HEADER]
+    assert insert_blocks(ids, plan(ids, placement="before_assistant"), TOKENS) == [
+        *ids[:-3],
+        90,
+        91,
+        91,
+        91,
+        92,
+        *HEADER,
+    ]
 
 
 def test_text_only_has_no_block():

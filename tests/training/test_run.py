@@ -16,6 +16,7 @@ from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.training.run import adapt, build_experts, build_model, load_run, train
+from tests.conftest import assistant, user
 
 EXPERTS = {"audio_reconstruction": "auto", "standin_speech": "auto", "standin_affect": 2.0}
 
@@ -31,7 +32,14 @@ def recipe(tiny_path, manifest, **training):
                 {"name": "two", "steps": 6, "learning_rate": 1e-3, "experts": EXPERTS},
             ],
             "data": {"train": str(manifest)},
-            "training": {"batch_size": 8, "micro_batch_size": 8, "log_every": 1, "save_every": 2, "seed": 3, **training},
+            "training": {
+                "batch_size": 8,
+                "micro_batch_size": 8,
+                "log_every": 1,
+                "save_every": 2,
+                "seed": 3,
+                **training,
+            },
         }
     )
 
@@ -179,9 +187,9 @@ def test_rows_that_are_too_long_are_refused_or_left_out(tiny_path, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(0, 0.1, 31 * 16_000), 16_000)
     soundfile.write(tmp_path / "ok.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     rows = [
-        {"id": n, "audios": [f"{n}.wav"], "messages": [{"role": "user", "content": "<audio>"}, {"role": "assistant", "content": "x"}]}
-        for n in ("long", "ok")
-    ]  # fmt: skip
+        {"id": name, "audios": [f"{name}.wav"], "messages": [user("<audio>"), assistant("x")]}
+        for name in ("long", "ok")
+    ]
     path = tmp_path / "m.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(CoatError, match=r"long \(31\.0 s\)"):

@@ -129,9 +129,7 @@ def plot_probes(probes: Mapping[str, Mapping[str, Mapping[str, Any]]], titles: M
     for index, (label, arm, where) in enumerate(bars):
         scores = [probes[arm][target][where] for target in targets]
         values = np.array([score["value"] for score in scores])
-        errors = np.clip(
-            [values - [s["low"] for s in scores], np.array([s["high"] for s in scores]) - values], 0, None
-        )
+        errors = np.clip([values - [s["low"] for s in scores], np.array([s["high"] for s in scores]) - values], 0, None)
         places = np.arange(len(targets)) + (index - (len(bars) - 1) / 2) * width
         axes.bar(places, values, width * 0.92, color=COLOURS[index % len(COLOURS)], label=label)
         axes.errorbar(places, values, errors, fmt="none", ecolor="#333", elinewidth=0.8, capsize=1.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -117,9 +117,9 @@ class Backbone(nn.Module, ABC):
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
-    def embedding(self) -> nn.Module:
+    def embedding(self) -> nn.Embedding:
         """The token embedding."""
-        return self.language_model.get_input_embeddings()  # type: ignore[operator]
+        return cast(nn.Embedding, self.language_model.get_input_embeddings())  # type: ignore[operator]
 
     @property
     def device(self) -> torch.device:

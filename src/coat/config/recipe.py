@@ -38,16 +38,18 @@ class ThinkingConfig(_Part):
 class LoraConfig(_Part):
     """LoRA on the language model (App. A)."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rank: int = Field(16, ge=1, description="Of the two factors.")
+    alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="On the adapters' inputs.")
     targets: str | None = Field(None, description="Regular expression over module names; the family's own if None.")
 
 
 class HeadConfig(_Part):
     """Projection heads P_k (Eq. 3)."""
 
-    kind: Literal["transformer", "linear"] = "transformer"
+    kind: Literal["transformer", "linear"] = Field(
+        "transformer", description="One Transformer block and a linear layer, or the linear layer alone."
+    )
     num_heads: int = Field(8, ge=1, description="Attention heads.")
     ffn_ratio: float = Field(4.0, gt=0, description="Feed-forward width over d.")
 
@@ -55,9 +57,9 @@ class HeadConfig(_Part):
 class StageConfig(_Part):
     """One stage of training: its own steps, learning rate and experts (§3.4)."""
 
-    name: str
+    name: str = Field(description="Of its folder and of its lines in metrics.jsonl.")
     steps: int = Field(ge=1, description="Optimizer steps.")
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, description="Peak; the schedule starts anew in every stage.")
     experts: dict[str, Weight] = Field(
         default_factory=dict, description="Active experts A_s and their weights w_k; 'auto' calibrates."
     )
@@ -77,28 +79,30 @@ class DataConfig(_Part):
     train: str = Field(description="Manifest (JSON Lines) to train on.")
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
     too_long: Literal["refuse", "skip"] = Field("refuse", description="What to do with rows the backbone cannot hear.")
-    group_by_length: bool = True
+    group_by_length: bool = Field(True, description="Put clips of like length into a batch: less padding.")
 
 
 class TrainingConfig(_Part):
-    """How to optimise. The paper's Table B is lost; these are this project's defaults."""
+    """How to optimise. The batch size is the paper's; the other defaults are this project's."""
 
     batch_size: int = Field(16, ge=1, description="Effective batch: rows an optimizer step, over all processes.")
     micro_batch_size: int = Field(4, ge=1, description="Rows in one forward pass of one process.")
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of a stage's steps.")
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        "cosine", description="Of the learning rate after warm-up."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 where the device has it. fp16 is left out: these backbones overflow in it."
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(False, description="Less memory for about a third more compute.")
     save_every: int = Field(500, ge=1, description="Steps between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="The newest so many of a stage are kept.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
     calibration_clips: int = Field(256, ge=1, description="Clips for 'auto' weights.")
     workers: int = Field(0, ge=0, description="Processes that decode audio; 0 decodes in the training process.")
-    seed: int = 0
+    seed: int = Field(0, description="Of weights, order and dropout.")
 
     @model_validator(mode="after")
     def _micro_divides(self) -> TrainingConfig:

@@ -41,6 +41,11 @@ HARMONIC_SHIFTS = (-36, 0, 36, 57, 72, 84, 93, 101)
 class ConstantQ(nn.Module):
     """Magnitudes of a constant-Q transform, one octave at a time from the top, halving the rate in between."""
 
+    real: Tensor
+    imaginary: Tensor
+    low_pass: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("real", torch.zeros(BINS_PER_OCTAVE, 1, HOP))
@@ -66,6 +71,9 @@ class ConstantQ(nn.Module):
 class ContourNetwork(nn.Module):
     """CQT, normalised log, harmonic stacking and the two contour convolutions."""
 
+    log_scale: Tensor
+    log_shift: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.cqt = ConstantQ()
@@ -74,7 +82,7 @@ class ContourNetwork(nn.Module):
         self.feature_conv = nn.Conv2d(NUM_CHANNELS, NUM_CHANNELS, (3, 39), padding=(1, 19))
         self.contour_conv = nn.Conv2d(NUM_CHANNELS, 1, (5, 5), padding=(2, 2))
         # Eight channels: on CPUs channels-last runs this convolution five to ten times faster.
-        self.feature_conv.to(memory_format=torch.channels_last)
+        self.feature_conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Windows ``(N, 43844)`` -> features z ``(N, frames, 8 x 264)``."""

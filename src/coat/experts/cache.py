@@ -6,7 +6,6 @@ name holds the expert's fingerprint and the token axis, so a stale entry is neve
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +23,13 @@ BATCH_CLIPS = 16
 class Source(Protocol):
     """What can be cached: an expert, or a backbone's audio tower."""
 
-    name: str
-    sampling_rate: int
+    @property
+    def name(self) -> str:
+        """The folder of its features."""
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of the waveforms it takes, in Hz."""
 
     def fingerprint(self) -> str:
         """What its features depend on."""
@@ -105,7 +109,7 @@ class FeatureCache:
                 path = self.folder / f"{fresh[0].content_key}.safetensors"
                 partial = path.with_suffix(".partial")
                 save_file(self._compute(fresh, num_tokens), partial)
-                os.replace(partial, path)
+                partial.replace(path)
                 self._shards |= {clip.content_key: path for clip in fresh}
             if progress:
                 progress(min(SHARD_CLIPS, len(clips) - start))

@@ -21,7 +21,7 @@ from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
 from coat.thinking.model import CoatModel, ThinkingSettings
-from coat.training.progress import bar_for, make_progress
+from coat.training.progress import make_progress
 from coat.training.run import load_run, train
 
 PROBED = {"mood": ("speech", "mood"), "pitch_class": ("music", "pitch_class"), "instrument": ("music", "family")}
@@ -73,7 +73,9 @@ def prepare(world: World, settings: Settings, say: Callable[[str], None], *, shi
         with make_progress() as bar:
             task = bar.add_task("clips", total=None, note="")
             build_corpus(
-                world.corpus, size=settings.size, progress=lambda done, total: bar.update(task, completed=done, total=total)
+                world.corpus,
+                size=settings.size,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     if not (world.backbone / "config.json").is_file():
         if shipped:
@@ -89,13 +91,9 @@ def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callabl
     manifest = world.manifest(seed)
     if not manifest.is_file():
         rows = read_jsonl(world.corpus / "train.jsonl")
-        scarce = make_scarce(
-            rows, SCARCE_TASKS, settings.labelled_clips, repeats=settings.label_repeats, seed=seed
-        )
+        scarce = make_scarce(rows, SCARCE_TASKS, settings.labelled_clips, repeats=settings.label_repeats, seed=seed)
         write_jsonl(manifest, scarce)
-    recipe = arm_recipe(
-        ARMS[name], settings, backbone=world.backbone, manifest=manifest, cache=world.cache, seed=seed
-    )
+    recipe = arm_recipe(ARMS[name], settings, backbone=world.backbone, manifest=manifest, cache=world.cache, seed=seed)
     return train(recipe, world.run(name, seed), say=say)
 
 
@@ -128,7 +126,11 @@ def evaluate_arm(world: World, settings: Settings, name: str, seed: int, split: 
     with make_progress() as bar:
         task = bar.add_task(f"{ARMS[name].title}: {split} questions", total=len(rows), note="")
         answers = answer_rows(
-            model, rows, folder / f"predictions-{split}.jsonl", batch_size=64, progress=lambda done: bar.advance(task, done)
+            model,
+            rows,
+            folder / f"predictions-{split}.jsonl",
+            batch_size=64,
+            progress=lambda done: bar.advance(task, done),
         )
     scores = score_rows(rows, answers)
     write_whole(path, json.dumps({task: asdict(score) for task, score in scores.items()}, indent=1))

@@ -123,10 +123,10 @@ def check_synthesisers() -> None:
 def _synthesise(
     folder: Path, seed: int, size: CorpusSize, workers: int, progress: Callable[[int, int], None] | None
 ) -> list[Fact]:
-    jobs = [
+    jobs: list[tuple[str, int, Split, str, int, int]] = [
         (str(folder), seed, split, kind, start, min(CHUNK, count - start))
-        for split, total in asdict(size).items()
-        for kind, count in _counts(total).items()
+        for split in SPLITS
+        for kind, count in _counts(getattr(size, split)).items()
         for start in range(0, count, CHUNK)
     ]
     done, facts = 0, []
@@ -166,10 +166,8 @@ def _draw(
     """Facts, foreground mixed with background, and each clip's own generator."""
     rngs = [np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), start + i]) for i in range(count)]
     foreground = kind.split("+")[0]
-    if foreground == "music":
-        drawn = _draw_music(split, rngs)
-    else:
-        drawn = [_DRAWERS[foreground](split, rng) for rng in rngs]
+    music = foreground == "music"
+    drawn = _draw_music(split, rngs) if music else [_DRAWERS[foreground](split, rng) for rng in rngs]
     for (fact, waveform), rng in zip(drawn, rngs, strict=True):
         if kind.endswith("+event"):
             background, noise = _draw_event(split, rng, len(waveform))

@@ -88,7 +88,7 @@ def write_demo_report(folder: Path, settings: Settings, results: Mapping[str, An
         Section(
             "What the think states kept",
             "Left, what a frozen expert heard in a held-out clip; right, what its head reads in the think states.",
-            figures=_reconstruction_figures(world, settings, first),
+            figures=_reconstruction_figures(world, first),
         ),
         Section(
             "Linear probes",
@@ -180,7 +180,7 @@ def _recipe_text(world: World, settings: Settings, seed: int) -> str:
     return f"{recipe.dump()}# calibrated weights\n{weights}\n# {versions}"
 
 
-def _reconstruction_figures(world: World, settings: Settings, seed: int) -> list[tuple[str, str]]:
+def _reconstruction_figures(world: World, seed: int) -> list[tuple[str, str]]:
     from coat.analysis import plots
     from coat.analysis.reconstructions import reconstruct
     from coat.audio import load_audio
@@ -195,6 +195,8 @@ def _reconstruction_figures(world: World, settings: Settings, seed: int) -> list
         fact = next(fact for fact in facts if fact["kind"] == kind)
         messages = [{"role": "user", "content": "<audio>Describe the audio."}]
         conversation = Conversation(messages, [load_audio(world.corpus / fact["audio"])], fact["id"])
-        truth = ", ".join(f"{key} {fact[key]}" for key in ("text", "mood", "family", "pitch_class", "event") if key in fact)
+        truth = ", ".join(
+            f"{key} {fact[key]}" for key in ("text", "mood", "family", "pitch_class", "event") if key in fact
+        )
         figures.append((plots.plot_reconstructions(reconstruct(model, experts, conversation)), f"{what}: {truth}"))
     return figures

@@ -30,6 +30,7 @@ class StandInSpeech(Expert):
     name = "standin_speech"
     feature_dim = NUM_MELS * (2 * CONTEXT + 1)
     frame_rate = 50.0
+    filters: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,10 +62,10 @@ class StandInSpeech(Expert):
 
 
 class StandInAffect(Expert):
-    """How it is said: pitch, voicing, energy, tilt and brightness, their slopes, and their mean and spread
-    over the surrounding second.
+    """How it is said: pitch, voicing, energy, tilt, brightness and pulse of every frame.
 
-    Stands where emotion2vec stands in the paper.
+    With their slopes, and their mean and spread over the surrounding second. Stands where emotion2vec stands
+    in the paper.
     """
 
     name = "standin_affect"

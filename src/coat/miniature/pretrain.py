@@ -1,10 +1,10 @@
 """Pre-train the tiny backbone with a text-aligned objective: the paper's situation in minutes.
 
 It learns to transcribe, to name instruments and sounds, and to follow text, so its language model hears
-what those answers need. It reads and repeats the words of the other questions and answers too, as any
-language model knows them, without sound. Its tower also rebuilds the spectrum from the projected audio embeddings, so that
-pitch and prosody are in them, and nothing in the text objective makes the language model listen to them:
-a tower that hears, a language model that does not.
+what those answers need. It reads and repeats the words of the other questions and answers too, as any language model
+knows them, without sound. Its tower also rebuilds the spectrum from the projected audio embeddings, so that
+pitch and prosody are in them, and nothing in the text objective makes the language model listen to them: a
+tower that hears, a language model that does not.
 """
 
 from __future__ import annotations

@@ -102,14 +102,15 @@ def make_batch(
         used += len(own)
     think = [block.num_think_tokens for prompt in prompts for block in prompt.blocks]
     return Batch(
-        **_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
+        *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
         audio=audio,
         think_lengths=torch.tensor(think) if think else None,
         waveforms={r: _pad_waveforms([clip.at(r) for clip in clips]) for r in live_rates if clips},
     )
 
 
-def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"]) -> dict[str, Tensor]:
+def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, attention mask and labels of a batch."""
     ids = [torch.tensor(prompt.input_ids) for prompt in prompts]
     labels = [torch.tensor(prompt.labels) for prompt in prompts]
     mask = [torch.ones(len(row), dtype=torch.long) for row in ids]
@@ -117,7 +118,7 @@ def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"])
     def stack(rows: list[Tensor], value: int) -> Tensor:
         return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
-    return {"input_ids": stack(ids, pad_id), "attention_mask": stack(mask, 0), "labels": stack(labels, IGNORE)}
+    return stack(ids, pad_id), stack(mask, 0), stack(labels, IGNORE)
 
 
 def _pad_waveforms(waveforms: list[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,7 @@ class StageTrainer(BatchTrainer):
         totals: Totals = num_items_in_batch
         output: CoatOutput = model(inputs, list(self.weights))
         parts = {"ce": response_cross_entropy(output.response_logits, output.response_labels) / totals.response_tokens}
-        for name, weight in self.weights.items():
+        for name in self.weights:
             parts[name] = self._expert_loss(name, inputs, output) / totals.think_tokens
         loss = parts["ce"] + sum(weight * parts[name] for name, weight in self.weights.items())
         for name, value in parts.items():

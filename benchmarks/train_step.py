@@ -1,0 +1,261 @@
+"""The price of thinking in training: one step without the block, with it, with heads, with experts.
+
+    python benchmarks/train_step.py                      # a small random Qwen2-Audio, on whatever is here
+    python benchmarks/train_step.py --shape 7b           # real shapes with random weights; needs a GPU of 24 GB
+
+Ways of training take turns within one run, so that their ratios hold on a noisy machine; medians are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from coat.audio import Clip
+from coat.backbones.base import Backbone
+from coat.data.conversation import Conversation
+from coat.experts import make_expert
+from coat.experts.base import Expert
+from coat.heads import make_head
+from coat.losses import masked_sum, response_cross_entropy
+from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
+from coat.thinking.batch import make_batch
+from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.trainer import expert_targets
+
+EXPERTS = ("audio_reconstruction", "standin_speech", "standin_affect", "basic_pitch")
+# Width, encoder layers, decoder layers, attention heads, feed-forward ratio of the language model.
+SHAPES = {
+    "tiny": {"hidden_size": 128, "encoder_layers": 2, "decoder_layers": 4, "num_heads": 2},
+    "small": {"hidden_size": 512, "encoder_layers": 6, "decoder_layers": 8, "num_heads": 8},
+}
+PARTS = ("prepare", "tower", "language model", "heads", "targets", "losses", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of training."""
+
+    title: str
+    think: bool = True
+    experts: tuple[str, ...] = ()
+    cached: bool = False
+
+
+WAYS = (
+    Way("fine-tuning, no block", think=False),
+    Way("+ block"),
+    Way("+ block, reconstruction", experts=EXPERTS[:1]),
+    Way("+ block, four heads, features cached", experts=EXPERTS, cached=True),
+    Way("+ block, four heads, experts live", experts=EXPERTS),
+)
+
+
+class Clock:
+    """Adds up the seconds of each part."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def now(self) -> float:
+        """The time, after whatever the device was given is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the seconds within."""
+        start = self.now()
+        yield
+        self.seconds[name] += self.now() - start
+
+
+def real_shape() -> Backbone:
+    """Qwen2-Audio-7B's shapes with random weights in bf16."""
+    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
+
+    from coat.backbones.qwen2_audio import Qwen2Audio
+
+    small = make_qwen2_audio(train_tokenizer(["What is said?"], 300), hidden_size=64, num_heads=1)
+    config = Qwen2AudioConfig(
+        text_config={
+            "model_type": "qwen2", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 156032, "tie_word_embeddings": False,
+            "pad_token_id": small.tokenizer.pad_token_id,
+        },
+        audio_token_index=small.audio_token_id,
+    )  # fmt: skip
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        model = Qwen2AudioForConditionalGeneration(config)
+        torch.set_default_dtype(torch.float32)
+    return Qwen2Audio(model.eval(), small.tokenizer, WhisperFeatureExtractor(128, return_attention_mask=True))
+
+
+class Bench:
+    """One model that takes a step in any of the ways."""
+
+    def __init__(self, shape: str, clips: int, seconds: float, checkpointing: bool) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(0)
+        self.models: dict[bool, CoatModel] = {}
+        if shape == "7b":
+            backbone = real_shape()
+        else:
+            backbone = make_qwen2_audio(train_tokenizer(["What is said?"], 300), **SHAPES[shape])
+        self.model = CoatModel(backbone, ThinkingSettings())
+        self.plain_builder = CoatModel(backbone, ThinkingSettings(enabled=False)).builder
+        self.model.add_lora(rank=16, alpha=32)
+        if checkpointing:
+            options = {"use_reentrant": False}
+            backbone.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore
+        hidden, hearing = backbone.hidden_size, backbone.hearing
+        heads = {"num_heads": min(8, hidden // 64), "ffn_ratio": 4.0}
+        self.experts: dict[str, Expert] = {}
+        for name in EXPERTS:
+            expert = make_expert(name, None, hidden_size=hidden, hearing=hearing)
+            self.experts[name] = expert.to(self.device)
+            self.model.heads[name] = make_head("transformer", hidden, expert.feature_dim, **heads)
+        self.model.heads.to(next(backbone.model.parameters()).dtype)
+        self.model.to(self.device).train()
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-4)
+        rng = np.random.default_rng(0)
+        messages = [
+            {"role": "user", "content": "<audio>What is said?"},
+            {"role": "assistant", "content": "the small red dog finds two boats by the river"},
+        ]
+        waveforms = rng.normal(0, 0.1, (clips, round(seconds * 16_000))).astype(np.float32)
+        self.conversations = [Conversation(messages, [Clip(wave, 16_000, "noise")]) for wave in waveforms]
+        self.cached: dict[str, torch.Tensor] = {}
+
+    def step(self, way: Way) -> dict[str, float]:
+        """Seconds of each part of one step, and of the whole."""
+        clock, model = Clock(self.device), self.model
+        start = clock.now()
+        builder = model.builder if way.think else self.plain_builder
+        with clock.part("prepare"):
+            needed = [self.experts[name] for name in way.experts if self.experts[name].needs_waveform]
+            rates = [] if way.cached else sorted({expert.sampling_rate for expert in needed})
+            # Clips remember their resampled forms; a training step sees each clip once, so forget them.
+            fresh = [
+                Conversation(c.messages, [Clip(k.waveform, k.rate, k.name) for k in c.clips])
+                for c in self.conversations
+            ]
+            batch = make_batch(builder, fresh, live_rates=rates).to(self.device)
+        if way.cached:
+            batch.targets.update({expert.name: self.cached[expert.name] for expert in needed})
+        hooks = self._hooks(clock)
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        with clock.part("language model"), mixed:
+            output = model(batch, way.experts)
+        for hook in hooks:
+            hook.remove()
+        clock.seconds["language model"] -= clock.seconds["tower"] + clock.seconds["heads"]
+        with clock.part("targets"):
+            targets = {name: expert_targets(self.experts[name], batch, output, builder) for name in way.experts}
+        if not way.cached:
+            self.cached.update(targets)
+        with clock.part("losses"), mixed:
+            loss = response_cross_entropy(output.response_logits, output.response_labels) / 100
+            for name in way.experts:
+                losses = self.experts[name].loss(output.predictions[name], targets[name], output.think_mask)
+                loss = loss + masked_sum(losses, output.think_mask) / output.think_mask.sum()
+        with clock.part("backward"):
+            loss.backward()
+        with clock.part("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return {**clock.seconds, "step": clock.now() - start}
+
+    def _hooks(self, clock: Clock) -> list[Any]:
+        hooks, began = [], {}
+
+        def watch(module: torch.nn.Module, name: str) -> None:
+            def before(*_: Any) -> None:
+                began[module] = clock.now()
+
+            def after(*_: Any) -> None:
+                clock.seconds[name] += clock.now() - began[module]
+
+            hooks.append(module.register_forward_pre_hook(before))
+            hooks.append(module.register_forward_hook(after))
+
+        watch(self.model.backbone.audio_tower, "tower")
+        for head in self.model.heads.values():
+            watch(head, "heads")
+        return hooks
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=[*SHAPES, "7b"], default="small")
+    parser.add_argument("--clips", type=int, default=4, help="rows a step")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each clip")
+    parser.add_argument("--rounds", type=int, default=7, help="measured turns of each way, after one to warm up")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+
+    bench = Bench(options.shape, options.clips, options.seconds, options.checkpointing)
+    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for turn in range(options.rounds + 1):
+        # Live comes before cached in a turn: it leaves the features that the cached way reads.
+        for way in sorted(WAYS, key=lambda way: way.cached):
+            figures = bench.step(way)
+            if turn:
+                measured[way.title].append(figures)
+    report(bench, options, measured)
+
+
+def report(bench: Bench, options: argparse.Namespace, measured: dict[str, list[dict[str, float]]]) -> None:
+    """A table of medians, ratios and shares."""
+    median = {
+        way.title: {
+            part: statistics.median(figures.get(part, 0.0) for figures in measured[way.title])
+            for part in (*PARTS, "step")
+        }
+        for way in WAYS
+    }
+    ratios = {
+        way.title: statistics.median(
+            ours["step"] / base["step"] for ours, base in zip(measured[way.title], measured[WAYS[0].title], strict=True)
+        )
+        for way in WAYS
+    }
+    name = torch.cuda.get_device_name(0) if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    setting = (
+        f"{options.shape}, {options.clips} x {options.seconds:g} s, {name}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
+    )
+    table = Table("way", "ms a step", "ratio", *PARTS, title=setting)
+    for way in WAYS:
+        row = median[way.title]
+        shares = (f"{row[part] / row['step']:.0%}" for part in PARTS)
+        table.add_row(way.title, f"{1000 * row['step']:.0f}", f"{ratios[way.title]:.2f}", *shares)
+    Console(width=180).print(table)
+    if options.json:
+        facts = {"setting": setting, "ratios": ratios, "median_seconds": median}
+        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The reference page of recipes, written from the recipe's own types: ``python -m coat.config.reference``."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from coat.config.recipe import Recipe
+
+HEAD = """# Recipes
+
+<!-- Written by `python -m coat.config.reference > docs/recipes.md`; do not edit. -->
+
+A recipe is a YAML file that says everything about a run. `coat train RECIPE --check` shows it resolved, with every
+default; a run keeps that as `recipe.yaml`. Unknown fields, wrong types and impossible values are all named at once.
+
+- `extends: other.yaml` lays a recipe over another, beside it.
+- `--set training.seed=1` overrides a field from the command line; repeatable.
+- Files in [`recipes/`](../recipes) are complete ones to start from.
+"""
+
+
+def reference() -> str:
+    """Every field of a recipe with its type, default and meaning, as Markdown."""
+    return HEAD + "".join(_sections(Recipe, ""))
+
+
+def _sections(model: type[BaseModel], prefix: str) -> list[str]:
+    plain, parts = [], []
+    for name, field in model.model_fields.items():
+        nested = _nested(field.annotation)
+        if nested is None:
+            plain.append(_line(name, field))
+        else:
+            place = f"{prefix}{name}{'[]' if get_origin(field.annotation) is list else ''}"
+            parts += [f"\n## `{place}`\n\n{_first_line(nested)}\n", *_sections(nested, f"{place}.")]
+    table = ["\n| field | type | default | meaning |\n| --- | --- | --- | --- |\n", *plain] if plain else []
+    return [*table, *parts]
+
+
+def _line(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |\n"
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is UnionType or str(get_origin(annotation)) == "typing.Union":
+        return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is dict:
+        return f"map of {_type(get_args(annotation)[1])}"
+    return "any value" if annotation is Any else str(getattr(annotation, "__name__", annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "empty"
+    if field.default is PydanticUndefined:
+        return "**needed**"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return "none" if field.default is None else f"`{field.default}`"
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201
