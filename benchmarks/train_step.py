@@ -37,7 +37,7 @@ from coat.losses import masked_sum, response_cross_entropy
 from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
-from coat.training.trainer import expert_targets
+from coat.training.targets import expert_targets
 
 EXPERTS = ("audio_reconstruction", "standin_speech", "standin_affect", "basic_pitch")
 # Width, encoder layers, decoder layers, attention heads, feed-forward ratio of the language model.
@@ -116,7 +116,6 @@ class Bench:
     def __init__(self, shape: str, clips: int, seconds: float, checkpointing: bool) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(0)
-        self.models: dict[bool, CoatModel] = {}
         if shape == "7b":
             backbone = real_shape()
         else:
@@ -154,12 +153,7 @@ class Bench:
         with clock.part("prepare"):
             needed = [self.experts[name] for name in way.experts if self.experts[name].needs_waveform]
             rates = [] if way.cached else sorted({expert.sampling_rate for expert in needed})
-            # Clips remember their resampled forms; a training step sees each clip once, so forget them.
-            fresh = [
-                Conversation(c.messages, [Clip(k.waveform, k.rate, k.name) for k in c.clips])
-                for c in self.conversations
-            ]
-            batch = make_batch(builder, fresh, live_rates=rates).to(self.device)
+            batch = make_batch(builder, self.conversations, live_rates=rates).to(self.device)
         if way.cached:
             batch.targets.update({expert.name: self.cached[expert.name] for expert in needed})
         hooks = self._hooks(clock)
@@ -170,7 +164,8 @@ class Bench:
             hook.remove()
         clock.seconds["language model"] -= clock.seconds["tower"] + clock.seconds["heads"]
         with clock.part("targets"):
-            targets = {name: expert_targets(self.experts[name], batch, output, builder) for name in way.experts}
+            audio, lengths = output.audio_embeddings, output.audio_lengths
+            targets = {name: expert_targets(self.experts[name], batch, audio, lengths, builder) for name in way.experts}
         if not way.cached:
             self.cached.update(targets)
         with clock.part("losses"), mixed:

@@ -16,6 +16,8 @@ from coat.data.conversation import Conversation
 from coat.miniature.backbone import random_qwen2_audio
 
 RATE = 16_000
+# Tests run side by side; two that each want every core slow each other down tenfold.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from coat.heads import make_head
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
-from coat.training.trainer import expert_targets
+from coat.training.targets import expert_targets
 
 
 def test_the_way_of_the_data(manifest, backbone):
@@ -36,7 +36,7 @@ def test_the_way_of_the_data(manifest, backbone):
 
     output = model(batch)
     assert output.think_hidden.shape == (1, count, backbone.hidden_size)
-    target = expert_targets(expert, batch, output, model.builder)
+    target = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
     assert output.predictions[expert.name].shape == target.shape == (1, count, expert.feature_dim)
 
     loss = response_cross_entropy(output.response_logits, output.response_labels) / batch.num_response_tokens

@@ -47,6 +47,18 @@ class TransformerHead(nn.Module):
         return self.project(self.norm(self.block(think_hidden, src_key_padding_mask=blocked)))
 
 
+def start_at(head: nn.Module, mean: Tensor) -> None:
+    """Let a head predict its expert's mean feature ``(e_k,)`` for every frame until it learns better.
+
+    A random start costs far more than the mean does, and the first steps would go into unlearning it.
+    """
+    project = head.get_submodule("project")
+    assert isinstance(project, nn.Linear)
+    with torch.no_grad():
+        project.weight.zero_()
+        project.bias.copy_(mean)
+
+
 def make_head(
     kind: HeadKind, hidden_size: int, feature_dim: int, *, num_heads: int = 8, ffn_ratio: float = 4.0
 ) -> nn.Module:

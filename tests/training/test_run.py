@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts(finished):
 
 def test_the_loss_falls(finished):
     lines = losses(finished)
-    assert lines["two", 6]["loss"] < lines["two", 1]["loss"]
+    assert lines["two", 6]["loss/ce"] < lines["one", 1]["loss/ce"]
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4])
@@ -120,7 +121,8 @@ def test_a_killed_run_resumes_to_the_losses_of_an_unbroken_one(finished, tiny_pa
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe(tiny_path, manifest).dump())
     command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 240
     checkpoints = tmp_path / "run" / "stages" / stage
     while not list(checkpoints.glob("checkpoint-*")) and process.poll() is None:
@@ -155,29 +157,43 @@ def test_training_the_whole_embedding(tiny_path, manifest):
     assert trained[0].shape[0] > 3
 
 
-def test_calibrated_weights_make_a_mean_predictor_cost_one(tiny_path, manifest):
+def test_heads_start_at_the_mean_and_auto_weights_make_it_cost_one(tiny_path, manifest, tmp_path):
+    raw = recipe(tiny_path, manifest, batch_size=12, micro_batch_size=12).model_dump()
+    raw["data"]["group_by_length"] = False  # so that the first batch is every row once
+    folder = train(parse_recipe(raw), tmp_path / "run")
+    weights = json.loads((folder / "run.json").read_text())["calibrated_weights"]
+    first = next(line for line in read_jsonl(folder / "metrics.jsonl"))
+    assert weights["audio_reconstruction"] * first["loss/audio_reconstruction"] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_mean_features_are_means_over_real_frames(tiny_path, manifest):
     from coat.data.manifest import read_manifest
     from coat.losses import masked_sum
-    from coat.training.calibration import calibrate
+    from coat.training.calibration import mean_features, unit_weights
     from coat.training.dataset import TrainingCollator
-    from coat.training.trainer import expert_targets
+    from coat.training.targets import expert_targets
 
     asked = recipe(tiny_path, manifest)
     model = build_model(asked)
     experts = build_experts(asked, model)
     collate = TrainingCollator(model.builder, [e for e in experts.values() if e.needs_waveform])
     rows = [row for row in read_manifest(manifest) if row.audios]
-    batches = [collate(rows[i : i + 4]) for i in range(0, len(rows), 4)]
-    weights = calibrate(model, experts, batches)
+
+    def batches(size):
+        return [collate(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+    means = mean_features(model, experts, lambda: batches(4))
+    weights = unit_weights(model, experts, means, lambda: batches(3))
     for name, expert in experts.items():
-        outputs = [model(batch, []) for batch in batches]
-        targets = [expert_targets(expert, b, o, model.builder) for b, o in zip(batches, outputs, strict=True)]
-        frames = torch.cat([t[o.think_mask] for t, o in zip(targets, outputs, strict=True)])
-        total = sum(
-            float(masked_sum(expert.loss(frames.mean(0).expand_as(t), t, o.think_mask), o.think_mask))
-            for t, o in zip(targets, outputs, strict=True)
-        )
-        assert weights[name] * total / len(frames) == pytest.approx(1.0, rel=1e-4)
+        frames, total = [], 0.0
+        for batch in batches(1):
+            output = model(batch, [])
+            target = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
+            frames.append(target[0])
+            mean, mask = means[name].expand_as(target), torch.ones(target.shape[:2], dtype=torch.bool)
+            total += float(masked_sum(expert.loss(mean, target, mask), mask))
+        torch.testing.assert_close(means[name], torch.cat(frames).mean(0), rtol=1e-4, atol=1e-5)
+        assert weights[name] * total / len(torch.cat(frames)) == pytest.approx(1.0, rel=1e-4)
 
 
 def test_rows_that_are_too_long_are_refused_or_left_out(tiny_path, tmp_path):

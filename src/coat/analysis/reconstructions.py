@@ -11,7 +11,7 @@ from coat.data.conversation import Conversation
 from coat.experts.base import Expert, Picture
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
-from coat.training.trainer import expert_targets
+from coat.training.targets import expert_targets
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ def reconstruct(model: CoatModel, experts: Mapping[str, Expert], conversation: C
     rates = sorted({expert.sampling_rate for expert in experts.values() if expert.needs_waveform})
     batch = make_batch(model.builder, [conversation], live_rates=rates).to(model.backbone.device)
     output = model(batch)
+    assert output.audio_embeddings is not None
+    assert output.audio_lengths is not None
     made = []
     for name, expert in experts.items():
-        target = expert_targets(expert, batch, output, model.builder)[0].float()
+        target = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)[0].float()
         prediction = output.predictions[name][0].float()
         spread = (target - target.mean(0)).square().sum().clamp(min=1e-9)
         explained = 1 - float((target - prediction).square().sum() / spread)

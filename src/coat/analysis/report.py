@@ -51,8 +51,8 @@ def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> 
         lead: A paragraph under the title.
         sections: In order.
     """
-    from jinja2 import Environment, PackageLoader, select_autoescape
+    from jinja2 import Environment, PackageLoader
 
-    environment = Environment(loader=PackageLoader("coat.analysis"), autoescape=select_autoescape())
+    environment = Environment(loader=PackageLoader("coat.analysis"), autoescape=True)
     page = environment.get_template("report.html.j2").render(title=title, lead=lead, sections=sections)
     write_whole(path, page)

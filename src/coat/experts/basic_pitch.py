@@ -133,7 +133,7 @@ class BasicPitch(Expert):
     feature_dim = NUM_CHANNELS * NUM_BINS
     frame_rate = SAMPLING_RATE / HOP
 
-    def __init__(self, weights: str | Path | None = None, aux_weight: float = 1.0, focal_gamma: float = 2.0) -> None:
+    def __init__(self, weights: str | Path | None = None, aux_weight: float = 10.0, focal_gamma: float = 2.0) -> None:
         super().__init__()
         self.aux_weight, self.focal_gamma = aux_weight, focal_gamma
         self.network = ContourNetwork()
@@ -144,8 +144,8 @@ class BasicPitch(Expert):
         """See :meth:`Expert.features`. Each clip is read in overlapping two-second windows."""
         frames = lengths // HOP + 1
         windows, owners = cut_windows(waveforms, lengths)
-        kept = torch.cat([self.network(part)[:, MARGIN_FRAMES:-MARGIN_FRAMES] for part in windows.split(4)])
         # Four windows at a time stay in a CPU's cache; kept is (windows, 142, e).
+        kept = torch.cat([self.network(part)[:, MARGIN_FRAMES:-MARGIN_FRAMES] for part in windows.split(4)])
         out = waveforms.new_zeros(len(waveforms), int(frames.max()), self.feature_dim)
         for clip in range(len(waveforms)):
             own = kept[owners == clip].flatten(0, 1)[: int(frames[clip])]

@@ -86,7 +86,7 @@ class StandInAffect(Expert):
         contours = self._contours(cut)
         real = _frame_mask(frames, longest).unsqueeze(-1)
         contours = contours * real
-        slopes = self._smooth(torch.gradient(contours, dim=1)[0], real, 5) * 10
+        slopes = self._smooth(_slopes(contours, frames), real, 5) * 10
         mean = self._smooth(contours, real, self.SURROUNDING_FRAMES)
         spread = (self._smooth(contours.square(), real, self.SURROUNDING_FRAMES) - mean.square()).clamp(min=0)
         return torch.cat([contours, slopes, mean, (spread + 1e-6).sqrt()], dim=-1) * real, frames
@@ -133,3 +133,14 @@ class StandInAffect(Expert):
         return Picture(
             features[:, : len(self.NAMES)].float().cpu().numpy().T, "affect (stand-in)", ", ".join(self.NAMES)
         )
+
+
+def _slopes(contours: Tensor, frames: Tensor) -> Tensor:
+    """Change a frame, between both neighbours; at a clip's own ends, from the one that is there."""
+    steps = torch.arange(contours.shape[1], device=contours.device)
+    after = torch.minimum(steps + 1, frames.to(contours.device)[:, None] - 1).clamp(min=0)  # (N, L)
+    before = (steps - 1).clamp(min=0).expand_as(after)
+    apart = (after - before).clamp(min=1).unsqueeze(-1)
+    wide = (-1, -1, contours.shape[2])
+    later = contours.gather(1, after.unsqueeze(-1).expand(wide))
+    return (later - contours.gather(1, before.unsqueeze(-1).expand(wide))) / apart

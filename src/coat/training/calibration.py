@@ -1,14 +1,17 @@
-"""Loss weights that put experts on one scale: with w_k, predicting expert k's mean costs 1.
+"""Where heads start and what experts weigh: both from a pass over some clips before training.
 
-The paper says only that weights compensate for output scale; this is the project's way to do it.
+A head starts by predicting its expert's mean feature, and ``auto`` weights make that cost 1. So every loss
+begins at 1, whatever the scale of its features, and what it falls to is the share left unexplained. The paper
+says only that weights compensate for output scale; this is the project's way to do it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from coat.config.recipe import Weight
 from coat.errors import CoatError
@@ -16,43 +19,74 @@ from coat.experts.base import Expert
 from coat.losses import masked_sum
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel
-from coat.training.trainer import expert_targets
+from coat.training.targets import expert_targets
+
+Batches = Callable[[], Iterable[Batch]]
 
 
 @torch.no_grad()
-def calibrate(model: CoatModel, experts: Mapping[str, Expert], batches: Iterable[Batch]) -> dict[str, float]:
+def mean_features(model: CoatModel, experts: Mapping[str, Expert], batches: Batches) -> dict[str, Tensor]:
+    """The mean of every expert's features over all real frames, ``(e_k,)`` each.
+
+    Args:
+        model: Gives audio embeddings and the think tokens' time axis; its language model does not run.
+        experts: Whose means.
+        batches: Makes some training batches, the same at every call.
+
+    Raises:
+        CoatError: The batches hold no audio.
+    """
+    sums: dict[str, Tensor] = {}
+    frames = dict.fromkeys(experts, 0)
+    for name, _, target, mask in _targets(model, experts, batches):
+        sums[name] = sums.get(name, 0.0) + target[mask].double().sum(0)
+        frames[name] += int(mask.sum())
+    if len(sums) < len(experts):
+        raise CoatError("No row among the first of the data holds audio, so experts have nothing to teach.")
+    return {name: (total / frames[name]).float() for name, total in sums.items()}
+
+
+@torch.no_grad()
+def unit_weights(
+    model: CoatModel, experts: Mapping[str, Expert], means: Mapping[str, Tensor], batches: Batches
+) -> dict[str, float]:
     """The weight of each expert: one over the loss of predicting its mean feature.
 
     Args:
-        model: Gives audio embeddings and the think tokens' time axis.
-        experts: To calibrate.
-        batches: Some training batches.
+        model: See :func:`mean_features`.
+        experts: To weigh.
+        means: From :func:`mean_features`.
+        batches: The same batches.
 
     Raises:
-        CoatError: The batches hold no audio, or an expert's features never vary.
+        CoatError: An expert's features never vary.
     """
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in experts}
-    for batch in batches:
-        output = model(batch, [])
-        if output.think_mask is None:
-            continue
-        for name, expert in experts.items():
-            seen[name].append((expert_targets(expert, batch, output, model.builder).float(), output.think_mask))
-    return {name: 1.0 / _mean_predictor_loss(expert, seen[name]) for name, expert in experts.items()}
-
-
-def _mean_predictor_loss(expert: Expert, seen: list[tuple[Tensor, Tensor]]) -> float:
-    frames = sum(int(mask.sum()) for _, mask in seen)
-    if not frames:
-        raise CoatError("No audio to calibrate expert weights on.", "Give explicit weights, or data with audio.")
-    mean = torch.stack([target[mask].sum(0) for target, mask in seen]).sum(0) / frames
-    total = sum(masked_sum(expert.loss(mean.expand_as(target), target, mask), mask) for target, mask in seen)
-    loss = float(total) / frames
-    if loss < 1e-9:
-        raise CoatError(f"The features of expert {expert.name} never vary.", "Check its weights and the audio.")
-    return loss
+    losses, frames = dict.fromkeys(experts, 0.0), dict.fromkeys(experts, 0)
+    for name, expert, target, mask in _targets(model, experts, batches):
+        losses[name] += float(masked_sum(expert.loss(means[name].expand_as(target), target, mask), mask))
+        frames[name] += int(mask.sum())
+    for name, loss in losses.items():
+        if loss < 1e-9 * frames[name]:
+            raise CoatError(f"The features of expert {name} never vary.", "Check its weights and the audio.")
+    return {name: frames[name] / loss for name, loss in losses.items()}
 
 
 def resolve_weights(asked: Mapping[str, Weight], calibrated: Mapping[str, float]) -> dict[str, float]:
     """Explicit weights as they are, ``auto`` from the calibration."""
     return {name: calibrated[name] if weight == "auto" else float(weight) for name, weight in asked.items()}
+
+
+def _targets(
+    model: CoatModel, experts: Mapping[str, Expert], batches: Batches
+) -> Iterator[tuple[str, Expert, Tensor, Tensor]]:
+    """Name, expert, ``(N, L, e_k)`` targets and ``(N, L)`` mask, batch by batch and expert by expert."""
+    for batch in batches():
+        if batch.think_lengths is None:
+            continue
+        audio = model.audio_embeddings(batch)
+        lengths = torch.tensor([len(row) for row in audio], device=audio[0].device)
+        embeddings = pad_sequence(audio, batch_first=True)
+        for name, expert in experts.items():
+            target = expert_targets(expert, batch, embeddings, lengths, model.builder).float()
+            mask = torch.arange(target.shape[1], device=target.device) < batch.think_lengths.to(target.device)[:, None]
+            yield name, expert, target, mask

@@ -4,6 +4,7 @@
 RUN/
   recipe.yaml             the resolved recipe
   run.json                calibrated weights, adapted modules, versions
+  mean_features.safetensors   where the heads started
   metrics.jsonl           every loss, by stage and step
   tensorboard/
   stages/1-NAME/          checkpoints while the stage runs, then its weights
@@ -16,7 +17,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ from coat.experts import make_expert
 from coat.experts.base import Expert
 from coat.experts.cache import FeatureCache
 from coat.files import write_whole
-from coat.heads import make_head
+from coat.heads import make_head, start_at
+from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 from coat.training.caches import fill_caches, open_caches
-from coat.training.calibration import calibrate, resolve_weights
+from coat.training.calibration import mean_features, resolve_weights, unit_weights
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
@@ -80,7 +82,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
             ffn_ratio=recipe.heads.ffn_ratio,
         )
     job = _Job(recipe, folder, model, experts, say)
-    job.weigh(adapted)
+    job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
     save_weights(model, folder)
@@ -178,25 +180,45 @@ class _Job:
         active = [self.experts[name] for name in names if self.experts[name].needs_waveform]
         return TrainingCollator(self.model.builder, active, self.caches, self.audio_cache)
 
-    def weigh(self, adapted: list[str]) -> None:
-        """Calibrate ``auto`` weights once, and keep them with the run."""
-        path = self.folder / "run.json"
+    def calibrate(self, adapted: list[str]) -> None:
+        """Measure mean features and ``auto`` weights once, keep them with the run, and start the heads there."""
+        from safetensors.torch import load_file, save_file
+
+        path, means_path = self.folder / "run.json", self.folder / "mean_features.safetensors"
         if path.is_file():
             self.calibrated = json.loads(path.read_text())["calibrated_weights"]
-            return
-        auto = sorted({k for stage in self.recipe.stages for k, weight in stage.experts.items() if weight == "auto"})
-        if auto:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self.model.to(device)
-            chosen = {name: self.experts[name].to(device) for name in auto}
-            with_audio = [row for row in self.dataset.rows if row.audios][: self.recipe.training.calibration_clips]
-            size, collate = self.recipe.training.micro_batch_size, self.collator(auto)
-            batches = (collate(with_audio[i : i + size]).to(device) for i in range(0, len(with_audio), size))
-            self.calibrated = calibrate(self.model, chosen, batches)
-            self.say("Calibrated weights: " + ", ".join(f"{k} {w:.4g}" for k, w in self.calibrated.items()))
-        versions = {name: _version(name) for name in PACKAGES}
-        facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
-        write_whole(path, json.dumps(facts, indent=1))
+            means = load_file(means_path) if self.experts else {}
+        else:
+            means = {}
+            if self.experts:
+                means = self._measure()
+                save_file({name: mean.cpu() for name, mean in means.items()}, means_path)
+                shown = ", ".join(f"{name} {weight:.4g}" for name, weight in self.calibrated.items())
+                self.say(f"Calibrated weights: {shown or 'none asked for'}")
+            versions = {name: _version(name) for name in PACKAGES}
+            facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
+            write_whole(path, json.dumps(facts, indent=1))
+        for name, mean in means.items():
+            start_at(self.model.heads[name], mean)
+
+    def _measure(self) -> dict[str, torch.Tensor]:
+        """Mean features of every expert; sets the weights of those that are ``auto``."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(device)
+        for expert in self.experts.values():
+            expert.to(device)
+        rows = [row for row in self.dataset.rows if row.audios][: self.recipe.training.calibration_clips]
+        size, collate = self.recipe.training.micro_batch_size, self.collator(list(self.experts))
+
+        def batches() -> Iterator[Batch]:
+            for start in range(0, len(rows), size):
+                yield collate(rows[start : start + size]).to(device)
+
+        means = mean_features(self.model, self.experts, batches)
+        auto = {name for stage in self.recipe.stages for name, weight in stage.experts.items() if weight == "auto"}
+        weighed = {name: expert for name, expert in self.experts.items() if name in auto}
+        self.calibrated = unit_weights(self.model, weighed, means, batches) if weighed else {}
+        return means
 
     def run_stage(self, index: int, stage: Any) -> None:
         """Train one stage, unless it is done; then load what it left."""

@@ -18,7 +18,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from coat.config.recipe import StageConfig, TrainingConfig
 from coat.data.batching import LengthGroupedBatches
-from coat.experts.align import pool
 from coat.experts.base import Expert
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import Batch
@@ -26,6 +25,7 @@ from coat.thinking.model import CoatModel, CoatOutput
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.monitors import collapse_metrics
+from coat.training.targets import expert_targets
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,11 @@ class StageTrainer(BatchTrainer):
     def _expert_loss(self, name: str, batch: Batch, output: CoatOutput) -> Tensor:
         if output.think_hidden is None or output.think_mask is None:
             return output.response_logits.new_zeros(())
-        target = expert_targets(self.experts[name], batch, output, self.model.builder)
+        assert output.audio_embeddings is not None
+        assert output.audio_lengths is not None
+        target = expert_targets(
+            self.experts[name], batch, output.audio_embeddings, output.audio_lengths, self.model.builder
+        )
         frame_losses = self.experts[name].loss(output.predictions[name], target, output.think_mask)
         return masked_sum(frame_losses, output.think_mask)
 
@@ -198,27 +202,6 @@ class StageTrainer(BatchTrainer):
                 made.rename(folder / made.name)
             for old in list_checkpoints(folder)[: -self.keep_checkpoints]:
                 shutil.rmtree(old)
-
-
-def expert_targets(expert: Expert, batch: Batch, output: CoatOutput, builder: Any) -> Tensor:
-    """z_k on the think tokens of a batch, ``(N, L, e_k)``: from the forward pass, the cache, or computed now."""
-    if expert.name in batch.targets:
-        return batch.targets[expert.name]
-    assert output.audio_embeddings is not None
-    assert output.audio_lengths is not None
-    if expert.needs_waveform:
-        waveforms, lengths = batch.waveforms[expert.sampling_rate]
-        hearing = builder.backbone.hearing
-        features = expert.targets(
-            waveforms,
-            lengths,
-            output.audio_lengths,
-            token_rate=hearing.token_rate,
-            first_token_seconds=hearing.first_token_seconds,
-        ).clone()
-    else:
-        features = output.audio_embeddings
-    return pool(features, output.audio_lengths, builder.stride)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

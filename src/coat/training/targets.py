@@ -1,0 +1,41 @@
+"""What the heads are to predict: z_k on the think tokens of a batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from coat.experts.align import pool
+from coat.experts.base import Expert
+from coat.thinking.batch import Batch
+from coat.thinking.processor import PromptBuilder
+
+
+def expert_targets(
+    expert: Expert, batch: Batch, audio_embeddings: Tensor, audio_lengths: Tensor, builder: PromptBuilder
+) -> Tensor:
+    """z_k aligned to the think tokens, from the batch if they are in it, or computed now.
+
+    Args:
+        expert: Whose features.
+        batch: Holds cached targets, or waveforms at the expert's rate.
+        audio_embeddings: x_A of every clip, ``(N, L_a, d)``: the target of reconstruction.
+        audio_lengths: ``(N,)`` L_a of each clip.
+        builder: Knows the time axis of audio tokens and the stride.
+
+    Returns:
+        ``(N, L, e_k)``.
+    """
+    if expert.name in batch.targets:
+        return batch.targets[expert.name]
+    features = audio_embeddings
+    if expert.needs_waveform:
+        waveforms, lengths = batch.waveforms[expert.sampling_rate]
+        hearing = builder.backbone.hearing
+        features = expert.targets(
+            waveforms,
+            lengths,
+            audio_lengths,
+            token_rate=hearing.token_rate,
+            first_token_seconds=hearing.first_token_seconds,
+        ).clone()
+    return pool(features, audio_lengths, builder.stride)
