@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -156,13 +156,13 @@ class Bench:
             batch = make_batch(builder, self.conversations, live_rates=rates).to(self.device)
         if way.cached:
             batch.targets.update({expert.name: self.cached[expert.name] for expert in needed})
-        hooks = self._hooks(clock)
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
-        with clock.part("language model"), mixed:
-            output = model(batch, way.experts)
-        for hook in hooks:
-            hook.remove()
-        clock.seconds["language model"] -= clock.seconds["tower"] + clock.seconds["heads"]
+        with self._heads_timed(clock), mixed:
+            with clock.part("tower"):
+                batch = replace(batch, audio=model.audio_embeddings(batch))
+            with clock.part("language model"):
+                output = model(batch, way.experts)
+        clock.seconds["language model"] -= clock.seconds["heads"]
         with clock.part("targets"):
             audio, lengths = output.audio_embeddings, output.audio_lengths
             targets = {name: expert_targets(self.experts[name], batch, audio, lengths, builder) for name in way.experts}
@@ -180,23 +180,21 @@ class Bench:
             self.optimizer.zero_grad(set_to_none=True)
         return {**clock.seconds, "step": clock.now() - start}
 
-    def _hooks(self, clock: Clock) -> list[Any]:
-        hooks, began = [], {}
+    @contextmanager
+    def _heads_timed(self, clock: Clock) -> Iterator[None]:
+        began: dict[torch.nn.Module, float] = {}
 
-        def watch(module: torch.nn.Module, name: str) -> None:
-            def before(*_: Any) -> None:
-                began[module] = clock.now()
+        def before(head: torch.nn.Module, *_: Any) -> None:
+            began[head] = clock.now()
 
-            def after(*_: Any) -> None:
-                clock.seconds[name] += clock.now() - began[module]
+        def after(head: torch.nn.Module, *_: Any) -> None:
+            clock.seconds["heads"] += clock.now() - began[head]
 
-            hooks.append(module.register_forward_pre_hook(before))
-            hooks.append(module.register_forward_hook(after))
-
-        watch(self.model.backbone.audio_tower, "tower")
-        for head in self.model.heads.values():
-            watch(head, "heads")
-        return hooks
+        hooks = [head.register_forward_pre_hook(before) for head in self.model.heads.values()]
+        hooks += [head.register_forward_hook(after) for head in self.model.heads.values()]
+        yield
+        for hook in hooks:
+            hook.remove()
 
 
 def main() -> None:

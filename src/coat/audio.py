@@ -106,12 +106,7 @@ def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
     Raises:
         CoatError: It is shorter than ``MIN_SECONDS``, longer than ``max_seconds``, or holds NaN or infinity.
     """
-    if clip.seconds < MIN_SECONDS:
-        raise CoatError(
-            f"{clip.name} lasts {clip.seconds * 1000:.0f} ms; at least {MIN_SECONDS * 1000:.0f} ms are needed "
-            "for one audio token.",
-            "Leave this clip out, or join it with its neighbour.",
-        )
+    check_length(clip.seconds, clip.name)
     if max_seconds is not None and clip.seconds > max_seconds + 1e-6:
         raise CoatError(
             f"{clip.name} lasts {clip.seconds:.1f} s; this model hears at most {max_seconds:g} s. "
@@ -121,3 +116,13 @@ def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
     if not np.isfinite(clip.waveform).all():
         raise CoatError(f"{clip.name} holds NaN or infinite samples.", "Decode it anew from its source.")
     return clip
+
+
+def check_length(seconds: float, name: str) -> None:
+    """Raise a CoatError if a clip is too short to make one audio token."""
+    if seconds < MIN_SECONDS:
+        raise CoatError(
+            f"{name} lasts {seconds * 1000:.0f} ms; at least {MIN_SECONDS * 1000:.0f} ms are needed "
+            "for one audio token.",
+            "Leave this clip out, or join it with its neighbour.",
+        )

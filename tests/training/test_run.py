@@ -210,3 +210,11 @@ def test_rows_that_are_too_long_are_refused_or_left_out(tiny_path, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(CoatError, match=r"long \(31\.0 s\)"):
         train(recipe(tiny_path, path), tmp_path / "run")
+
+
+def test_bf16_stays_close_to_full_precision(finished, tiny_path, manifest, tmp_path):
+    train(recipe(tiny_path, manifest, precision="bf16"), tmp_path / "run")
+    ours, full = losses(tmp_path / "run")["one", 1], losses(finished)["one", 1]
+    for name in ("loss/ce", "loss/audio_reconstruction"):
+        assert ours[name] == pytest.approx(full[name], rel=0.03)
+        assert ours[name] != full[name]

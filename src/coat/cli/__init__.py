@@ -7,24 +7,25 @@ import sys
 
 def main() -> None:
     """Run ``coat``; errors meant for users come as one panel, never as a traceback."""
-    import click
+    import typer
 
     from coat.cli.app import app
     from coat.errors import CoatError
 
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except CoatError as error:
         _panel(error.problem, error.remedy)
         sys.exit(2)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
         sys.exit(130)
+    except Exception as error:
+        # Usage errors: some versions of typer bring their own click, so the class cannot be named.
+        if not hasattr(error, "exit_code"):
+            raise
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(error.exit_code)
 
 
 def _panel(problem: str, remedy: str) -> None:

@@ -12,12 +12,13 @@ One ``<audio>`` for each entry of ``audios``, which may be a path (relative ones
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coat.audio import Clip, load_audio
+from coat.audio import Clip, check_length, load_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 
@@ -86,7 +87,11 @@ class Row:
     def conversation(self, *, answered: bool, max_seconds: float | None = None) -> Conversation:
         """Decode the clips; leave the last answer out unless ``answered``."""
         messages = self.messages if answered or not self.answer else self.messages[:-1]
-        return Conversation(messages, [audio.load(max_seconds) for audio in self.audios], name=self.id)
+        try:
+            clips = [audio.load(max_seconds) for audio in self.audios]
+        except CoatError as error:
+            raise CoatError(f"Row {self.id}: {error.problem}", error.remedy) from None
+        return Conversation(messages, clips, name=self.id)
 
 
 def read_manifest(path: str | Path) -> list[Row]:
@@ -112,12 +117,39 @@ def read_manifest(path: str | Path) -> list[Row]:
         seen[row.id] = seen.get(row.id, 0) + 1
     problems += [f"id '{row_id}' is used {count} times" for row_id, count in seen.items() if count > 1]
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:10])
-        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise CoatError(f"{path} has {len(problems)} bad row(s):\n{shown}{more}", "docs/data.md shows the format.")
+        raise CoatError(f"{path} has {_listed(problems, 'bad row')}", "docs/data.md shows the format.")
     if not rows:
         raise CoatError(f"{path} holds no rows.", "docs/data.md shows the format.")
     return rows
+
+
+def measure(rows: Sequence[Row]) -> list[float]:
+    """Seconds of audio in every row, from headers alone, so that bad files are named before anything runs.
+
+    Raises:
+        CoatError: Files are missing, are not audio, or hold less than one audio token; up to ten are named.
+    """
+    seconds: list[float] = []
+    problems: list[str] = []
+    remedy = ""
+    for row in rows:
+        try:
+            for audio in row.audios:
+                check_length(audio.seconds, str(audio.path))
+            seconds.append(row.seconds)
+        except CoatError as error:
+            problems.append(f"{row.id}: {error.problem}")
+            remedy = remedy or error.remedy
+    if problems:
+        raise CoatError(f"Audio is unusable in {_listed(problems, 'row')}", remedy)
+    return seconds
+
+
+def _listed(problems: list[str], what: str) -> str:
+    """How many problems, and the first ten."""
+    shown = "\n".join(f"  {problem}" for problem in problems[:10])
+    more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+    return f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}:\n{shown}{more}"
 
 
 def _parse(raw: dict[str, Any], number: int, root: Path) -> Row:

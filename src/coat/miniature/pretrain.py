@@ -9,6 +9,7 @@ tower that hears, a language model that does not.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from coat.training.trainer import BatchTrainer
 TASKS = ("transcription", "instrument", "event", "background", "choice", "spoken_instruction", "text_only")
 FRAMES_PER_TOKEN = 4
 NUM_WORD_ROWS = 1600
+CONTEXT_SHARE, MAX_CONTEXT_WORDS = 0.5, 80
 
 
 class _Pretraining(nn.Module):
@@ -104,12 +106,31 @@ def pretrain(
     )
     tokenizer = train_tokenizer([*texts, *[frame.replace("<|im_start|>", " ")] * 50])
     backbone = make_qwen2_audio(tokenizer, seed=seed, **sizes)
-    taught = [row for row in rows if row.task in TASKS] + _words_of(rows, seed)
+    taught = _with_context([row for row in rows if row.task in TASKS], seed) + _words_of(rows, seed)
     _fit(backbone, taught, folder, steps, batch_size, learning_rate, spectrum_weight, seed)
     partial = folder.with_name(folder.name + ".partial")
     backbone.eval().save_pretrained(str(partial))
     partial.rename(folder)
     return folder
+
+
+def _with_context(rows: list[Row], seed: int) -> list[Row]:
+    """Half of the questions about audio come after other sentences.
+
+    So the language model finds the audio at any distance, as large ones do; one that has only seen short
+    questions loses it behind a block of think tokens.
+    """
+    rng = np.random.default_rng([seed, 29])
+    sentences = sorted({row.answer for row in rows if row.task == "transcription"})
+    made = []
+    for row in rows:
+        question = row.messages[0]["content"]
+        if row.audios and rng.random() < CONTEXT_SHARE:
+            words = " ".join(rng.choice(sentences, 20)).split()[: rng.integers(1, MAX_CONTEXT_WORDS)]
+            question = question.replace("<audio>", f"<audio>{' '.join(words)}. ", 1)
+            row = replace(row, messages=[{"role": "user", "content": question}, *row.messages[1:]])
+        made.append(row)
+    return made
 
 
 def _words_of(rows: list[Row], seed: int) -> list[Row]:

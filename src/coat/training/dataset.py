@@ -69,22 +69,30 @@ class TrainingCollator:
         return batch
 
 
-def audible_rows(rows: Sequence[Row], max_seconds: float, too_long: str) -> tuple[list[Row], torch.Tensor]:
+def audible_rows(
+    rows: Sequence[Row], seconds: Sequence[float], max_seconds: float, too_long: str
+) -> tuple[list[Row], torch.Tensor]:
     """The rows that the backbone can hear, and the seconds of audio in each.
+
+    Args:
+        rows: Of a manifest.
+        seconds: From :func:`coat.data.manifest.measure`.
+        max_seconds: The longest clip.
+        too_long: ``refuse`` or ``skip`` rows with a longer one.
 
     Raises:
         CoatError: Some are too long and the recipe says to refuse them.
     """
-    kept = [row for row in rows if all(audio.seconds <= max_seconds + 1e-6 for audio in row.audios)]
-    dropped = len(rows) - len(kept)
+    heard = [all(audio.seconds <= max_seconds + 1e-6 for audio in row.audios) for row in rows]
+    dropped = len(rows) - sum(heard)
     if dropped and too_long == "refuse":
-        kept_ids = {row.id for row in kept}
-        first = next(row for row in rows if row.id not in kept_ids)
+        first = heard.index(False)
         raise CoatError(
-            f"{dropped} of {len(rows)} rows hold clips over {max_seconds:g} s, such as {first.id} "
-            f"({first.seconds:.1f} s).",
+            f"{dropped} of {len(rows)} rows hold clips over {max_seconds:g} s, such as {rows[first].id} "
+            f"({seconds[first]:.1f} s).",
             "Cut them, or leave them out with data.too_long: skip.",
         )
-    if not kept:
+    if dropped == len(rows):
         raise CoatError("No row is left to train on.", "Check data.train and data.too_long.")
-    return kept, torch.tensor([row.seconds for row in kept])
+    kept = [row for row, fits in zip(rows, heard, strict=True) if fits]
+    return kept, torch.tensor([length for length, fits in zip(seconds, heard, strict=True) if fits])

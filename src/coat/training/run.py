@@ -26,7 +26,7 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.config.recipe import Recipe, parse_recipe
-from coat.data.manifest import read_manifest
+from coat.data.manifest import measure, read_manifest
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.base import Expert
@@ -65,8 +65,13 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     if is_finished(folder):
         say(f"{folder} is finished already.")
         return folder
+    rows = read_manifest(recipe.data.train)
+    seconds = measure(rows)  # before the model is loaded: a missing file should not cost minutes
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
+    rows, lengths = audible_rows(rows, seconds, model.backbone.hearing.max_seconds, recipe.data.too_long)
+    if len(rows) < len(seconds):
+        say(f"{len(seconds) - len(rows)} of {len(seconds)} rows hold clips that are too long, and are left out.")
     adapted = adapt(model, recipe)
     if recipe.training.gradient_checkpointing:
         language_model: Any = model.backbone.language_model
@@ -81,7 +86,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
             num_heads=recipe.heads.num_heads,
             ffn_ratio=recipe.heads.ffn_ratio,
         )
-    job = _Job(recipe, folder, model, experts, say)
+    job = _Job(recipe, folder, model, experts, ManifestDataset(rows), lengths, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
@@ -160,20 +165,20 @@ class _Job:
     """What the stages of one run share."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], say: Callable[[str], None]
-    ) -> None:
+        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], dataset: ManifestDataset,
+        lengths: torch.Tensor, say: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
-        rows, self.lengths = audible_rows(
-            read_manifest(recipe.data.train), model.backbone.hearing.max_seconds, recipe.data.too_long
-        )
-        self.dataset = ManifestDataset(rows)
+        self.dataset, self.lengths = dataset, lengths
         self.audio_cache: FeatureCache | None = None
         self.caches: dict[str, FeatureCache] = {}
         if recipe.data.cache:
             self.audio_cache, self.caches = open_caches(recipe.data.cache, model.backbone, experts)
             bar = make_progress()
             with bar:
-                fill_caches([self.audio_cache, *self.caches.values()], rows, model.backbone, progress=bar_for(bar))
+                fill_caches(
+                    [self.audio_cache, *self.caches.values()], dataset.rows, model.backbone, progress=bar_for(bar)
+                )
         self.calibrated: dict[str, float] = {}
 
     def collator(self, names: list[str]) -> TrainingCollator:

@@ -1,0 +1,102 @@
+"""Mistakes that newcomers make: each gives one screen that says what to do, and no traceback."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from coat.files import write_jsonl
+from tests.conftest import assistant, user
+
+RECIPE = """
+backbone: {{path: {backbone}}}
+stages: [{{name: one, steps: 1, experts: {{audio_reconstruction: auto}}}}]
+data: {{train: {train}}}
+training: {{batch_size: 1, micro_batch_size: 1}}
+{more}
+"""
+
+
+def coat(*arguments, cwd):
+    command = [sys.executable, "-m", "coat", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def assert_helps(result, *expected):
+    said = " ".join((result.stdout + result.stderr).replace("│", " ").split())
+    assert result.returncode == 2, said
+    assert "Traceback" not in said
+    for words in expected:
+        assert words in said, (words, said)
+    assert len((result.stdout + result.stderr).splitlines()) <= 24, "more than a screen"
+
+
+@pytest.fixture
+def recipe(tiny_path, tmp_path):
+    def write(clip="a.wav", more=""):
+        rows = [{"id": "row-7", "audios": [str(clip)], "messages": [user("<audio>What is said?"), assistant("x")]}]
+        write_jsonl(tmp_path / "train.jsonl", rows)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(RECIPE.format(backbone=tiny_path, train=tmp_path / "train.jsonl", more=more))
+        return path
+
+    return write
+
+
+def wave(path, seconds, rate=16_000):
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)), rate)
+    return path
+
+
+def test_a_misspelt_field(recipe, tmp_path):
+    result = coat("train", recipe(more="thinkin: {stride: 2}"), cwd=tmp_path)
+    assert_helps(result, "thinkin", "Did you mean 'thinking'?", "docs/recipes.md")
+
+
+def test_a_misspelt_override(recipe, tmp_path):
+    assert_helps(coat("train", recipe(), "--set", "training.sead=1", cwd=tmp_path), "training.sead", "seed")
+
+
+def test_a_missing_recipe(tmp_path):
+    assert_helps(coat("train", "none.yaml", cwd=tmp_path), "none.yaml")
+
+
+def test_a_text_file_as_audio(recipe, tmp_path):
+    (tmp_path / "words.txt").write_text("not a sound")
+    assert_helps(coat("train", recipe("words.txt"), cwd=tmp_path), "row-7", "words.txt", "cannot be read as audio")
+
+
+def test_a_clip_of_ten_milliseconds(recipe, tmp_path):
+    wave(tmp_path / "a.wav", 0.01)
+    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "10 ms")
+
+
+def test_a_clip_over_the_limit(recipe, tmp_path):
+    wave(tmp_path / "a.wav", 31)
+    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "31.0 s", "too_long: skip")
+
+
+def test_a_missing_file(recipe, tmp_path):
+    assert_helps(coat("train", recipe("gone.wav"), cwd=tmp_path), "row-7", "gone.wav")
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [("words.txt", "cannot be read as audio"), ("short.wav", "10 ms"), ("long.wav", "30 s"), ("gone.wav", "no audio")],
+)
+def test_chat_about_a_bad_clip(tmp_path, clip, words):
+    (tmp_path / "words.txt").write_text("not a sound")
+    wave(tmp_path / "short.wav", 0.01)
+    wave(tmp_path / "long.wav", 31)
+    assert_helps(coat("chat", "--miniature", clip, "What is said?", cwd=tmp_path), clip, words)
+
+
+def test_chat_without_a_run(tmp_path):
+    assert_helps(coat("chat", "runs/none", "What is said?", cwd=tmp_path), "no finished run", "coat train")
+    assert_helps(coat("chat", "What is said?", cwd=tmp_path), "needs a run and a question")
+
+
+def test_an_option_that_is_not_there(tmp_path):
+    assert_helps(coat("train", "--fast", cwd=tmp_path), "--fast")

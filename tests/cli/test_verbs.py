@@ -1,0 +1,51 @@
+import shutil
+
+import pytest
+
+from tests.cli.test_errors import coat, wave
+
+
+def test_help_names_every_verb(tmp_path):
+    out = coat("--help", cwd=tmp_path).stdout
+    assert all(verb in out for verb in ("demo", "train", "chat", "experts", "doctor"))
+
+
+def test_doctor_says_what_is_there(tmp_path):
+    out = coat("doctor", cwd=tmp_path)
+    assert out.returncode == 0
+    assert "torch" in out.stdout
+    assert "device" in out.stdout
+
+
+def test_doctor_names_what_is_missing(monkeypatch):
+    from coat.cli.doctor import examine
+
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    findings = {finding.what: finding for finding in examine()}
+    assert "apt-get install espeak-ng" in findings["espeak-ng"].remedy
+    assert findings["torch"].remedy == ""
+
+
+def test_experts_show_their_licences(tmp_path):
+    out = coat("experts", cwd=tmp_path).stdout
+    assert "basic_pitch" in out
+    assert "Apache-2.0" in out
+
+
+def test_a_checked_recipe_is_shown_whole(tmp_path):
+    from pathlib import Path
+
+    recipes = Path(__file__).parents[2] / "recipes"
+    for name in ("small-world.yaml", "qwen2-audio-pitch.yaml"):
+        result = coat("train", recipes / name, "--check", "--set", "training.seed=9", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "seed: 9" in result.stdout
+
+
+@pytest.mark.parametrize("question", ["What is said?", "What can be heard?"])
+def test_the_miniature_answers(tmp_path, question):
+    wave(tmp_path / "a.wav", 2.5)
+    result = coat("chat", "--miniature", "a.wav", question, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+    assert "Traceback" not in result.stderr
