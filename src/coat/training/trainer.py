@@ -227,6 +227,7 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         lr_scheduler_type=training.schedule,
         max_grad_norm=training.max_grad_norm,
         bf16=use_bf16,
+        use_cpu=not torch.accelerator.is_available(),
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,
         save_steps=training.save_every,
