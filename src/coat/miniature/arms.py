@@ -34,7 +34,7 @@ class Arm:
 
 ARMS: dict[str, Arm] = {
     "baseline": Arm("frozen baseline", think=False, trained=False),
-    "sft": Arm("LoRA fine-tuning alone", think=False),
+    "sft": Arm("fine-tuning alone", think=False),
     "block": Arm("+ thinking block"),
     "coat": Arm("+ all experts (CoAT)", stages=(RECONSTRUCTION, ALL_EXPERTS)),
 }
@@ -84,7 +84,7 @@ def arm_recipe(arm: Arm, settings: Settings, *, backbone: Path, manifest: Path, 
             "micro_batch_size": settings.batch_size,
             "save_every": 200,
             "keep_checkpoints": 1,
-            "log_every": 25,
+            "log_every": max(1, min(25, sum(settings.stage_steps) // 20)),
             "seed": seed,
         },
     }

@@ -133,10 +133,12 @@ def _score_table(results: Mapping[str, Any]) -> Table:
     for index, task in enumerate(_ordered_tasks(results)):
         score = Score(**results["scores"][arms[0]][results["seeds"][0]][task])
         means = np.array([_values(results, arm, task).mean() for arm in arms])
-        winner = means.argmax() if score.higher_is_better else means.argmin()
-        best.add((index, 1 + int(winner)))
+        winning = means == (means.max() if score.higher_is_better else means.min())
+        if not winning.all():
+            best |= {(index, 1 + int(place)) for place in np.flatnonzero(winning)}
         few = " (few labels)" if task in SCARCE_TASKS else ""
-        name = f"{task.replace('_', ' ')}, {score.metric}{few}, n = {score.items}"
+        metric = {"wer": "WER"}.get(score.metric, score.metric)
+        name = f"{task.replace('_', ' ')}, {metric}{few}, n = {score.items}"
         rows.append([name, *(_cell(results, arm, task) for arm in arms)])
     return Table(["task", *(TITLES[arm] for arm in arms)], rows, best)
 
