@@ -56,8 +56,10 @@ class Coat:
     def from_pretrained(cls, family: str, path: str | None = None) -> Coat:
         """A plain backbone without a block: the baseline."""
         from coat.backbones import load_backbone
+        from coat.training.trainer import uses_bf16
 
-        return cls(_placed(CoatModel(load_backbone(family, path), ThinkingSettings(enabled=False))))
+        dtype = torch.bfloat16 if uses_bf16("auto") else torch.float32
+        return cls(_placed(CoatModel(load_backbone(family, path, dtype=dtype), ThinkingSettings(enabled=False))))
 
     @classmethod
     def miniature(cls, *, heads: bool = False) -> Coat:

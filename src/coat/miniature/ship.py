@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file, save_file
 
 import coat
+from coat.evaluation.runner import answer_rows, score_rows
 from coat.files import write_whole
 from coat.miniature.arms import ARMS, Settings
-from coat.miniature.comparison import World, evaluate_arm, prepare, run_arm
-from coat.training.run import load_run_recipe
+from coat.miniature.comparison import World, evaluate_arm, held_out, prepare, run_arm
+from coat.training.run import load_run, load_run_recipe
 
 MAX_BYTES = 6_000_000
 COPIED = ("run.json", "finished.json", "adapter/adapter_config.json")
@@ -35,8 +38,6 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     world = World(folder)
     prepare(world, settings, print, shipped=False)
     run = run_arm(world, settings, "coat", seed, print)
-    scores = {name: evaluate_arm(world, settings, name, seed) for name in ("baseline", "coat")}
-
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(world.backbone, partial / "backbone")
@@ -57,6 +58,10 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     config = json.loads((partial / "adapter" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "backbone"
     write_whole(partial / "adapter" / "adapter_config.json", json.dumps(config, indent=1))
+    rows = held_out(world, settings)
+    with TemporaryDirectory() as place:  # what ships is scored as it ships, in half precision
+        answers = answer_rows(load_run(partial), rows, Path(place) / "predictions.jsonl", batch_size=64)
+    scores = {"baseline": evaluate_arm(world, settings, "baseline", seed), "coat": score_rows(rows, answers)}
     write_whole(partial / "README.md", _card(scores, settings, seed))
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     assert size <= MAX_BYTES, f"the miniature has {size} bytes, at most {MAX_BYTES} may ship"
@@ -68,6 +73,13 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
 def _halve(source: Path, target: Path) -> None:
     weights = {name: value.to(torch.float16) for name, value in load_file(source).items()}
     save_file(weights, target, metadata={"format": "pt"})
+
+
+def _version() -> str:
+    """The package's version, and the commit where there is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    described = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{coat.__version__} ({described.stdout.strip()})" if described.returncode == 0 else coat.__version__
 
 
 def _card(scores: dict, settings: Settings, seed: int) -> str:
@@ -82,7 +94,7 @@ def _card(scores: dict, settings: Settings, seed: int) -> str:
         "token rows and projection heads. Weights are fp16 safetensors. It knows synthesised speech, notes and sound "
         "events of two to four seconds, and nothing else; it exists so that everything can be tried and tested "
         "on a model that has learned something.\n\n"
-        f"Code version {coat.__version__}, seed {seed}, {settings.pretrain_steps} pre-training steps, stages of "
+        f"Code version {_version()}, seed {seed}, {settings.pretrain_steps} pre-training steps, stages of "
         f"{settings.stage_steps[0]} and {settings.stage_steps[1]} steps, notes and moods labelled on "
         f"{settings.labelled_clips} clips each. Made by `make miniature`; the recipe is in `recipe.yaml`.\n\n"
         f"Held-out scores beside the frozen backbone's ({ARMS['baseline'].title}):\n\n"

@@ -40,7 +40,7 @@ from coat.training.calibration import mean_features, resolve_weights, unit_weigh
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
-from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments
+from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, uses_bf16
 
 log = logging.getLogger("coat")
 PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
@@ -102,7 +102,8 @@ def is_finished(folder: Path) -> bool:
 
 def build_model(recipe: Recipe) -> CoatModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads."""
-    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path)
+    dtype = torch.bfloat16 if uses_bf16(recipe.training.precision) else torch.float32
+    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path, dtype=dtype)
     thinking = recipe.thinking
     return CoatModel(backbone, ThinkingSettings(thinking.enabled, thinking.placement, thinking.stride))
 

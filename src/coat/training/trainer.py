@@ -209,11 +209,13 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
+def uses_bf16(precision: str) -> bool:
+    """Whether frozen weights are held, and products computed, in bf16."""
+    return precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+
+
 def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfig) -> TrainingArguments:
     """The Trainer's arguments for one stage of a recipe."""
-    use_bf16 = training.precision == "bf16" or (
-        training.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_step = training.micro_batch_size * processes
     return TrainingArguments(
@@ -226,7 +228,7 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         warmup_steps=round(training.warmup_ratio * stage.steps),
         lr_scheduler_type=training.schedule,
         max_grad_norm=training.max_grad_norm,
-        bf16=use_bf16,
+        bf16=uses_bf16(training.precision),
         use_cpu=not torch.accelerator.is_available(),
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,
