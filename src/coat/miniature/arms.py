@@ -57,12 +57,12 @@ class Settings:
     """
 
     size: CorpusSize = field(default_factory=CorpusSize)
-    pretrain_steps: int = 600
+    pretrain_steps: int = 2000
     labelled_clips: int = 200
     label_repeats: int = 3
     stage_steps: tuple[int, int] = (150, 650)
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     rank: int = 16
     items_per_task: int = 150
 

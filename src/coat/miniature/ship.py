@@ -104,4 +104,4 @@ def _card(scores: dict, settings: Settings, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    ship(Path("runs/miniature"), Path(__file__).parent / "shipped", Settings(pretrain_steps=2000))
+    ship(Path("runs/miniature"), Path(__file__).parent / "shipped", Settings())
