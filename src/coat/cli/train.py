@@ -29,5 +29,5 @@ def train(
     from coat.training import run
 
     quiet()
-    run.train(resolved, folder, say=lambda line: console.print(line, highlight=False))
-    console.print(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]')
+    run.train(resolved, folder, say=lambda line: console.print(line, highlight=False, soft_wrap=True))
+    console.print(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]', soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 
 from coat.analysis.report import Section, Table, write_report
 from coat.evaluation.metrics import Score
+from coat.evaluation.runner import WER_TASKS
 from coat.files import read_jsonl
 from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.comparison import World, compare, load_arm
@@ -45,15 +46,17 @@ def run_demo(
         The report's path.
     """
     folder, settings, console = Path(folder), settings or Settings(), console or Console()
-    say = lambda line: console.print(line, highlight=False)  # noqa: E731
+    say = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     results = compare(folder, settings, seeds=seeds, shipped=shipped, say=say)
     console.print(_terminal_table(results))
     console.print("Drawing the report")
     report = write_demo_report(folder, settings, results)
-    console.print(f"Report: [bold]{report}[/bold]")
+    say(f"Report: [bold]{report}[/bold]")
     run = World(folder).run("coat", seeds[0])
-    clip = next((folder / "corpus" / "clips").glob("test-music-0*.wav"))
-    console.print(f'Ask it:  coat chat {run} --audio {clip} "What note is this?"', highlight=False)
+    facts = read_jsonl(folder / "corpus" / "clips.jsonl")
+    note = next(fact for fact in facts if fact["split"] == "test" and "pitch_class" in fact)
+    clip = folder / "corpus" / note["audio"]
+    say(f'Ask it (a {note["pitch_class"]}):  coat chat {run} --audio {clip} "What note is this?"')
     return report
 
 
@@ -127,28 +130,48 @@ def _cell(results: Mapping[str, Any], arm: str, task: str) -> str:
     return f"{score.value:.3f} [{score.low:.2f}, {score.high:.2f}]"
 
 
-def _score_table(results: Mapping[str, Any]) -> Table:
+def _best(results: Mapping[str, Any], task: str) -> list[str]:
+    """The arms with the best mean; none where all are equal."""
     arms = list(results["scores"])
-    rows, best = [], set()
+    score = Score(**results["scores"][arms[0]][results["seeds"][0]][task])
+    means = np.array([_values(results, arm, task).mean() for arm in arms])
+    winning = means == (means.max() if score.higher_is_better else means.min())
+    return [] if winning.all() else [arm for arm, wins in zip(arms, winning, strict=True) if wins]
+
+
+def _score_table(results: Mapping[str, Any]) -> Table:
+    arms, rows, best = list(results["scores"]), [], set()
     for index, task in enumerate(_ordered_tasks(results)):
         score = Score(**results["scores"][arms[0]][results["seeds"][0]][task])
-        means = np.array([_values(results, arm, task).mean() for arm in arms])
-        winning = means == (means.max() if score.higher_is_better else means.min())
-        if not winning.all():
-            best |= {(index, 1 + int(place)) for place in np.flatnonzero(winning)}
         few = " (few labels)" if task in SCARCE_TASKS else ""
         metric = {"wer": "WER"}.get(score.metric, score.metric)
         name = f"{task.replace('_', ' ')}, {metric}{few}, n = {score.items}"
         rows.append([name, *(_cell(results, arm, task) for arm in arms)])
+        best |= {(index, 1 + arms.index(arm)) for arm in _best(results, task)}
     return Table(["task", *(TITLES[arm] for arm in arms)], rows, best)
 
 
 def _terminal_table(results: Mapping[str, Any]) -> RichTable:
-    table = _score_table(results)
-    shown = RichTable(*table.head, title="Held-out scores (WER: lower is better; everything else: higher)")
-    for index, row in enumerate(table.rows):
-        cells = [f"[green]{cell}[/green]" if (index, place) in table.best else cell for place, cell in enumerate(row)]
-        shown.add_row(*(cell.replace("[0", r"\[0").replace("[1", r"\[1") for cell in cells))
+    """The same numbers, for eighty columns: two digits, and one spread beside each."""
+    several = len(results["seeds"]) > 1
+    spread = "standard deviation over seeds" if several else "half the 95 % interval"
+    shown = RichTable(
+        "task",
+        *(TITLES[arm] for arm in results["scores"]),
+        title="Held-out scores",
+        caption=f"± {spread}; * few labels",
+    )
+    for task in _ordered_tasks(results):
+        best = _best(results, task)
+        name = task.replace("_", " ") + (" WER" if task in WER_TASKS else "") + (" *" if task in SCARCE_TASKS else "")
+        cells = []
+        for arm in results["scores"]:
+            values = _values(results, arm, task)
+            score = Score(**results["scores"][arm][results["seeds"][0]][task])
+            around = values.std(ddof=1) if several else (score.high - score.low) / 2
+            cell = f"{values.mean():.2f} ±{around:.2f}"
+            cells.append(f"[green]{cell}[/green]" if arm in best else cell)
+        shown.add_row(name, *cells)
     return shown
 
 
@@ -194,7 +217,7 @@ def _reconstruction_figures(world: World, seed: int) -> list[tuple[str, str]]:
     facts = [fact for fact in read_jsonl(world.corpus / "clips.jsonl") if fact["split"] == "test"]
     figures = []
     for kind, what in SHOWN_CLIPS.items():
-        fact = next(fact for fact in facts if fact["kind"] == kind)
+        fact = next(fact for fact in facts if fact["kind"] == kind and "chord" not in fact)
         messages = [{"role": "user", "content": "<audio>Describe the audio."}]
         conversation = Conversation(messages, [load_audio(world.corpus / fact["audio"])], fact["id"])
         truth = ", ".join(
