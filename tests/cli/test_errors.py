@@ -100,3 +100,25 @@ def test_chat_without_a_run(tmp_path):
 
 def test_an_option_that_is_not_there(tmp_path):
     assert_helps(coat("train", "--fast", cwd=tmp_path), "--fast")
+
+
+def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
+    import signal
+    import time
+
+    wave(tmp_path / "a.wav", 1.0)
+    path = recipe()
+    path.write_text(path.read_text().replace("steps: 1,", "steps: 100000,"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coat", "train", str(path), "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while not (tmp_path / "run" / "run.json").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from the last finished step" in " ".join(said.replace("│", " ").split())
+    assert "Traceback" not in said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Run ``coat``; errors meant for users come as one panel, never as a traceback."""
@@ -13,13 +15,16 @@ def main() -> None:
     from coat.errors import CoatError
 
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except CoatError as error:
         _panel(error.problem, error.remedy)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         # Usage errors: some versions of typer bring their own click, so the class cannot be named.
         if not hasattr(error, "exit_code"):
