@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
         language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     say(f"LoRA adapts {len(adapted)} modules of the language model: {_summarise(adapted)}")
     experts = build_experts(recipe, model)
-    for name, expert in experts.items():
-        model.heads[name] = make_head(
-            recipe.heads.kind,
-            model.backbone.hidden_size,
-            expert.feature_dim,
-            num_heads=recipe.heads.num_heads,
-            ffn_ratio=recipe.heads.ffn_ratio,
-        )
+    add_heads(model, experts, recipe)
     job = _Job(recipe, folder, model, experts, ManifestDataset(rows), lengths, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
@@ -126,6 +119,19 @@ def build_experts(recipe: Recipe, model: CoatModel) -> dict[str, Expert]:
     }
 
 
+def add_heads(model: CoatModel, experts: Mapping[str, Expert], recipe: Recipe) -> None:
+    """Give the model the recipe's kind of head for each expert."""
+    heads = recipe.heads
+    for name, expert in experts.items():
+        model.heads[name] = make_head(
+            heads.kind,
+            model.backbone.hidden_size,
+            expert.feature_dim,
+            num_heads=heads.num_heads,
+            ffn_ratio=heads.ffn_ratio,
+        )
+
+
 def load_run(folder: str | Path, *, heads: bool = False) -> CoatModel:
     """The model of a finished run, ready to answer.
 
@@ -142,11 +148,7 @@ def load_run(folder: str | Path, *, heads: bool = False) -> CoatModel:
     recipe = load_run_recipe(folder)
     model = build_model(recipe)
     if heads:
-        for name, expert in build_experts(recipe, model).items():
-            model.heads[name] = make_head(
-                recipe.heads.kind, model.backbone.hidden_size, expert.feature_dim,
-                num_heads=recipe.heads.num_heads, ffn_ratio=recipe.heads.ffn_ratio,
-            )  # fmt: skip
+        add_heads(model, build_experts(recipe, model), recipe)
     load_weights(model, folder)
     return model.eval()
 
