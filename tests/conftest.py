@@ -13,7 +13,7 @@ import torch
 from coat.audio import Clip
 from coat.backbones import load_backbone
 from coat.data.conversation import Conversation
-from coat.miniature.backbone import random_qwen2_audio
+from coat.miniature.families import random_backbone
 
 RATE = 16_000
 # Tests run side by side; two that each want every core slow each other down tenfold.
@@ -48,7 +48,7 @@ def conversation(*seconds: float, text: str = "What is said?", answer: str | Non
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    random_qwen2_audio(folder)
+    random_backbone("qwen2_audio", folder)
     return folder
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # One line a family: its key, and where its class is. Nothing is imported before it is asked for.
 REGISTRY = {
     "qwen2_audio": "coat.backbones.qwen2_audio:Qwen2Audio",
+    "qwen2_5_omni": "coat.backbones.qwen2_5_omni:Qwen25Omni",
+    "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
+    "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
 }
 
 

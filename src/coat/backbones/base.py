@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -16,46 +17,78 @@ from torch import Tensor, nn
 
 from coat.audio import Hearing
 from coat.data.conversation import Message
+from coat.files import write_whole
 
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """What the audio tower reads.
+    """What the audio tower reads: clips, cut into windows where a family's tower hears no more at once.
 
     Attributes:
-        values: ``(N, ...)`` input features of N clips.
-        lengths: ``(N,)`` true feature frames of each.
-        num_audio_tokens: ``(N,)`` L_a of each.
+        values: ``(W, ...)`` input features of all windows, clip by clip.
+        lengths: ``(W,)`` true feature frames of each window.
+        num_audio_tokens: ``(N,)`` L_a of each clip.
+        windows: ``(N,)`` windows of each clip; one each if left out.
     """
 
     values: Tensor
     lengths: Tensor
     num_audio_tokens: Tensor
+    windows: Tensor | None = None
 
 
 class Backbone(nn.Module, ABC):
     """A pretrained audio language model behind one interface.
 
+    What most families share is here: the layout of transformers' audio language models, a Whisper feature
+    extractor, ChatML. A family's file holds what differs.
+
     Attributes:
         family: Its key in recipes.
         hub_id: The checkpoint that recipes use by default.
+        model_class: Its class in transformers, which loads the audio and language parts alone.
+        audio_token: The placeholder.
         lora_targets: A regular expression over module names; it must match the language model alone.
+        max_clips: Clips that one conversation may hold; None for any number.
         model: The transformers model.
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
+        feature_extractor: Waveforms to log-mel.
+        chat_template: The family's own Jinja template, with its default system prompt.
+        hearing: How seconds become audio tokens.
     """
 
     family: ClassVar[str]
     hub_id: ClassVar[str]
-    lora_targets: ClassVar[str]
+    model_class: ClassVar[str]
+    audio_token: ClassVar[str] = "<|AUDIO|>"
+    lora_targets: ClassVar[str] = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    max_clips: ClassVar[int | None] = None
 
-    model: Any
-    tokenizer: Any
-    hearing: Hearing
+    def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.feature_extractor = feature_extractor
+        self.chat_template = chat_template or tokenizer.chat_template
+        self.hearing = self._hearing()
 
     @classmethod
+    def from_pretrained(cls, path: str, *, dtype: torch.dtype = torch.float32) -> Self:
+        """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template."""
+        import transformers
+
+        # The stock processors of some families need torchvision for images that are never shown to them here.
+        processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
+        return cls(
+            getattr(transformers, cls.model_class).from_pretrained(path, dtype=dtype),
+            transformers.AutoTokenizer.from_pretrained(path),
+            transformers.WhisperFeatureExtractor.from_pretrained(path),
+            processor.get("chat_template"),
+        )
+
     @abstractmethod
-    def from_pretrained(cls, path: str, *, dtype: torch.dtype = torch.float32) -> Backbone:
-        """Load a checkpoint from the hub or a folder, with tokenizer and feature extractor."""
+    def _hearing(self) -> Hearing:
+        """Rates and limits, read from the checkpoint."""
 
     @abstractmethod
     def num_audio_tokens(self, num_samples: int) -> int:
@@ -66,50 +99,57 @@ class Backbone(nn.Module, ABC):
         """Input features of clips, each ``(samples,)`` at ``hearing.sampling_rate``."""
 
     @abstractmethod
+    def encode(self, features: AudioFeatures) -> list[Tensor]:
+        """x_A of each clip, ``(L_a, d)``: exactly what the language model consumes."""
+
     def audio_embeddings(self, features: AudioFeatures, *, frozen: bool = True) -> list[Tensor]:
-        """x_A of each clip, ``(L_a, d)``: exactly what the language model consumes.
+        """x_A of each clip, ``(L_a, d)``.
 
         Args:
             features: Of N clips.
             frozen: Keep no gradient, as everywhere but in pre-training.
         """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            return self.encode(features)
 
     @property
-    @abstractmethod
     def audio_token_id(self) -> int:
         """The placeholder's id."""
+        return int(self.model.config.audio_token_id)
 
     @property
-    @abstractmethod
     def audio_tower(self) -> nn.Module:
         """f_A; always frozen and in evaluation mode."""
+        return self.model.model.audio_tower
 
     @property
-    @abstractmethod
     def language_model(self) -> nn.Module:
         """f_L without its output layer."""
+        return self.model.model.language_model
 
     @property
-    @abstractmethod
     def lm_head(self) -> nn.Module:
         """The output layer: final hidden states to logits."""
+        return self.model.lm_head
 
-    @abstractmethod
     def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """The conversation as text, by the family's own chat template.
 
         Each content item of type ``audio`` gives one placeholder.
         """
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.chat_template, add_generation_prompt=add_generation_prompt, tokenize=False
+        )
 
     @property
-    @abstractmethod
     def assistant_header(self) -> str:
         """The text that opens an assistant turn."""
+        return "<|im_start|>assistant\n"
 
     @property
-    @abstractmethod
     def end_of_turn(self) -> str:
         """The token that closes an answer; it is trained, and stops generation."""
+        return "<|im_end|>"
 
     @property
     def hidden_size(self) -> int:
@@ -162,6 +202,13 @@ class Backbone(nn.Module, ABC):
         """New token ids ``(B, new)`` after left-padded prompts ``(B, T, d)``."""
         return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
 
-    @abstractmethod
     def save_pretrained(self, folder: str) -> None:
-        """Write model, tokenizer and feature extractor so that ``from_pretrained`` reads them back."""
+        """Write model, tokenizer, feature extractor and chat template so that ``from_pretrained`` reads them back."""
+        self.save_model(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.feature_extractor.save_pretrained(folder)
+        write_whole(Path(folder) / "chat_template.jinja", self.chat_template)
+
+    def save_model(self, folder: str) -> None:
+        """Write weights and configurations in the layout of the family's hub checkpoints."""
+        self.model.save_pretrained(folder)

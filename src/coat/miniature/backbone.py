@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,15 +15,27 @@ SPECIAL_TOKENS = (
 SPARE_ROWS = 16
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = 768) -> Any:
-    """A byte-level BPE on some texts, in ``Qwen2Tokenizer``."""
+def train_tokenizer(texts: Iterable[str], vocabulary: int = 768, named_tokens: dict[str, str] | None = None) -> Any:
+    """A byte-level BPE on some texts, in ``Qwen2Tokenizer``.
+
+    Args:
+        texts: To learn merges from.
+        vocabulary: How many tokens, special ones aside.
+        named_tokens: Special tokens that a family's processor asks the tokenizer for, by attribute.
+    """
     from tokenizers import pre_tokenizers
     from transformers import Qwen2Tokenizer
 
     letters = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    blank = Qwen2Tokenizer(vocab=letters, merges=[], eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    blank = Qwen2Tokenizer(
+        vocab=letters,
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=named_tokens or {},
+    )
     tokenizer = blank.train_new_from_iterator(texts, vocabulary)
-    tokenizer.add_tokens(list(SPECIAL_TOKENS), special_tokens=True)
+    tokenizer.add_tokens([*SPECIAL_TOKENS, *(named_tokens or {}).values()], special_tokens=True)
     return tokenizer
 
 
@@ -84,23 +95,15 @@ def make_qwen2_audio(
     set_seed(seed)
     model = Qwen2AudioForConditionalGeneration(config)
     with torch.no_grad():  # Whisper's positions are fixed sinusoids; the class leaves them to the checkpoint
-        model.model.audio_tower.embed_positions.weight.copy_(_sinusoids(chunk_seconds * 50, hidden_size))
+        model.model.audio_tower.embed_positions.weight.copy_(sinusoids(chunk_seconds * 50, hidden_size))
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=chunk_seconds, return_attention_mask=True)
     return Qwen2Audio(model.eval(), tokenizer, extractor)
 
 
-def random_qwen2_audio(folder: str | Path | None = None, **sizes: Any) -> Qwen2Audio:
-    """A tiny Qwen2-Audio with random weights, for tests; written to a folder if one is given."""
-    texts = ["What is said? Describe the audio. the small red dog finds two boats A B C D"]
-    backbone = make_qwen2_audio(train_tokenizer(texts, vocabulary=300), **{"hidden_size": 64, "num_heads": 1, **sizes})
-    if folder is not None:
-        backbone.save_pretrained(str(folder))
-    return backbone
-
-
-def _sinusoids(length: int, channels: int) -> torch.Tensor:
+def sinusoids(length: int, channels: int) -> torch.Tensor:
+    """Whisper's fixed positions, ``(length, channels)``."""
     half = channels // 2
     rates = torch.exp(-torch.arange(half) * torch.log(torch.tensor(10_000.0)) / (half - 1))
     angles = torch.arange(length)[:, None] * rates[None, :]

@@ -25,7 +25,7 @@ from coat.data.manifest import Row, read_manifest
 from coat.losses import response_cross_entropy
 from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
 from coat.thinking.batch import Batch
-from coat.thinking.processor import IGNORE, PromptBuilder
+from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.progress import ProgressBar
 from coat.training.trainer import BatchTrainer

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.audio import Clip
+from coat.audio import Clip, check_clip
 from coat.backbones.base import AudioFeatures
 from coat.data.conversation import Conversation
-from coat.thinking.processor import IGNORE, Prompt, PromptBuilder
+from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, AudioFeatures):
-        return AudioFeatures(value.values.to(device), value.lengths, value.num_audio_tokens)
+        return replace(value, values=value.values.to(device))  # the counts are read on the host
     if isinstance(value, dict):
         return {key: _move(item, device) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,10 +86,15 @@ def make_batch(
         padding_side: Right for training, left for generation.
         live_rates: Rates at which live experts want the waveforms.
         embed: Gives the cached x_A of a clip with L_a tokens; without it the tower's features are computed.
+
+    Raises:
+        CoatError: A clip is too short or too long for the backbone, or a conversation cannot be encoded.
     """
     backbone = builder.backbone
     clips = [clip for conversation in conversations for clip in conversation.clips]
     rate = backbone.hearing.sampling_rate
+    for clip in clips:
+        check_clip(clip, max_seconds=backbone.hearing.max_seconds)
     waveforms = [clip.at(rate) for clip in clips]
     lengths = [backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
     audio: AudioFeatures | list[Tensor] | None = None

@@ -14,8 +14,10 @@ from coat.backbones.base import Backbone
 from coat.errors import CoatError
 from coat.thinking.batch import Batch
 from coat.thinking.block import Placement
-from coat.thinking.processor import IGNORE, PromptBuilder
+from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import ThinkTokens, add_think_tokens
+
+OUTSIDE_LANGUAGE_MODEL = r"(?!.*language_model\.).*"
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class CoatModel(nn.Module):
             lora_alpha=alpha,
             lora_dropout=dropout,
             target_modules=targets or self.backbone.lora_targets,
+            # For mixtures of experts PEFT turns the expression into bare layer names, which the tower has too.
+            exclude_modules=None if targets else OUTSIDE_LANGUAGE_MODEL,
             trainable_token_indices=rows if train_embeddings == "rows" else None,
             modules_to_save=["embed_tokens"] if train_embeddings == "full" else None,
         )
@@ -143,6 +147,12 @@ class CoatModel(nn.Module):
         """Write LoRA weights and token rows as a standard PEFT adapter (safetensors)."""
         # "auto" would look the base up on the hub to see whether its embedding has grown.
         self.peft.save_pretrained(folder, save_embedding_layers=False)
+
+    def merge_adapter(self) -> None:
+        """Fold LoRA and token rows into the backbone's weights; what remains is a plain model."""
+        if self.peft is not None:
+            self.backbone.model = self.peft.merge_and_unload()
+            self._peft = []
 
     def _attach(self, peft_model: Any) -> None:
         self._peft = [peft_model]

@@ -14,7 +14,7 @@ from coat.experts.align import pool
 from coat.experts.base import Expert
 from coat.experts.cache import FeatureCache
 from coat.thinking.batch import Batch, make_batch
-from coat.thinking.processor import PromptBuilder
+from coat.thinking.prompt import PromptBuilder
 
 
 class ManifestDataset(Dataset[Row]):

@@ -7,7 +7,7 @@ from torch import Tensor
 from coat.experts.align import pool
 from coat.experts.base import Expert
 from coat.thinking.batch import Batch
-from coat.thinking.processor import PromptBuilder
+from coat.thinking.prompt import PromptBuilder
 
 
 def expert_targets(

@@ -84,6 +84,12 @@ class PromptBuilder:
                 f"{name} has {len(num_audio_tokens)} audio clip(s) and {marks} <audio> mark(s).",
                 "Write one <audio> in the messages for each entry of audios.",
             )
+        limit = self.backbone.max_clips
+        if limit is not None and marks > limit:
+            raise CoatError(
+                f"{name} holds {marks} audio clips; {self.backbone.family} takes at most {limit} in a conversation.",
+                "Join them into one file, or ask about each on its own.",
+            )
         ids, labels = self._encode_turns(messages)
         ids, labels = self._expand_audio(ids, labels, num_audio_tokens, name)
         if self.tokens is None:

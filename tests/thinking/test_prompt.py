@@ -2,7 +2,7 @@ import pytest
 
 from coat.errors import CoatError
 from coat.thinking.block import PLACEMENTS
-from coat.thinking.processor import IGNORE, PromptBuilder
+from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import THINK, add_think_tokens
 
 

@@ -1,0 +1,55 @@
+"""Qwen2.5-Omni (``Qwen/Qwen2.5-Omni-7B``), its thinker alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coat.audio import Hearing
+from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.thinker import save_thinker
+from coat.backbones.whisper import log_mel, mel_frames, pooled_frames, quarter_rate_hearing
+
+
+class Qwen25Omni(Backbone):
+    """Qwen2.5-Omni without talker and vocoder: a tower that attends within 2 s, and a Qwen2.5 decoder.
+
+    Its tower packs clips and never computes on padding, so it is used as it is. Positions of audio and text
+    are those of a plain decoder; three-dimensional ones only matter to images.
+    """
+
+    family = "qwen2_5_omni"
+    hub_id = "Qwen/Qwen2.5-Omni-7B"
+    model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+
+    def _hearing(self) -> Hearing:
+        return quarter_rate_hearing(
+            self.feature_extractor, self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
+        )
+
+    def num_audio_tokens(self, num_samples: int) -> int:
+        """See :meth:`Backbone.num_audio_tokens`."""
+        return pooled_frames(mel_frames(self.feature_extractor, num_samples))
+
+    def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
+        """Log-mel ``(N, mels, frames)`` of the longest clip's length."""
+        values, lengths = log_mel(self.feature_extractor, waveforms)
+        return AudioFeatures(values, lengths, torch.tensor([self.num_audio_tokens(len(w)) for w in waveforms]))
+
+    def encode(self, features: AudioFeatures) -> list[Tensor]:
+        """See :meth:`Backbone.encode`."""
+        tower: Any = self.audio_tower
+        lengths = features.lengths.to(self.device)
+        rows = features.values.to(self.device).transpose(1, 2)
+        packed = torch.cat([row[:n] for row, n in zip(rows, features.lengths.tolist(), strict=True)]).T
+        states = tower(packed, feature_lens=lengths, aftercnn_lens=(lengths - 1) // 2 + 1).last_hidden_state
+        return list(states.split(features.num_audio_tokens.tolist()))
+
+    def save_model(self, folder: str) -> None:
+        """Write the thinker as a part of the full model, as the hub has it."""
+        from transformers import Qwen2_5OmniConfig
+
+        save_thinker(self.model, Qwen2_5OmniConfig, folder)

@@ -1,0 +1,77 @@
+"""Qwen3-Omni (``Qwen/Qwen3-Omni-30B-A3B-Instruct``), its thinker alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from coat.audio import Hearing
+from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.thinker import save_thinker
+
+CHUNK_TOKENS = 13
+
+
+class Qwen3Omni(Backbone):
+    """Qwen3-Omni: a tower of 13 tokens a second, and a mixture-of-experts decoder whose attention takes LoRA."""
+
+    family = "qwen3_omni"
+    hub_id = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+    model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
+    audio_token = "<|audio_pad|>"
+    # The experts' weights are single three-dimensional tensors, which LoRA on linear layers does not reach.
+    lora_targets = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj)"
+
+    def _hearing(self) -> Hearing:
+        extractor = self.feature_extractor
+        hop_seconds = extractor.hop_length / extractor.sampling_rate
+        chunk_seconds = self._chunk_frames * hop_seconds
+        rate = CHUNK_TOKENS / chunk_seconds
+        # Tokens stand eight frames apart from the start of their chunk; the thirteenth has but four frames left.
+        # An even rate is late by up to 0.037 s within a chunk: half of that at the first keeps all within 0.02 s.
+        first = (CHUNK_TOKENS - 1) * (8 * hop_seconds - 1 / rate) / 2
+        return Hearing(extractor.sampling_rate, rate, first, extractor.n_samples / extractor.sampling_rate)
+
+    @property
+    def _chunk_frames(self) -> int:
+        return 2 * int(self.model.config.audio_config.n_window)
+
+    def num_audio_tokens(self, num_samples: int) -> int:
+        """See :meth:`Backbone.num_audio_tokens`: three strides of two in every chunk."""
+        whole, rest = divmod(self._frames(num_samples), self._chunk_frames)
+        for _ in range(3):
+            rest = (rest - 1) // 2 + 1
+        return whole * CHUNK_TOKENS + rest
+
+    def _frames(self, num_samples: int) -> int:
+        """The family never pads a clip, and leaves out a last frame that is not whole."""
+        return num_samples // int(self.feature_extractor.hop_length)
+
+    def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
+        """Log-mel ``(N, mels, frames)``, each clip's computed alone: at its end the transform reflects it."""
+        extractor = self.feature_extractor
+        rows = [
+            extractor(wave, sampling_rate=extractor.sampling_rate, padding=True, return_tensors="pt")["input_features"]
+            for wave in waveforms
+        ]
+        lengths = torch.tensor([self._frames(len(wave)) for wave in waveforms])
+        values = pad_sequence([row[0].T for row in rows], batch_first=True).transpose(1, 2)
+        return AudioFeatures(values, lengths, torch.tensor([self.num_audio_tokens(len(w)) for w in waveforms]))
+
+    def encode(self, features: AudioFeatures) -> list[Tensor]:
+        """See :meth:`Backbone.encode`."""
+        tower: Any = self.audio_tower
+        rows = features.values.to(self.device).transpose(1, 2)
+        packed = torch.cat([row[:n] for row, n in zip(rows, features.lengths.tolist(), strict=True)]).T
+        states = tower(packed, feature_lens=features.lengths.to(self.device)).last_hidden_state
+        return list(states.split(features.num_audio_tokens.tolist()))
+
+    def save_model(self, folder: str) -> None:
+        """Write the thinker as a part of the full model, as the hub has it."""
+        from transformers import Qwen3OmniMoeConfig
+
+        save_thinker(self.model, Qwen3OmniMoeConfig, folder)

@@ -1,0 +1,55 @@
+"""Omni models on disk: a thinker is one part of a larger checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+PREFIX = "thinker."
+
+
+def save_thinker(model: Any, full_config: Any, folder: str) -> None:
+    """Write a thinker in the layout of the full model, without speech output.
+
+    Weights are named ``thinker.*`` and the configuration is nested, so that the full model's class, vLLM and
+    the thinker's own class all read it.
+
+    Args:
+        model: The thinker.
+        full_config: The full model's configuration class.
+        folder: Where to.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    model.save_pretrained(folder)
+    place = Path(folder)
+    for shard in place.glob("*.safetensors"):
+        with safe_open(shard, framework="pt") as file:
+            weights = {_prefixed(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        partial = shard.with_suffix(".partial")
+        save_file(weights, partial, metadata={"format": "pt"})
+        partial.replace(shard)
+    index = place / "model.safetensors.index.json"
+    if index.is_file():
+        content = json.loads(index.read_text())
+        content["weight_map"] = {_prefixed(name): shard for name, shard in content["weight_map"].items()}
+        index.write_text(json.dumps(content, indent=2))
+    thinker = model.config.to_dict()
+    # Left out, it would be read as the class's default, which ties the output layer to the embedding.
+    tied = bool(model.config.tie_word_embeddings)
+    thinker["text_config"]["tie_word_embeddings"] = thinker["tie_word_embeddings"] = tied
+    full = full_config(thinker_config=thinker, enable_audio_output=False).to_dict()
+    full["thinker_config"] = thinker | {"architectures": [type(model).__name__]}
+    full |= {"architectures": [_full_class(model)], "dtype": str(model.dtype).removeprefix("torch.")}
+    (place / "config.json").write_text(json.dumps(full, indent=2, default=str))
+
+
+def _prefixed(name: str) -> str:
+    """A model that was read from a full checkpoint is written with the prefix already."""
+    return name if name.startswith(PREFIX) else PREFIX + name
+
+
+def _full_class(model: Any) -> str:
+    return type(model).__name__.replace("Thinker", "")

@@ -1,0 +1,89 @@
+"""What families with a Whisper-like tower share: log-mel of true length, the token count, the tower's layers.
+
+Stock models encode every clip as a full window of 30 s, most of it padding. Here log-mel and tower run over
+the longest true clip of the batch alone; the embeddings are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from coat.audio import Hearing
+
+# The convolutions look at most this many mel frames past a position; beyond the last true frame they must
+# see the log-mel of silence, as they would in a padded window.
+LOOK_AHEAD_FRAMES = 4
+
+
+def mel_frames(extractor: Any, num_samples: int) -> int:
+    """Mel frames that hold sound, as the extractor's own attention mask counts them."""
+    return -(-num_samples // extractor.hop_length)
+
+
+def pooled_frames(frames: int) -> int:
+    """Audio tokens of so many mel frames: a convolution of stride two, then pooling by two."""
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def quarter_rate_hearing(extractor: Any, max_seconds: float) -> Hearing:
+    """A token for every four mel frames: 4i .. 4i + 2, whose middle is frame 4i + 1."""
+    hop_seconds = extractor.hop_length / extractor.sampling_rate
+    return Hearing(
+        sampling_rate=extractor.sampling_rate,
+        token_rate=1 / (4 * hop_seconds),
+        first_token_seconds=hop_seconds,
+        max_seconds=max_seconds,
+    )
+
+
+def log_mel(extractor: Any, waveforms: list[np.ndarray], *, look_ahead: int = 0) -> tuple[Tensor, Tensor]:
+    """Log-mel of waveforms, padded with silence to the longest.
+
+    Args:
+        extractor: A ``WhisperFeatureExtractor``.
+        waveforms: ``(samples,)`` each, none longer than the extractor's window.
+        look_ahead: Frames to keep beyond the longest.
+
+    Returns:
+        Log-mel ``(N, mels, frames)`` and true frames ``(N,)``.
+    """
+    frames = torch.tensor([mel_frames(extractor, len(waveform)) for waveform in waveforms])
+    longest = int(frames.max()) + look_ahead
+    # The transform reflects its input's last n_fft / 2 samples: keep that edge out of what is used.
+    padded = min(longest * extractor.hop_length + extractor.n_fft, extractor.n_samples)
+    features = extractor(
+        waveforms, sampling_rate=extractor.sampling_rate, padding="max_length", max_length=padded, return_tensors="pt"
+    )
+    return features["input_features"][..., : min(longest, extractor.nb_max_frames)], frames
+
+
+def encode_windows(tower: Any, projector: Any, values: Tensor, lengths: Tensor) -> list[Tensor]:
+    """Run a tower's own layers over windows of true length, then the projector.
+
+    Args:
+        tower: Two convolutions, positions, layers, average pooling, a norm.
+        projector: To the language model's size.
+        values: ``(W, mels, frames)``.
+        lengths: ``(W,)`` true mel frames.
+
+    Returns:
+        Embeddings of each window, ``(tokens, d)``.
+    """
+    from transformers.masking_utils import create_bidirectional_mask
+
+    values = values.to(tower.conv1.weight.device, tower.conv1.weight.dtype)
+    states = F.gelu(tower.conv2(F.gelu(tower.conv1(values)))).transpose(1, 2)
+    states = states + tower.embed_positions.weight[: states.shape[1]]
+    after_conv = ((lengths - 1) // 2 + 1).to(states.device)
+    real = torch.arange(states.shape[1], device=states.device) < after_conv[:, None]
+    mask = create_bidirectional_mask(config=tower.config, inputs_embeds=states, attention_mask=real.long())
+    for layer in tower.layers:
+        states = layer(states, mask)
+    pooled = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
+    projected = projector(tower.layer_norm(pooled))
+    return [row[: pooled_frames(length)] for row, length in zip(projected, lengths.tolist(), strict=True)]
