@@ -8,12 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from coat.registration import register_with_transformers
+
 if TYPE_CHECKING:
     from coat.api import Coat
     from coat.audio import Clip, load_audio
     from coat.config.recipe import Recipe, load_recipe
     from coat.errors import CoatError
     from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.thinking.processor import CoatProcessor
     from coat.training.run import load_run, train
 
 __version__ = "0.1.0"
@@ -23,6 +26,7 @@ _HOMES = {
     "Coat": "coat.api",
     "CoatError": "coat.errors",
     "CoatModel": "coat.thinking.model",
+    "CoatProcessor": "coat.thinking.processor",
     "Recipe": "coat.config.recipe",
     "ThinkingSettings": "coat.thinking.model",
     "load_audio": "coat.audio",
@@ -36,6 +40,7 @@ __all__ = [
     "Coat",
     "CoatError",
     "CoatModel",
+    "CoatProcessor",
     "Recipe",
     "ThinkingSettings",
     "load_audio",
@@ -43,6 +48,9 @@ __all__ = [
     "load_run",
     "train",
 ]
+
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -46,6 +46,20 @@ class Coat:
         self.model = model.eval()
 
     @classmethod
+    def load(cls, place: str | Path) -> Coat:
+        """A finished run, an export, or an export's hub id.
+
+        Raises:
+            CoatError: It is none of them.
+        """
+        from coat.export.checkpoint import load_export
+        from coat.training.run import is_finished
+
+        if is_finished(Path(place)):
+            return cls.from_run(place)
+        return cls(_placed(load_export(place, dtype=_dtype())))
+
+    @classmethod
     def from_run(cls, folder: str | Path, *, heads: bool = False) -> Coat:
         """The model of a finished training run, with its projection heads if asked."""
         from coat.training.run import load_run
@@ -56,10 +70,8 @@ class Coat:
     def from_pretrained(cls, family: str, path: str | None = None) -> Coat:
         """A plain backbone without a block: the baseline."""
         from coat.backbones import load_backbone
-        from coat.training.trainer import uses_bf16
 
-        dtype = torch.bfloat16 if uses_bf16("auto") else torch.float32
-        return cls(_placed(CoatModel(load_backbone(family, path, dtype=dtype), ThinkingSettings(enabled=False))))
+        return cls(_placed(CoatModel(load_backbone(family, path, dtype=_dtype()), ThinkingSettings(enabled=False))))
 
     @classmethod
     def miniature(cls, *, heads: bool = False) -> Coat:
@@ -113,6 +125,12 @@ def miniature_folder() -> Path:
     if not (folder / "finished.json").is_file():
         raise CoatError("This build of the package holds no miniature.", "Make it: make miniature")
     return folder
+
+
+def _dtype() -> torch.dtype:
+    from coat.training.trainer import uses_bf16
+
+    return torch.bfloat16 if uses_bf16("auto") else torch.float32
 
 
 def _placed(model: CoatModel) -> CoatModel:

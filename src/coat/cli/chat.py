@@ -12,7 +12,7 @@ from coat.errors import CoatError
 
 def chat(
     arguments: Annotated[
-        list[str], typer.Argument(help="RUN and the question; with --miniature, a clip and the question.")
+        list[str], typer.Argument(help="A run or export, and the question; with --miniature, a clip and the question.")
     ],
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
     miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
@@ -29,11 +29,13 @@ def chat(
     if miniature:
         clips += [Path(place) for place in places]
     elif len(places) != 1:
-        raise CoatError("coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"')
+        raise CoatError(
+            "coat chat needs a run or an export, and a question.", 'coat chat RUN --audio clip.wav "What note is this?"'
+        )
     from coat.cli.quiet import quiet
 
     quiet()
     from coat.api import Coat
 
-    model = Coat.miniature() if miniature else Coat.from_run(places[0])
+    model = Coat.miniature() if miniature else Coat.load(places[0])
     typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens))

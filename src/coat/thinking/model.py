@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from coat.thinking.batch import Batch
 from coat.thinking.block import Placement
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import ThinkTokens, add_think_tokens
+
+if TYPE_CHECKING:
+    from coat.thinking.processor import CoatProcessor
 
 OUTSIDE_LANGUAGE_MODEL = r"(?!.*language_model\.).*"
 
@@ -83,6 +86,23 @@ class CoatModel(nn.Module):
         )
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
         self._peft: list[Any] = []
+
+    def processor(self) -> CoatProcessor:
+        """The processor that makes this model's prompts, block included, for everything that takes a processor."""
+        from coat.thinking.processor import CoatProcessor
+
+        backbone = self.backbone
+        return CoatProcessor(
+            backbone.feature_extractor,
+            backbone.tokenizer,
+            chat_template=backbone.chat_template,
+            family=backbone.family,
+            audio_token=backbone.audio_token,
+            assistant_header=backbone.assistant_header,
+            placement=self.settings.placement,
+            stride=self.settings.stride,
+            max_seconds=backbone.hearing.max_seconds,
+        )
 
     @property
     def peft(self) -> Any:

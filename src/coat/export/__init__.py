@@ -1,0 +1,1 @@
+"""A run as a plain checkpoint that others load, serve and share."""

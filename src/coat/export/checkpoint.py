@@ -1,0 +1,228 @@
+"""A run as a plain checkpoint: adapter merged, heads dropped, everything a server or another library asks for.
+
+```
+DIR/
+  config.json             the family's, under an architecture name of our own
+  *.safetensors           in the layout of the family's hub checkpoints
+  generation_config.json  with the think tokens suppressed
+  tokenizer, preprocessor, chat template, processor_config.json
+  processing_coat.py ...  the processor, for those without this package
+  recipe.yaml README.md   how it was made, how to use it
+```
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coat.audio import Clip
+from coat.backbones import load_backbone
+from coat.data.conversation import Conversation
+from coat.errors import CoatError
+from coat.export.card import model_card
+from coat.files import write_whole
+from coat.thinking.batch import Batch, make_batch
+from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.run import load_run, load_run_recipe
+
+ARCHITECTURE_PREFIX = "Coat"
+WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
+NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
+REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
+               "tokens.py": "thinking/tokens.py"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an export compares with the run it was made from, on a probe clip.
+
+    Attributes:
+        unmerged: Largest difference of logits between the run and the export that was read back.
+        scale: Largest logit, to judge the difference by.
+        same_choices: Share of positions whose likeliest token is the same.
+    """
+
+    unmerged: float
+    scale: float
+    same_choices: float
+
+
+def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say: Callable[[str], None] = print) -> Path:
+    """Write a run as a checkpoint that others can load, read it back, and compare.
+
+    Args:
+        run: A finished run.
+        out: A folder that is not there yet; it appears whole or not at all.
+        adapter_only: Write the PEFT adapter with tokenizer and processor, and no base weights.
+        say: Where lines for the user go.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CoatError: The folder is taken, the run is not finished, or what was read back differs.
+    """
+    run, out = Path(run), Path(out)
+    if out.exists():
+        raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
+    model, recipe = load_run(run), load_run_recipe(run)
+    source = recipe.backbone.path or model.backbone.hub_id
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    agreement = None
+    if adapter_only:
+        model.save_adapter(str(partial))
+        model.backbone.tokenizer.save_pretrained(partial)
+    else:
+        probe = probe_batch(model)
+        expected = logits_of(model, probe)
+        model.merge_adapter()
+        merged = logits_of(model, probe)
+        model.backbone.save_pretrained(str(partial))
+        _rename_architecture(partial, model)
+        _suppress_think_tokens(partial, model)
+    _write_processor(partial, model)
+    copied = copy_side_files(source, partial)
+    if not adapter_only:
+        agreement = _read_back(partial, model, probe, expected, merged)
+    write_whole(partial / "recipe.yaml", recipe.dump())
+    write_whole(partial / "README.md", model_card(recipe, model, source, run, agreement, adapter_only=adapter_only))
+    partial.rename(out)
+    if copied:
+        say(f"Copied from the base: {', '.join(copied)}.")
+    if agreement is not None:
+        say(
+            f"Read back: logits of a probe clip within {agreement.unmerged:.2g} of the run's "
+            f"(largest {agreement.scale:.3g}), {agreement.same_choices:.1%} of choices the same."
+        )
+    return out
+
+
+def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> CoatModel:
+    """The model of an export, from a folder or the hub.
+
+    Raises:
+        CoatError: It is no export of this package.
+    """
+    settings = export_settings(folder)
+    if settings is None:
+        raise CoatError(f"{folder} is neither a run nor an export.", "Export a run: coat export RUN --out DIR")
+    backbone = load_backbone(settings["family"], str(folder), dtype=dtype)
+    return CoatModel(backbone, ThinkingSettings(True, settings["placement"], settings["stride"])).eval()
+
+
+def export_settings(place: str | Path) -> dict[str, Any] | None:
+    """Family, placement and stride of an export; None if the folder or hub id is none."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(str(place), "processor_config.json", _raise_exceptions_for_missing_entries=False)
+    except OSError:
+        return None
+    settings = json.loads(Path(found).read_text()) if found else {}
+    return settings if settings.get("processor_class") == "CoatProcessor" else None
+
+
+def probe_batch(model: CoatModel) -> Batch:
+    """One question and answer about a sweep in noise, the same for every model."""
+    rate = model.backbone.hearing.sampling_rate
+    time = np.arange(round(1.3 * rate)) / rate
+    sweep = np.sin(2 * np.pi * (200 + 600 * time) * time) + np.random.default_rng(0).normal(0, 0.1, len(time))
+    clip = Clip((0.3 * sweep).astype(np.float32), rate, "probe")
+    messages = [{"role": "user", "content": "<audio>What is heard?"}, {"role": "assistant", "content": "A tone rises."}]
+    return make_batch(model.builder, [Conversation(messages, [clip], "probe")]).to(model.backbone.device)
+
+
+@torch.inference_mode()
+def logits_of(model: CoatModel, batch: Batch) -> Tensor:
+    """Logits at the answer, ``(R, V)`` in float32."""
+    return model(batch).response_logits.float().cpu()
+
+
+def copy_side_files(source: str, folder: Path) -> list[str]:
+    """Copy every file of the base that is no weight and was not written anew: speaker dictionaries, licences, ..."""
+    if Path(source).is_dir():
+        base = Path(source)
+    else:
+        from huggingface_hub import snapshot_download
+
+        base = Path(snapshot_download(source, ignore_patterns=[*NOT_COPIED]))
+    copied = []
+    for path in sorted(base.rglob("*")):
+        name = path.relative_to(base)
+        unwanted = any(Path(part).match(pattern) for part in name.parts for pattern in NOT_COPIED)
+        if path.is_file() and not unwanted and not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / name)
+            copied.append(str(name))
+    return copied
+
+
+def _rename_architecture(folder: Path, model: CoatModel) -> None:
+    """A name of our own: a server without the plug-in fails loudly, and never answers without the block."""
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [ARCHITECTURE_PREFIX + name for name in config["architectures"]]
+    write_whole(folder / "config.json", json.dumps(config, indent=2))
+
+
+def _suppress_think_tokens(folder: Path, model: CoatModel) -> None:
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    tokenizer = model.backbone.tokenizer
+    ends = config.get("eos_token_id") or []
+    end = tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn)
+    config["eos_token_id"] = sorted({end, *([ends] if isinstance(ends, int) else ends)})
+    config["pad_token_id"] = tokenizer.pad_token_id
+    config["suppress_tokens"] = sorted({*(config.get("suppress_tokens") or []), *model.tokens.ids})
+    write_whole(path, json.dumps(config, indent=2))
+
+
+def _write_processor(folder: Path, model: CoatModel) -> None:
+    """The processor, and its source for those without this package."""
+    model.processor().save_pretrained(folder)
+    model.backbone.feature_extractor.save_pretrained(folder)
+    path = folder / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["auto_map"] = {"AutoProcessor": "processing_coat.CoatProcessor"}
+    write_whole(path, json.dumps(config, indent=2))
+    for name, home in REMOTE_CODE.items():
+        source = (Path(__file__).parents[1] / home).read_text()
+        write_whole(folder / name, re.sub(r"from coat\.\w+\.(\w+) import", r"from .\1 import", source))
+
+
+def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:
+    """Load what was written and compare it with what was in memory, and with the run before merging."""
+    again = load_export(folder, dtype=next(model.backbone.model.parameters()).dtype).to(model.backbone.device)
+    if again.builder.tokens != model.tokens or again.settings != model.settings:
+        raise CoatError("The export reads back with other think tokens or settings.", "Please report this.")
+    logits = logits_of(again, probe)
+    scale = float(merged.abs().max())
+    if float((logits - merged).abs().max()) > 1e-4 * scale:
+        raise CoatError(
+            f"The export reads back with other logits: {float((logits - merged).abs().max()):.3g} apart.",
+            "Please report this, with the versions that `coat doctor` shows.",
+        )
+    # Merging rounds each weight once; half precision may move logits by a few of its steps.
+    allowed = 1e-4 if merged.dtype is torch.float32 and _is_float32(model) else 5e-2
+    apart = float((logits - expected).abs().max())
+    if apart > allowed * scale:
+        raise CoatError(
+            f"Merging the adapter moved logits by {apart:.3g} of {scale:.3g}: more than rounding can.",
+            "Please report this, with the versions that `coat doctor` shows.",
+        )
+    return Agreement(apart, scale, float((logits.argmax(-1) == expected.argmax(-1)).float().mean()))
+
+
+def _is_float32(model: CoatModel) -> bool:
+    return next(model.backbone.model.parameters()).dtype is torch.float32

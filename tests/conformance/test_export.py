@@ -1,0 +1,151 @@
+"""Every family trained for a step, exported, and loaded by those who should: us, transformers, PEFT."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import soundfile
+import torch
+import transformers
+
+from coat.api import Coat
+from coat.backbones import REGISTRY, backbone_class
+from coat.config.recipe import parse_recipe
+from coat.errors import CoatError
+from coat.export.checkpoint import export, load_export, logits_of, probe_batch
+from coat.export.hub import push
+from coat.training.run import load_run, train
+from tests.conftest import RATE, noise
+
+pytestmark = pytest.mark.conformance
+QUESTION = "What is said?"
+
+
+@pytest.fixture(scope="module", params=sorted(REGISTRY))
+def trained(request, tiny_checkpoints, manifest, tmp_path_factory):
+    """A run of two steps, with the side files of a base that must not get lost."""
+    base = tiny_checkpoints(request.param)
+    torch.save({"Chelsie": {"cond": torch.zeros(2)}}, f"{base}/spk_dict.pt")
+    recipe = parse_recipe(
+        {
+            "backbone": {"family": request.param, "path": base},
+            "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
+            "data": {"train": str(manifest)},
+            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
+        }
+    )
+    return train(recipe, tmp_path_factory.mktemp(request.param) / "run")
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    return export(trained, trained.parent / "export", say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.wav"
+    soundfile.write(path, noise(0.9).waveform, RATE)
+    return str(path)
+
+
+def family_of(run):
+    return load_run(run).backbone.family
+
+
+def test_it_answers_as_the_run_does(trained, exported, clip):
+    run, copy = Coat.load(trained), Coat.load(exported)
+    assert copy.chat(clip, QUESTION, max_new_tokens=12) == run.chat(clip, QUESTION, max_new_tokens=12)
+    probe = probe_batch(run.model)
+    torch.testing.assert_close(logits_of(copy.model, probe), logits_of(run.model, probe), atol=1e-4, rtol=1e-4)
+    assert any(p.abs().sum() > 0 for name, p in run.model.named_parameters() if "lora_B" in name)
+
+
+def test_its_files_say_what_servers_must_know(exported):
+    config = json.loads((exported / "config.json").read_text())
+    assert all(name.startswith("Coat") for name in config["architectures"])
+    generation = json.loads((exported / "generation_config.json").read_text())
+    model = load_export(exported)
+    assert set(model.tokens.ids) <= set(generation["suppress_tokens"])
+    assert model.backbone.tokenizer.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
+    assert (exported / "spk_dict.pt").is_file()
+    assert "What is heard?" in (exported / "README.md").read_text()
+    if "thinker_config" in config:
+        text = config["thinker_config"]["text_config"]
+        assert text["tie_word_embeddings"] is False
+
+
+def test_the_full_omni_model_loads_it(exported):
+    config = json.loads((exported / "config.json").read_text())
+    if "thinker_config" not in config:
+        pytest.skip("is no part of a larger model")
+    name = config["architectures"][0].removeprefix("Coat")
+    full = getattr(transformers, name).from_pretrained(exported)
+    mine = load_export(exported).backbone.model
+    assert not full.has_talker
+    for (key, value), (other, expected) in zip(
+        full.thinker.state_dict().items(), mine.state_dict().items(), strict=True
+    ):
+        assert key == other
+        torch.testing.assert_close(value, expected)
+
+
+WITHOUT_US = """
+import json, sys
+sys.modules["coat"] = None  # as if it were not installed
+import transformers
+here, clip, name, suppressed = sys.argv[1:]
+processor = transformers.AutoProcessor.from_pretrained(here, trust_remote_code=True)
+model = getattr(transformers, name).from_pretrained(here)
+content = [{"type": "audio", "audio": clip}, {"type": "text", "text": "What is said?"}]
+inputs = processor.apply_chat_template(
+    [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+    processor_kwargs={"return_tensors": "pt"},
+)
+ids = model.generate(**inputs, max_new_tokens=12, do_sample=False, suppress_tokens=json.loads(suppressed))
+print("ANSWER", json.dumps(processor.batch_decode(ids[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)[0]))
+"""
+
+
+def test_plain_transformers_generates_from_it(exported, clip):
+    """In a process that cannot import this package: the processor's source is in the folder."""
+    coat = Coat.load(exported)
+    tokens = json.dumps(list(coat.model.tokens.ids))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_US, str(exported), clip, coat.model.backbone.model_class, tokens],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout.split("ANSWER ")[1])
+    assert answer.strip() == coat.chat(clip, QUESTION, max_new_tokens=12)
+
+
+def test_peft_users_load_the_adapter_alone(trained, tmp_path, tiny_checkpoints):
+    from peft import PeftModel
+
+    run = load_run(trained)
+    folder = export(trained, tmp_path / "adapter", adapter_only=True, say=lambda line: None)
+    assert not list(folder.glob("model*.safetensors"))
+    cls = backbone_class(run.backbone.family)
+    base = cls.from_pretrained(tiny_checkpoints(run.backbone.family))
+    adapted = PeftModel.from_pretrained(base.model, folder).eval()
+    ids = torch.tensor([[*range(9), *run.tokens.ids]])
+    with torch.inference_mode():
+        torch.testing.assert_close(adapted(ids).logits, run.backbone.model(ids).logits)
+    assert type(transformers.AutoProcessor.from_pretrained(folder)).__name__ == "CoatProcessor"
+
+
+def test_a_taken_folder_is_refused(trained, exported):
+    with pytest.raises(CoatError, match="is there already"):
+        export(trained, exported)
+
+
+def test_uploads_say_what_they_would_do_and_why_they_cannot(exported, monkeypatch):
+    files = dict(push(exported, "someone/something", dry_run=True))
+    assert {"config.json", "model.safetensors", "README.md", "processing_coat.py"} <= set(files)
+    with pytest.raises(CoatError, match="not a name on the hub"):
+        push(exported, "no name/at/all", dry_run=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CoatError, match="switched off"):
+        push(exported, "someone/something")
