@@ -1,16 +1,20 @@
-# make demo | test | lint | miniature | clean
+# make demo | test | test-vllm | lint | miniature | clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: demo test conformance lint bench miniature install system clean
+.PHONY: demo test test-vllm conformance lint bench miniature install system clean
 
 demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
 
 test: $(STAMP) system   ## install, then run the tests
 	$(PY) -m pytest
+
+test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
+	sh scripts/vllm_env.sh $(VENV)-vllm
+	$(PY) -m pytest -m vllm --vllm $(VENV)-vllm/bin/python
 
 conformance: $(STAMP)   ## only the tests that run over every registered backbone and expert
 	$(PY) -m pytest -m conformance
@@ -43,4 +47,4 @@ system:
 	@sh scripts/system_packages.sh
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,16 @@ RATE = 16_000
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--vllm", default=".venv-vllm/bin/python", help="the Python of an environment that holds vLLM")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that start vLLM run when they are asked for: ``-m vllm``."""
+    if "vllm" not in config.getoption("-m"):
+        items[:] = [item for item in items if item.get_closest_marker("vllm") is None]
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from coat.export.card import model_card
 from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.settings import export_settings
 from coat.training.run import load_run, load_run_recipe
 
 ARCHITECTURE_PREFIX = "Coat"
@@ -90,10 +90,12 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
         model.merge_adapter()
         merged = logits_of(model, probe)
         model.backbone.save_pretrained(str(partial))
-        _rename_architecture(partial, model)
+        _rename_architecture(partial)
         _suppress_think_tokens(partial, model)
     _write_processor(partial, model)
-    copied = copy_side_files(source, partial)
+    base = base_files(source)
+    _keep_base_preprocessing(partial, base)
+    copied = copy_side_files(base, partial)
     if not adapter_only:
         agreement = _read_back(partial, model, probe, expected, merged)
     write_whole(partial / "recipe.yaml", recipe.dump())
@@ -115,23 +117,11 @@ def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> Coat
     Raises:
         CoatError: It is no export of this package.
     """
-    settings = export_settings(folder)
+    settings = export_settings(str(folder))
     if settings is None:
         raise CoatError(f"{folder} is neither a run nor an export.", "Export a run: coat export RUN --out DIR")
-    backbone = load_backbone(settings["family"], str(folder), dtype=dtype)
-    return CoatModel(backbone, ThinkingSettings(True, settings["placement"], settings["stride"])).eval()
-
-
-def export_settings(place: str | Path) -> dict[str, Any] | None:
-    """Family, placement and stride of an export; None if the folder or hub id is none."""
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(str(place), "processor_config.json", _raise_exceptions_for_missing_entries=False)
-    except OSError:
-        return None
-    settings = json.loads(Path(found).read_text()) if found else {}
-    return settings if settings.get("processor_class") == "CoatProcessor" else None
+    backbone = load_backbone(settings.family, str(folder), dtype=dtype)
+    return CoatModel(backbone, ThinkingSettings(True, settings.placement, settings.stride)).eval()
 
 
 def probe_batch(model: CoatModel) -> Batch:
@@ -150,14 +140,17 @@ def logits_of(model: CoatModel, batch: Batch) -> Tensor:
     return model(batch).response_logits.float().cpu()
 
 
-def copy_side_files(source: str, folder: Path) -> list[str]:
-    """Copy every file of the base that is no weight and was not written anew: speaker dictionaries, licences, ..."""
+def base_files(source: str) -> Path:
+    """A folder with every file of the base but its weights."""
     if Path(source).is_dir():
-        base = Path(source)
-    else:
-        from huggingface_hub import snapshot_download
+        return Path(source)
+    from huggingface_hub import snapshot_download
 
-        base = Path(snapshot_download(source, ignore_patterns=[*NOT_COPIED]))
+    return Path(snapshot_download(source, ignore_patterns=[*NOT_COPIED]))
+
+
+def copy_side_files(base: Path, folder: Path) -> list[str]:
+    """Copy every file of the base that is no weight and was not written anew: speaker dictionaries, licences, ..."""
     copied = []
     for path in sorted(base.rglob("*")):
         name = path.relative_to(base)
@@ -169,7 +162,15 @@ def copy_side_files(source: str, folder: Path) -> list[str]:
     return copied
 
 
-def _rename_architecture(folder: Path, model: CoatModel) -> None:
+def _keep_base_preprocessing(folder: Path, base: Path) -> None:
+    """Some families describe images in the same file as sound: what the base says and we do not, stays."""
+    theirs, ours = base / "preprocessor_config.json", folder / "preprocessor_config.json"
+    if theirs.is_file():
+        merged = json.loads(theirs.read_text()) | json.loads(ours.read_text())
+        write_whole(ours, json.dumps(merged, indent=2))
+
+
+def _rename_architecture(folder: Path) -> None:
     """A name of our own: a server without the plug-in fails loudly, and never answers without the block."""
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [ARCHITECTURE_PREFIX + name for name in config["architectures"]]

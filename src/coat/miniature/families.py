@@ -11,6 +11,7 @@ families' own say about audio and text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,19 @@ def random_backbone(family: str, folder: str | Path | None = None, *, seed: int 
     backbone.model.eval()
     if folder is not None:
         backbone.save_pretrained(str(folder))
+        if family in _SEES:
+            _describe_images(Path(folder) / "preprocessor_config.json", family)
     return backbone
+
+
+# Families whose checkpoints describe images beside sound, in the same file.
+_SEES = {"qwen2_5_omni": 14, "qwen3_omni": 16}
+
+
+def _describe_images(path: Path, family: str) -> None:
+    pixels = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": _SEES[family], "temporal_patch_size": 2}
+    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "merge_size": 2, "processor_class": "Omni"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | pixels | kinds, indent=1))
 
 
 def _text_sizes(tokenizer: Any, hidden_size: int, layers: int) -> dict[str, Any]:

@@ -82,8 +82,8 @@ class CoatProcessor(ProcessorMixin):
             self._check(clip)
         kwargs = {name: value for name, value in kwargs.items() if name not in ("images", "videos") or value}
         # Padding is the text's alone: said to both, it would undo the windows of the feature extractor.
-        of_text = {name: kwargs.pop(name) for name in ("padding", "padding_side") if name in kwargs}
-        of_text = {"padding_side": "left", **of_text, **kwargs.pop("text_kwargs", {})}
+        given: dict[str, Any] = {name: kwargs.pop(name) for name in ("padding", "padding_side") if name in kwargs}
+        of_text: dict[str, Any] = {"padding_side": "left", **given, **kwargs.pop("text_kwargs", {})}
         if of_text.get("return_tensors", kwargs.get("return_tensors")) is not None:
             of_text.setdefault("padding", True)
         clips = None if audio is None else list(_flat(audio))

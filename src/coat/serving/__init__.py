@@ -1,0 +1,1 @@
+"""Exports behind an OpenAI-compatible endpoint."""

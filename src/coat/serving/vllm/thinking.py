@@ -1,0 +1,136 @@
+"""The block in vLLM's prompts, by the same function that builds it in training.
+
+vLLM's own processor expands audio placeholders; then blocks are inserted and the places of later audio moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from vllm.multimodal.audio import AudioResampler
+from vllm.multimodal.parse import AudioProcessorItems
+
+from coat.thinking.block import Block, insert_blocks, plan_blocks
+from coat.thinking.settings import ExportSettings, export_settings
+from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
+
+# In a request's mm_processor_kwargs: False answers without the block.
+SWITCH = "audio_think"
+
+
+class ThinkingInfo:
+    """Of vLLM's processing info: any sampling rate is taken (the stock resampler needs torchaudio)."""
+
+    def get_data_parser(self) -> Any:
+        """See vLLM."""
+        parser = super().get_data_parser()  # type: ignore[misc]
+        rate = self.get_feature_extractor().sampling_rate  # type: ignore[attr-defined]
+        parser.audio_resampler = AudioResampler(target_sr=rate, method="soxr")
+        return parser
+
+
+class ThinkingDummyInputs:
+    """Of vLLM's inputs for measuring memory: they end as prompts do, and so hold the block."""
+
+    def get_dummy_text(self, mm_counts: Any) -> str:
+        """See vLLM."""
+        text = super().get_dummy_text(mm_counts)  # type: ignore[misc]
+        settings = settings_of(self.info)  # type: ignore[attr-defined]
+        return text + settings.assistant_header
+
+
+class ThinkingProcessor:
+    """Of vLLM's processor: after the stock expansion of audio, the blocks."""
+
+    info: Any
+
+    @cached_property
+    def _settings(self) -> ExportSettings:
+        return settings_of(self.info)
+
+    @cached_property
+    def _tokens(self) -> ThinkTokens:
+        return ThinkTokens(*self.info.get_tokenizer().convert_tokens_to_ids([THINK_START, THINK, THINK_END]))
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """See vLLM.
+
+        Raises:
+            ValueError: A clip is too long, a prompt holds think tokens, or audio has no assistant turn after it.
+        """
+        self._check_lengths(inputs.mm_data_items)
+        options = dict(inputs.hf_processor_mm_kwargs)
+        think = bool(options.pop(SWITCH, True))
+        out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
+        ids = out["prompt_token_ids"]
+        tokenizer = self.info.get_tokenizer()
+        blocks = plan_blocks(
+            ids,
+            audio_token=tokenizer.convert_tokens_to_ids(self._settings.audio_token),
+            assistant_header=tokenizer.encode(self._settings.assistant_header, add_special_tokens=False),
+            tokens=self._tokens,
+            placement=self._settings.placement,
+            stride=self._settings.stride,
+        )
+        if not think:
+            return out
+        out["prompt_token_ids"] = insert_blocks(ids, blocks, self._tokens)
+        out["mm_placeholders"] = {
+            modality: [replace(place, offset=place.offset + shift(place.offset, blocks)) for place in places]
+            for modality, places in out["mm_placeholders"].items()
+        }
+        return out
+
+    def _check_lengths(self, items: Any) -> None:
+        if items.get_count("audio", strict=False) == 0:
+            return
+        clips = items.get_items("audio", AudioProcessorItems)
+        rate = self.info.get_feature_extractor().sampling_rate
+        for index in range(len(clips)):
+            seconds = clips.get_audio_length(index) / rate
+            if seconds > self._settings.max_seconds + 1e-3:
+                raise ValueError(
+                    f"A clip lasts {seconds:.1f} s; this model hears at most {self._settings.max_seconds:g} s. "
+                    "Nothing is cut silently: cut it first."
+                )
+            if seconds < 0.1:
+                raise ValueError(f"A clip lasts {1000 * seconds:.0f} ms; at least 100 ms are needed.")
+
+
+class NeverAloud:
+    """Of vLLM's model: think tokens are consumed, never produced."""
+
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        from transformers import GenerationConfig
+
+        super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+        config = GenerationConfig.from_pretrained(vllm_config.model_config.model)
+        self.suppressed = list(config.suppress_tokens or [])
+
+    def compute_logits(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor | None:
+        """See vLLM."""
+        logits = super().compute_logits(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        if logits is not None:  # on ranks that do not hold the vocabulary
+            logits[..., self.suppressed] = float("-inf")
+        return logits
+
+
+def shift(offset: int, blocks: list[Block]) -> int:
+    """How far blocks before it move what stood at an offset."""
+    return sum(block.length for block in blocks if block.position <= offset)
+
+
+def settings_of(info: Any) -> ExportSettings:
+    """The export's settings.
+
+    Raises:
+        ValueError: The folder is no export.
+    """
+    place = info.ctx.model_config.model
+    settings = export_settings(place)
+    if settings is None:
+        raise ValueError(f"{place} has no CoatProcessor in processor_config.json: write it with coat export")
+    return settings

@@ -1,0 +1,65 @@
+"""Run by vLLM's environment: answer the questions of :mod:`reference` and write what came out.
+
+``python answer.py REFERENCE FAMILY one|batch OUT``: one by one with prefix caching, or in one batch without.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vllm import LLM, SamplingParams
+
+
+def spoken(folder: Path, messages: list[dict]) -> list[dict]:
+    """Messages as the OpenAI API has them."""
+
+    def part(item: dict) -> dict:
+        if item["type"] != "audio":
+            return item
+        data = base64.b64encode((folder / item["audio"]).read_bytes()).decode()
+        return {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{data}"}}
+
+    return [
+        m if isinstance(m["content"], str) else {**m, "content": [part(item) for item in m["content"]]}
+        for m in messages
+    ]
+
+
+def main(folder: Path, family: str, mode: str, out: Path) -> None:
+    llm = LLM(
+        str(folder / "exports" / family), dtype="float32", enforce_eager=True, max_model_len=4096,
+        max_logprobs=-1, enable_prefix_caching=mode == "one",
+    )  # fmt: skip
+    params = SamplingParams(temperature=0, max_tokens=8, logprobs=-1)
+    rows = json.loads((folder / f"{family}.json").read_text())
+    if mode == "batch":
+        rows = [row for row in rows if row["think"]]
+        answers = llm.chat([spoken(folder, row["messages"]) for row in rows], params, use_tqdm=False)
+    else:
+        answers = [
+            llm.chat(
+                spoken(folder, row["messages"]), params, use_tqdm=False,
+                mm_processor_kwargs=None if row["think"] else {"audio_think": False},
+            )[0]
+            for row in rows
+        ]  # fmt: skip
+    told, logprobs = {}, {}
+    for row, answer in zip(rows, answers, strict=True):
+        made = answer.outputs[0]
+        told[row["key"]] = {"prompt": answer.prompt_token_ids, "answer": list(made.token_ids)}
+        table = np.full((len(made.logprobs), max(map(max, made.logprobs)) + 1), -np.inf)
+        for step, choices in enumerate(made.logprobs):
+            for token, choice in choices.items():
+                table[step, token] = choice.logprob
+        logprobs[row["key"]] = table
+    np.savez(out.with_suffix(".npz"), **logprobs)
+    out.with_suffix(".json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -1,0 +1,136 @@
+"""What transformers answers: exports of tiny trained runs, clips, questions, and every log-probability.
+
+Run by this package's own environment; the tests beside this file run in vLLM's, which cannot hold both:
+``python tests_vllm/reference.py DIR``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import transformers
+
+import coat  # noqa: F401  # AutoProcessor learns of ours
+from coat.config.recipe import parse_recipe
+from coat.export.checkpoint import export, load_export
+from coat.miniature.families import random_backbone
+from coat.training.run import train
+
+FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
+RATE, NEW_TOKENS, CLIPS = 16_000, 8, 20
+ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "qwen2_5_omni": 35.0}
+
+
+def main(folder: Path) -> None:
+    """Write everything; a folder that is complete is left as it is."""
+    if (folder / "done").is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "clips").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for family in FAMILIES:
+        torch.manual_seed(0)
+        out = make_export(folder, family)
+        items = questions(folder, family, rng)
+        reference(folder, family, out, items)
+    (folder / "done").touch()
+
+
+def make_export(folder: Path, family: str) -> Path:
+    """A run of two steps, so that nothing is at its starting value."""
+    base = folder / "bases" / family
+    random_backbone(family, base)
+    torch.save({}, base / "spk_dict.pt")
+    rows = []
+    for index in range(4):
+        path = folder / "clips" / f"train-{index}.wav"
+        soundfile.write(path, np.random.default_rng(index).normal(0, 0.1, RATE).astype(np.float32), RATE)
+        content = "<audio>What is said?"
+        answer = {"role": "assistant", "content": "the red dog"}
+        rows.append({"audios": [str(path)], "messages": [{"role": "user", "content": content}, answer]})
+    manifest = folder / "train.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = parse_recipe(
+        {
+            "backbone": {"family": family, "path": str(base)},
+            "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
+            "data": {"train": str(manifest)},
+            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
+        }
+    )
+    return export(train(recipe, folder / "runs" / family), folder / "exports" / family)
+
+
+def questions(folder: Path, family: str, rng: np.random.Generator) -> list[dict]:
+    """Twenty clips of all lengths; then several clips, several turns, none."""
+    lengths = np.concatenate([[0.2, 1.3, ENDS[family]], rng.uniform(0.3, 8, CLIPS - 3)])
+    clips = []
+    for index, seconds in enumerate(lengths):
+        name = f"clips/{family}-{index}.wav"
+        wave = rng.normal(0, 0.1, round(float(seconds) * RATE)) * rng.uniform(0.2, 2)
+        soundfile.write(folder / name, wave.astype(np.float32), RATE, subtype="FLOAT")
+        clips.append(name)
+    items = [{"messages": [user([clip], f"What is said? {i % 3}")]} for i, clip in enumerate(clips)]
+    answer = {"role": "assistant", "content": "two boats"}
+    items.append({"messages": [user(clips[:1], "What is said?"), answer, user([], "Are you sure?")]})
+    items.append({"messages": [user([], "Describe")]})
+    if family != "audio_flamingo3":
+        items.append({"messages": [user(clips[3:5], "Which one?")]})
+        items.append({"messages": [user(clips[5:6], "What is said?"), answer, user(clips[6:8], "And here?")]})
+    return items
+
+
+def user(clips: list[str], text: str) -> dict:
+    """A user turn."""
+    content = [{"type": "audio", "audio": clip} for clip in clips] + [{"type": "text", "text": text}]
+    return {"role": "user", "content": content if clips else text}
+
+
+def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
+    """Prompt ids, greedy answers and log-probabilities of each question, with the block and without."""
+    processor = transformers.AutoProcessor.from_pretrained(out)
+    model = load_export(out).backbone.model.eval()
+    suppressed = list(processor.think_tokens.ids)
+    rows, logprobs = [], {}
+    for index, item in enumerate(items):
+        for think in (True, False):
+            inputs = processor.apply_chat_template(
+                absolute(folder, item["messages"]), add_generation_prompt=True, tokenize=True, return_dict=True,
+                processor_kwargs={"return_tensors": "pt", "audio_think": think},
+            )  # fmt: skip
+            made = model.generate(
+                **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=suppressed,
+                output_logits=True, return_dict_in_generate=True,
+            )  # fmt: skip
+            size = inputs["input_ids"].shape[1]
+            logits = torch.cat(made.logits)
+            logits[:, suppressed] = float("-inf")
+            key = f"{index}-{'think' if think else 'plain'}"
+            logprobs[key] = logits.log_softmax(-1).float().numpy()
+            rows.append(
+                {"key": key, "think": think, "messages": item["messages"],
+                 "prompt": inputs["input_ids"][0].tolist(), "answer": made.sequences[0, size:].tolist()}
+            )  # fmt: skip
+    np.savez(folder / f"{family}.npz", **logprobs)
+    (folder / f"{family}.json").write_text(json.dumps(rows))
+
+
+def absolute(folder: Path, messages: list[dict]) -> list[dict]:
+    """Messages with whole paths."""
+    return [
+        {**m, "content": m["content"] if isinstance(m["content"], str) else [
+            {**part, "audio": str(folder / part["audio"])} if part["type"] == "audio" else part
+            for part in m["content"]
+        ]}
+        for m in messages
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,60 @@
+"""vLLM and transformers agree: prompt by prompt, token by token, on every log-probability."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from tests.vllm.conftest import HERE
+from tests.vllm.reference import CLIPS, FAMILIES
+
+pytestmark = pytest.mark.vllm
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.parametrize("mode", ["one", "batch"], ids=["one by one, prefix caching", "one batch, no caching"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_probabilities_equal_those_of_transformers(vllm_python, reference, tmp_path, family, mode):
+    """Block on and off; all lengths, several clips, several turns, text alone."""
+    done = subprocess.run(
+        [vllm_python, str(HERE / "answer.py"), str(reference), family, mode, str(tmp_path / "told")],
+        env={**os.environ, **CPU}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    rows = json.loads((reference / f"{family}.json").read_text())
+    told = json.loads((tmp_path / "told.json").read_text())
+    mine, theirs = np.load(reference / f"{family}.npz"), np.load(tmp_path / "told.npz")
+    compared = 0
+    for row in rows:
+        if row["key"] not in told:
+            continue
+        assert told[row["key"]]["prompt"] == row["prompt"], row["key"]
+        assert told[row["key"]]["answer"] == row["answer"], row["key"]
+        expected, got = mine[row["key"]], theirs[row["key"]]
+        real = np.isfinite(expected)
+        assert not np.isfinite(got[~real[:, : got.shape[1]]]).any(), "a think token could be sampled"
+        np.testing.assert_allclose(got[real[:, : got.shape[1]]], expected[real], atol=1e-5, rtol=0)
+        compared += 1
+    assert compared >= (2 * CLIPS if mode == "one" else CLIPS)
+
+
+def test_the_block_matters(reference):
+    """Answers with and without it differ: else the comparison would show nothing."""
+    for family in FAMILIES:
+        table = np.load(reference / f"{family}.npz")
+        for index in range(CLIPS):
+            think, plain = table[f"{index}-think"][0], table[f"{index}-plain"][0]
+            assert np.abs((think - plain)[np.isfinite(think)]).max() > 0.1
+
+
+def test_a_server_without_the_plug_in_refuses(vllm_python, reference):
+    """It must not answer from a prompt without the block."""
+    code = "import sys; from vllm import LLM; LLM(sys.argv[1], dtype='float32', enforce_eager=True)"
+    done = subprocess.run(
+        [vllm_python, "-c", code, str(reference / "exports" / "qwen2_audio")],
+        env={**os.environ, **CPU, "VLLM_PLUGINS": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "CoatQwen2AudioForConditionalGeneration" in done.stderr
