@@ -14,7 +14,7 @@ test: $(STAMP) system   ## install, then run the tests
 
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm
-	$(PY) -m pytest -m vllm --vllm $(VENV)-vllm/bin/python
+	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python
 
 conformance: $(STAMP)   ## only the tests that run over every registered backbone and expert
 	$(PY) -m pytest -m conformance

@@ -22,7 +22,7 @@ LAYERS = [
     {"training", "evaluation"},
     {"analysis", "export"},
     {"api"},
-    {"miniature"},
+    {"miniature", "serving"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

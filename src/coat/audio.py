@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -80,24 +81,34 @@ def load_audio(
     Raises:
         CoatError: The file is missing, is not audio, holds nothing, holds NaN, or is too short or too long.
     """
-    import soundfile
-
     path = Path(path)
     if not path.is_file():
         raise CoatError(f"There is no audio file at {path}.", "Check the path; relative paths start at the manifest.")
+    return _decode(path, str(path), start, end, max_seconds)
+
+
+def decode_audio(data: bytes, name: str = "audio", *, max_seconds: float | None = None) -> Clip:
+    """Decode a file held in memory; see :func:`load_audio`."""
+    return _decode(BytesIO(data), name, 0.0, None, max_seconds)
+
+
+def _decode(source: Path | BytesIO, name: str, start: float, end: float | None, max_seconds: float | None) -> Clip:
+    import soundfile
+
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(source) as file:
             rate = file.samplerate
-            first = round(start * rate)
+            first = min(round(start * rate), file.frames)
             last = file.frames if end is None else min(round(end * rate), file.frames)
-            file.seek(min(first, file.frames))
+            check_not_longer((last - first) / rate, name, max_seconds)  # before hours of it are decoded
+            file.seek(first)
             samples = file.read(max(last - first, 0), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, RuntimeError) as error:
         raise CoatError(
-            f"{path} cannot be read as audio ({error}).",
-            f"Convert it first, for example: ffmpeg -i '{path.name}' -ar 16000 -ac 1 clip.wav",
+            f"{name} cannot be read as audio ({error}).",
+            f"Convert it first, for example: ffmpeg -i '{Path(name).name}' -ar 16000 -ac 1 clip.wav",
         ) from None
-    return check_clip(Clip(samples.mean(axis=1), rate, str(path)), max_seconds=max_seconds)
+    return check_clip(Clip(samples.mean(axis=1), rate, name), max_seconds=max_seconds)
 
 
 def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
@@ -107,15 +118,19 @@ def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
         CoatError: It is shorter than ``MIN_SECONDS``, longer than ``max_seconds``, or holds NaN or infinity.
     """
     check_length(clip.seconds, clip.name)
-    if max_seconds is not None and clip.seconds > max_seconds + 1e-6:
-        raise CoatError(
-            f"{clip.name} lasts {clip.seconds:.1f} s; this model hears at most {max_seconds:g} s. "
-            "Nothing is cut silently.",
-            f"Cut it first, for example: ffmpeg -i in.wav -t {max_seconds:g} out.wav",
-        )
+    check_not_longer(clip.seconds, clip.name, max_seconds)
     if not np.isfinite(clip.waveform).all():
         raise CoatError(f"{clip.name} holds NaN or infinite samples.", "Decode it anew from its source.")
     return clip
+
+
+def check_not_longer(seconds: float, name: str, max_seconds: float | None) -> None:
+    """Raise a CoatError if a clip is longer than a model hears."""
+    if max_seconds is not None and seconds > max_seconds + 1e-6:
+        raise CoatError(
+            f"{name} lasts {seconds:.1f} s; this model hears at most {max_seconds:g} s. Nothing is cut silently.",
+            f"Cut it first, for example: ffmpeg -i in.wav -t {max_seconds:g} out.wav",
+        )
 
 
 def check_length(seconds: float, name: str) -> None:

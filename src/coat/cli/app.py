@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coat.cli import chat, demo, doctor, experts, export, train
+from coat.cli import chat, demo, doctor, experts, export, serve, train
 
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
@@ -16,5 +16,6 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("experts")(experts.experts)
 app.command("doctor")(doctor.doctor)

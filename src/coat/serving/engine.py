@@ -1,0 +1,292 @@
+"""Requests in a queue, a worker that answers them in batches.
+
+What waits when the model becomes free is answered together, up to a limit, after a short pause in which more may
+come. Each request hears its own tokens as they are made, and leaves its batch when it is finished or given up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from coat.data.conversation import Conversation
+from coat.errors import CoatError
+from coat.serving.sampling import RowListener, RowSampler, RowStops
+from coat.serving.schema import Options
+from coat.thinking.batch import make_batch
+from coat.thinking.model import CoatModel
+from coat.thinking.prompt import Prompt, PromptBuilder
+
+REPLACEMENT = "�"
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """What the engine takes.
+
+    Attributes:
+        max_batch: Requests answered together.
+        max_wait: Seconds to wait for company when the model is free.
+        max_queue: Requests that may wait.
+        max_prompt_tokens: Longest prompt, block included.
+    """
+
+    max_batch: int = 16
+    max_wait: float = 0.01
+    max_queue: int = 128
+    max_prompt_tokens: int = 16_384
+
+
+@dataclass
+class Job:
+    """One request on its way.
+
+    Attributes:
+        conversation: What to answer.
+        options: How.
+        prompt: Its ids.
+        hear: Called from the worker with each new piece of text, and with None at the end.
+        text: The answer so far.
+        tokens: Its ids.
+        finish_reason: ``stop`` or ``length``; None while it is being made.
+        error: Why there is no answer.
+        cancelled: Nobody waits any more.
+        arrived, started, first_token: Times on the monotonic clock.
+    """
+
+    conversation: Conversation
+    options: Options
+    prompt: Prompt
+    hear: Callable[[str | None], None]
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    error: Exception | None = None
+    cancelled: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    first_token: float | None = None
+    heard: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will come."""
+        return self.finish_reason is not None or self.cancelled or self.error is not None
+
+    @property
+    def num_think_tokens(self) -> int:
+        """Think tokens in the prompt."""
+        return sum(block.num_think_tokens for block in self.prompt.blocks)
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """Audio tokens in the prompt."""
+        return sum(block.num_audio_tokens for block in self.prompt.blocks)
+
+
+class QueueFullError(Exception):
+    """More requests wait than may."""
+
+
+class Engine:
+    """One model, one worker thread.
+
+    Args:
+        model: In evaluation mode, on its device.
+        limits: What to take.
+        observe: Called with the size of each batch.
+    """
+
+    def __init__(
+        self, model: CoatModel, limits: EngineLimits | None = None, observe: Callable[[int], None] | None = None
+    ) -> None:
+        self.model = model
+        self.limits = limits or EngineLimits()
+        self.observe = observe
+        self.plain = PromptBuilder(model.backbone, None)
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._wake = threading.Condition()
+        self._encoding = threading.Lock()  # tokenizers do not bear two threads
+        self._stopping = False
+        self._worker = threading.Thread(target=self._work, name="coat-engine", daemon=True)
+        self._worker.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        return self._worker.is_alive() and not self._stopping
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests in the batch that is being answered."""
+        return sum(not job.done for job in self._running)
+
+    def submit(self, conversation: Conversation, options: Options, hear: Callable[[str | None], None]) -> Job:
+        """Put a request into the queue.
+
+        Raises:
+            CoatError: The conversation cannot be encoded, or is too long.
+            QueueFullError: Too many wait.
+        """
+        builder = self._builder(options)
+        backbone = self.model.backbone
+        rate = backbone.hearing.sampling_rate
+        counts = [
+            backbone.num_audio_tokens(round(len(c.waveform) * rate / c.sampling_rate)) for c in conversation.clips
+        ]
+        with self._encoding:
+            prompt = builder.build(conversation.messages, counts, name=conversation.name)
+        if len(prompt.input_ids) > self.limits.max_prompt_tokens:
+            raise CoatError(
+                f"The prompt has {len(prompt.input_ids)} tokens; at most {self.limits.max_prompt_tokens} are served.",
+                "Send less text or shorter audio.",
+            )
+        job = Job(conversation, options, prompt, hear)
+        with self._wake:
+            if len(self._waiting) >= self.limits.max_queue:
+                raise QueueFullError
+            self._waiting.append(job)
+            self._wake.notify()
+        return job
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Answer what is being answered, refuse what waits, end the worker."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._worker.join(timeout)
+        for job in self._running:
+            job.cancelled = True
+
+    def _builder(self, options: Options) -> PromptBuilder:
+        return self.model.builder if options.think else self.plain
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._running = batch
+            if self.observe is not None:
+                self.observe(len(batch))
+            try:
+                self._answer(batch)
+            except Exception as error:  # one bad batch must not end the server
+                for job in batch:
+                    if not job.done:
+                        job.error = error
+            for job in batch:
+                if not job.done:
+                    job.finish_reason = "length"
+                job.hear(None)
+            self._running = []
+
+    def _next_batch(self) -> list[Job]:
+        with self._wake:
+            while True:
+                self._wake.wait_for(lambda: self._stopping or bool(self._waiting))
+                if self._stopping:
+                    self._refuse_waiting()
+                    return []
+                if len(self._waiting) < self.limits.max_batch:
+                    self._wake.wait_for(
+                        lambda: self._stopping or len(self._waiting) >= self.limits.max_batch, self.limits.max_wait
+                    )
+                batch = self._take()
+                if batch:
+                    return batch
+
+    def _take(self) -> list[Job]:
+        """The oldest, and those behind it that build prompts as it does."""
+        batch: list[Job] = []
+        rest: deque[Job] = deque()
+        for job in self._waiting:
+            if job.cancelled:
+                job.hear(None)
+            elif len(batch) < self.limits.max_batch and (not batch or job.options.think == batch[0].options.think):
+                batch.append(job)
+            else:
+                rest.append(job)
+        self._waiting = rest
+        return batch
+
+    def _refuse_waiting(self) -> None:
+        for job in self._waiting:
+            job.error = CoatError("The server is shutting down.", "Ask again elsewhere or later.")
+            job.hear(None)
+        self._waiting.clear()
+
+    @torch.inference_mode()
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        now = time.monotonic()
+        for job in jobs:
+            job.started = now
+        backbone, tokenizer = self.model.backbone, self.model.backbone.tokenizer
+        builder = self._builder(jobs[0].options)
+        with self._encoding:
+            batch = make_batch(builder, [job.conversation for job in jobs], padding_side="left")
+        batch = batch.to(backbone.device)
+        embeddings, mask = self.model.prepare_prefill(batch)
+        end = int(tokenizer.convert_tokens_to_ids(backbone.end_of_turn))
+
+        def hear(row: int, token: int) -> None:
+            self._hear(jobs[row], token, end)
+
+        backbone.generate(
+            embeddings,
+            mask,
+            max_new_tokens=max(job.options.max_tokens for job in jobs),
+            do_sample=False,
+            suppress_tokens=list(self.model.tokens.ids),
+            eos_token_id=end,
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=[RowSampler([job.options for job in jobs])],
+            streamer=RowListener(hear),
+            stopping_criteria=[RowStops(lambda: [job.done for job in jobs])],
+        )
+
+    def _hear(self, job: Job, token: int, end: int) -> None:
+        """One more token of a job: text as far as it is certain, and whether it ends here."""
+        if job.done:
+            return
+        job.first_token = job.first_token or time.monotonic()
+        job.tokens.append(token)
+        if token == end:
+            self._say(job, final=True)
+            job.finish_reason = "stop"
+            return
+        whole = self.model.backbone.tokenizer.decode(job.tokens, skip_special_tokens=True)
+        stops = [whole.find(stop) for stop in job.options.stop if stop in whole]
+        if stops:
+            self._say(job, final=True, upto=min(stops))
+            job.finish_reason = "stop"
+            return
+        last = len(job.tokens) >= job.options.max_tokens
+        self._say(job, final=last)
+        if last:
+            job.finish_reason = "length"
+
+    def _say(self, job: Job, *, final: bool, upto: int | None = None) -> None:
+        whole = self.model.backbone.tokenizer.decode(job.tokens, skip_special_tokens=True)[:upto]
+        if not final:
+            # Half a character, or what may become a stop text, waits for the next token.
+            whole = whole.rstrip(REPLACEMENT)
+            held = max((_overlap(whole, stop) for stop in job.options.stop), default=0)
+            whole = whole[: len(whole) - held]
+        job.text = whole
+        if len(whole) > job.heard:
+            job.hear(whole[job.heard :])
+            job.heard = len(whole)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How much of the end of ``text`` could be the beginning of ``stop``."""
+    return max((size for size in range(1, len(stop)) if text.endswith(stop[:size])), default=0)

@@ -1,0 +1,189 @@
+"""Start a server: vLLM where it is installed and knows the family, else the embedded one."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from coat.errors import CoatError
+from coat.serving.vllm import ARCHITECTURES
+
+Backend = Literal["auto", "vllm", "transformers"]
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Of ``coat serve``.
+
+    Attributes:
+        place: A run, an export, or an export's hub id.
+        name: The model's name in requests; the place's own if None.
+        host, port: Where to listen.
+        api_key: Required beyond loopback.
+        backend: Which server.
+        allowed_hosts: Where audio may be fetched from.
+        max_batch, max_queue, max_new_tokens, max_body_mb, request_timeout: Limits of the embedded server.
+        transcription_prompt: What transcription asks.
+        extra: Passed to vLLM as it is.
+    """
+
+    place: str
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    backend: Backend = "auto"
+    allowed_hosts: tuple[str, ...] = ()
+    max_batch: int = 16
+    max_queue: int = 128
+    max_new_tokens: int = 1024
+    max_body_mb: int = 64
+    request_timeout: float = 300.0
+    transcription_prompt: str = "Transcribe the speech."
+    extra: tuple[str, ...] = ()
+
+    @property
+    def served_name(self) -> str:
+        """The model's name in requests."""
+        return self.name or (Path(self.place).resolve().name if Path(self.place).exists() else self.place)
+
+
+def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        CoatError: The place is no model, a key is missing, or what was asked for is not installed.
+    """
+    check_key(options)
+    backend, why = choose_backend(options)
+    say(f"Serving {options.served_name} with {backend}: {why}")
+    if backend == "vllm":
+        command = vllm_command(options, _exported(options.place, say))
+        os.execv(command[0], command)
+    _serve_embedded(options, say)
+
+
+def check_key(options: ServeOptions) -> None:
+    """Beyond loopback everyone who reaches the port could use the model.
+
+    Raises:
+        CoatError: There is no key, and the host is not loopback.
+    """
+    if options.api_key is None and not _is_loopback(options.host):
+        raise CoatError(
+            f"Serving on {options.host} without an API key would let everyone who reaches it use the model.",
+            "Add --api-key-file FILE, or serve on 127.0.0.1.",
+        )
+
+
+def choose_backend(options: ServeOptions) -> tuple[str, str]:
+    """Which server, and why.
+
+    Raises:
+        CoatError: vLLM was asked for and cannot be used.
+    """
+    if options.backend == "transformers":
+        return "transformers", "as asked for."
+    missing = _why_not_vllm(options.place)
+    if missing is None:
+        return "vllm", "it is installed, and knows the family." if options.backend == "auto" else "as asked for."
+    if options.backend == "vllm":
+        raise CoatError(f"vLLM cannot serve this: {missing}", "Leave out --backend for the embedded server.")
+    return "transformers", missing
+
+
+def vllm_command(options: ServeOptions, folder: str) -> list[str]:
+    """What starts vLLM's OpenAI server on an export; the plug-in is found by itself."""
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder,
+        "--served-model-name", options.served_name, "--host", options.host, "--port", str(options.port),
+        # Where nothing is allowed, a name that cannot exist: vLLM takes an empty list for "everywhere".
+        "--allowed-media-domains", *(options.allowed_hosts or ("none.invalid",)),
+    ]  # fmt: skip
+    if options.api_key:
+        command += ["--api-key", options.api_key]
+    return [*command, *options.extra]
+
+
+def _why_not_vllm(place: str) -> str | None:
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed (pip install vllm)."
+    from coat.backbones import backbone_class
+    from coat.config.recipe import Recipe
+    from coat.thinking.settings import export_settings
+    from coat.training.run import is_finished, load_run_recipe
+
+    if is_finished(Path(place)):
+        recipe: Recipe = load_run_recipe(Path(place))
+        family = recipe.backbone.family
+    else:
+        settings = export_settings(place)
+        if settings is None:
+            raise CoatError(f"{place} is neither a run nor an export.", "Export a run: coat export RUN --out DIR")
+        family = settings.family
+    stock = backbone_class(family).model_class.replace("Thinker", "")
+    return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {family} there."
+
+
+def _exported(place: str, say: Callable[[str], None]) -> str:
+    """VLLM reads exports: a run is exported into its own folder once."""
+    from coat.export.checkpoint import export
+    from coat.training.run import is_finished
+
+    if not is_finished(Path(place)):
+        return place
+    folder = Path(place) / "export"
+    if not folder.is_dir():
+        say(f"Exporting the run to {folder} first.")
+        export(place, folder, say=say)
+    return str(folder)
+
+
+def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client", "multipart")
+               if importlib.util.find_spec(name) is None]  # fmt: skip
+    if missing:
+        raise CoatError(f"The embedded server needs {', '.join(missing)}.", "pip install 'coat-audio[serve]'")
+    import uvicorn
+
+    from coat.api import Coat
+    from coat.serving.app import ServerSettings, make_app
+    from coat.serving.engine import Engine, EngineLimits
+    from coat.serving.guard import GuardSettings
+    from coat.serving.metrics import Metrics
+
+    model = Coat.load(options.place).model
+    metrics = Metrics()
+    limits = EngineLimits(max_batch=options.max_batch, max_queue=options.max_queue)
+    engine = Engine(model, limits, metrics.batch.observe)
+    settings = ServerSettings(
+        name=options.served_name,
+        guard=GuardSettings(api_key=options.api_key, max_body_bytes=options.max_body_mb * 2**20),
+        allowed_hosts=options.allowed_hosts,
+        max_new_tokens=options.max_new_tokens,
+        request_timeout=options.request_timeout,
+        transcription_prompt=options.transcription_prompt,
+    )
+    say(f"http://{options.host}:{options.port}/v1")
+    uvicorn.run(
+        make_app(engine, settings, metrics),
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=60,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
