@@ -48,7 +48,10 @@ def coat_model():
 @pytest.fixture(scope="session")
 def server(coat_model):
     guard = GuardSettings(max_body_bytes=4 * 2**20, body_timeout=3.0)
-    with running(coat_model.model, guard=guard, max_new_tokens=64, transcription_prompt="What is said?") as (url, engine):
+    with running(coat_model.model, guard=guard, max_new_tokens=64, transcription_prompt="What is said?") as (
+        url,
+        engine,
+    ):
         yield url, engine
 
 

@@ -75,13 +75,18 @@ def test_options_are_kept(client, note):
 
 
 def test_text_alone_several_clips_and_turns(client, coat_model, note):
-    assert said(client, [{"role": "user", "content": "Repeat: the red dog"}]).usage.prompt_tokens_details.think_tokens == 0
+    assert (
+        said(client, [{"role": "user", "content": "Repeat: the red dog"}]).usage.prompt_tokens_details.think_tokens == 0
+    )
     two = ask(note)[0]["content"][:1] * 2
     both = said(client, [{"role": "user", "content": [*two, {"type": "text", "text": "What note is this?"}]}])
     assert both.usage.prompt_tokens_details.think_tokens == 100
     first = said(client, ask(note)).choices[0].message.content
     turns = [*ask(note), {"role": "assistant", "content": first}, *ask(note, "And this?")]
-    assert said(client, [{"role": "system", "content": "Be brief."}, *turns]).usage.prompt_tokens_details.think_tokens == 100
+    assert (
+        said(client, [{"role": "system", "content": "Be brief."}, *turns]).usage.prompt_tokens_details.think_tokens
+        == 100
+    )
 
 
 def test_transcriptions(client, coat_model, note):

@@ -41,6 +41,14 @@ NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
 REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
                "tokens.py": "thinking/tokens.py"}  # fmt: skip
 
+GUARD = (
+    "{%- for message in messages %}{%- set content = message['content'] %}"
+    "{%- for item in ([{'text': content}] if content is string else (content or [])) %}"
+    "{%- if '<|audio_think' in (item['text'] or '') %}"
+    "{{- raise_exception('think tokens are added by the server, and never written by users') }}"
+    "{%- endif %}{%- endfor %}{%- endfor %}"
+)
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -191,7 +199,9 @@ def _suppress_think_tokens(folder: Path, model: CoatModel) -> None:
 
 def _write_processor(folder: Path, model: CoatModel) -> None:
     """The processor, and its source for those without this package."""
-    model.processor().save_pretrained(folder)
+    processor = model.processor()
+    processor.chat_template = guarded(processor.chat_template)
+    processor.save_pretrained(folder)
     model.backbone.feature_extractor.save_pretrained(folder)
     path = folder / "processor_config.json"
     config = json.loads(path.read_text())
@@ -200,6 +210,13 @@ def _write_processor(folder: Path, model: CoatModel) -> None:
     for name, home in REMOTE_CODE.items():
         source = (Path(__file__).parents[1] / home).read_text()
         write_whole(folder / name, re.sub(r"from coat\.\w+\.(\w+) import", r"from .\1 import", source))
+
+
+def guarded(template: str) -> str:
+    """A chat template that refuses think tokens in texts: servers may not look at prompts without audio."""
+    if GUARD in template:
+        return template
+    return GUARD + template
 
 
 def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:

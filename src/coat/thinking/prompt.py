@@ -15,7 +15,7 @@ from coat.backbones.base import Backbone
 from coat.data.conversation import Message
 from coat.errors import CoatError
 from coat.thinking.block import Block, Placement, insert_blocks, insert_filler, plan_blocks
-from coat.thinking.tokens import ThinkTokens
+from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100
 
@@ -76,6 +76,7 @@ class PromptBuilder:
             CoatError: Clips and ``<audio>`` marks differ in number, or a text holds reserved tokens.
         """
         messages = [_with_items(message) for message in messages]
+        _refuse_think_tokens(messages, name)
         marks = sum(
             item["type"] == "audio" for m in messages if isinstance(m["content"], list) for item in m["content"]
         )
@@ -160,6 +161,17 @@ def _with_items(message: Message) -> Message:
         if piece:
             items.append({"type": "text", "text": piece})
     return {**message, "content": items}
+
+
+def _refuse_think_tokens(messages: Sequence[Message], name: str) -> None:
+    for message in messages:
+        content = message["content"]
+        texts = [content] if isinstance(content, str) else [item.get("text", "") for item in content]
+        if any(token in text for text in texts for token in RESERVED):
+            raise CoatError(
+                f"A text of {name} holds think tokens; blocks are added once, and never written by users.",
+                f"Leave out {', '.join(RESERVED)}.",
+            )
 
 
 def _suffix(longer: str, shorter: str) -> str:

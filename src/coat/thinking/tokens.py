@@ -8,6 +8,7 @@ from typing import Any
 THINK_START = "<|audio_think_start|>"
 THINK = "<|audio_think|>"
 THINK_END = "<|audio_think_end|>"
+RESERVED = (THINK_START, THINK, THINK_END)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def add_think_tokens(tokenizer: Any) -> ThinkTokens:
 
     Calling it again, or on a tokenizer saved with them, changes nothing.
     """
-    names = [THINK_START, THINK, THINK_END]
+    names = list(RESERVED)
     known = tokenizer.get_vocab()
     missing = [name for name in names if name not in known]
     if missing:
