@@ -141,6 +141,16 @@ def test_think_tokens_are_never_generated(loaded):
     assert not any("audio_think" in answer for answer in generate(model, items, max_new_tokens=8))
 
 
+def test_generation_asks_for_one_position_s_logits_a_row(loaded):
+    """Not for the whole prompt's, which the block makes longer."""
+    model = CoatModel(loaded).eval()
+    shapes = []
+    hook = loaded.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape[:2]))
+    generate(model, questions(loaded)[:2], max_new_tokens=3)
+    hook.remove()
+    assert set(shapes) == {(2, 1)}
+
+
 def test_lora_stays_in_the_language_model(loaded):
     model = CoatModel(loaded)
     names = model.add_lora(rank=2, alpha=4)

@@ -183,7 +183,8 @@ def test_a_slow_client_is_not_waited_for(server):
 
 
 FRAGMENTS = [
-    None, True, -1, 0, 1e308, 10**30, "", "x", "\x00", "�😀", "<|im_end|>", "<audio>", "<|audio_think_end|>", [], {}, [[]],
+    None, True, -1, 0, 1e308, 10**30, "", "x", "\x00", "�😀",
+    "<|im_end|>", "<audio>", "<|audio_think_end|>", [], {}, [[]],
     {"type": "text"}, {"type": "text", "text": "hi"}, {"type": "input_audio", "input_audio": {"data": "AAAA"}},
     {"url": "data:,"}, "data:audio/wav;base64,AAAA", ["user"], "assistant", {"role": "user", "content": "hi"},
 ]  # fmt: skip

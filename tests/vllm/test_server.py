@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from coat.serving.launch import ServeOptions, vllm_command
+from coat.serving.launch import ServeOptions, vllm_command, vllm_environment
 from tests.serving.conftest import ask, b64, encoded, tone
 from tests.vllm.test_equality import CPU
 
@@ -32,7 +32,7 @@ def server(vllm_python, reference, tmp_path_factory):
     )  # fmt: skip
     command = [vllm_python, *vllm_command(options, export)[1:]]
     log = tmp_path_factory.mktemp("vllm") / "log"
-    env = {**os.environ, **CPU, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    env = {**os.environ, **CPU, **vllm_environment(options), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     with log.open("w") as out, subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT) as process:
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 180

@@ -200,7 +200,12 @@ class Backbone(nn.Module, ABC):
 
     def generate(self, embeddings: Tensor, attention_mask: Tensor, **options: Any) -> Tensor:
         """New token ids ``(B, new)`` after left-padded prompts ``(B, T, d)``."""
-        return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
+        # Some families give logits at every position of the prompt: most of a prefill's memory, for nothing.
+        last = self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
+        try:
+            return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
+        finally:
+            last.remove()
 
     def save_pretrained(self, folder: str) -> None:
         """Write model, tokenizer, feature extractor and chat template so that ``from_pretrained`` reads them back."""

@@ -48,6 +48,8 @@ def make_qwen2_audio(
     num_heads: int = 2,
     chunk_seconds: int = 30,
     seed: int = 0,
+    text: dict[str, Any] | None = None,
+    audio: dict[str, Any] | None = None,
 ) -> Qwen2Audio:
     """A randomly initialised Qwen2-Audio of any size.
 
@@ -59,6 +61,8 @@ def make_qwen2_audio(
         num_heads: Attention heads of both.
         chunk_seconds: The longest clip.
         seed: Of the weights.
+        text: Fields of the language model's configuration that take precedence.
+        audio: Fields of the tower's.
     """
     from transformers import (
         Qwen2AudioConfig,
@@ -70,32 +74,37 @@ def make_qwen2_audio(
     )
 
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    text = Qwen2Config(
-        vocab_size=len(tokenizer) + SPARE_ROWS,
-        hidden_size=hidden_size,
-        intermediate_size=hidden_size * 3,
-        num_hidden_layers=decoder_layers,
-        num_attention_heads=num_heads,
-        num_key_value_heads=num_heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=ids["<|im_end|>"],
-        pad_token_id=ids["<|endoftext|>"],
+    text_fields = {
+        "vocab_size": len(tokenizer) + SPARE_ROWS,
+        "hidden_size": hidden_size,
+        "intermediate_size": hidden_size * 3,
+        "num_hidden_layers": decoder_layers,
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": num_heads,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    audio_fields = {
+        "num_mel_bins": 128,
+        "d_model": hidden_size,
+        "encoder_layers": encoder_layers,
+        "encoder_attention_heads": num_heads,
+        "encoder_ffn_dim": hidden_size * 4,
+        "max_source_positions": chunk_seconds * 50,
+    }
+    config = Qwen2AudioConfig(
+        audio_config=Qwen2AudioEncoderConfig(**audio_fields | (audio or {})),
+        text_config=Qwen2Config(**text_fields | (text or {})),
+        audio_token_index=ids["<|AUDIO|>"],
     )
-    audio = Qwen2AudioEncoderConfig(
-        num_mel_bins=128,
-        d_model=hidden_size,
-        encoder_layers=encoder_layers,
-        encoder_attention_heads=num_heads,
-        encoder_ffn_dim=hidden_size * 4,
-        max_source_positions=chunk_seconds * 50,
-    )
-    config = Qwen2AudioConfig(audio_config=audio, text_config=text, audio_token_index=ids["<|AUDIO|>"])
     set_seed(seed)
     model = Qwen2AudioForConditionalGeneration(config)
     with torch.no_grad():  # Whisper's positions are fixed sinusoids; the class leaves them to the checkpoint
-        model.model.audio_tower.embed_positions.weight.copy_(sinusoids(chunk_seconds * 50, hidden_size))
+        positions = model.model.audio_tower.embed_positions.weight
+        positions.copy_(sinusoids(*positions.shape))
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=chunk_seconds, return_attention_mask=True)

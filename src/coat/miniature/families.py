@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,75 @@ OMNI3_TOKENS = {
 }  # fmt: skip
 
 
-def random_backbone(family: str, folder: str | Path | None = None, *, seed: int = 0, **sizes: Any) -> Backbone:
-    """A tiny member of a family.
+@dataclass(frozen=True)
+class Sizes:
+    """Of a checkpoint with random weights.
+
+    Attributes:
+        hidden_size: d of the language model.
+        intermediate_size: Of its feed-forward layers.
+        decoder_layers: Its layers.
+        heads, kv_heads: Its attention heads; of 64 or 128, which every attention kernel takes.
+        vocabulary: Rows of the embedding; as many as the tokenizer needs if None.
+        tower_size, tower_layers, tower_heads: Of the tower.
+        experts: Of a mixture; how many, how many at once, their size.
+    """
+
+    hidden_size: int = 64
+    intermediate_size: int = 192
+    decoder_layers: int = 2
+    heads: int = 1
+    kv_heads: int = 1
+    vocabulary: int | None = None
+    tower_size: int = 64
+    tower_layers: int = 2
+    tower_heads: int = 1
+    experts: tuple[int, int, int] = (4, 2, 64)
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """Fields of the language model's configuration."""
+        fields = {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.decoder_layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "max_position_embeddings": 32_768,
+        }
+        return fields | ({"vocab_size": self.vocabulary} if self.vocabulary else {})
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        """Fields of the tower's configuration."""
+        return {
+            "num_mel_bins": 128,
+            "d_model": self.tower_size,
+            "encoder_layers": self.tower_layers,
+            "encoder_attention_heads": self.tower_heads,
+            "encoder_ffn_dim": self.tower_size * 4,
+        }
+
+
+_QWEN2_7B = Sizes(3584, 18_944, 28, 28, 4, 152_064, 1280, 32, 20)
+REAL_SIZES = {
+    "qwen2_audio": Sizes(4096, 11_008, 32, 32, 32, 156_032, 1280, 32, 20),
+    "audio_flamingo3": _QWEN2_7B,
+    "qwen2_5_omni": _QWEN2_7B,
+    "qwen3_omni": Sizes(2048, 768, 48, 32, 4, 152_064, 1280, 32, 20, (128, 8, 768)),
+}
+
+
+def random_backbone(
+    family: str, folder: str | Path | None = None, *, seed: int = 0, sizes: Sizes | None = None
+) -> Backbone:
+    """A member of a family with random weights, tiny if nothing else is said.
 
     Args:
         family: Its key in recipes.
         folder: Where to write it, if anywhere.
         seed: Of the weights.
-        **sizes: ``hidden_size`` (a multiple of 64, 64), ``encoder_layers`` (2), ``decoder_layers`` (2).
+        sizes: ``REAL_SIZES`` has those of the hub checkpoints.
 
     Raises:
         CoatError: The family has no maker.
@@ -59,7 +121,7 @@ def random_backbone(family: str, folder: str | Path | None = None, *, seed: int 
     if family not in _MAKERS:
         raise CoatError(f"There is no tiny maker for '{family}'.", did_you_mean(family, list(_MAKERS)))
     torch.manual_seed(seed)
-    backbone = _MAKERS[family](**{"hidden_size": 64, "encoder_layers": 2, "decoder_layers": 2, **sizes})
+    backbone = _MAKERS[family](sizes or Sizes())
     backbone.model.eval()
     if folder is not None:
         backbone.save_pretrained(str(folder))
@@ -78,46 +140,23 @@ def _describe_images(path: Path, family: str) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | pixels | kinds, indent=1))
 
 
-def _text_sizes(tokenizer: Any, hidden_size: int, layers: int) -> dict[str, Any]:
-    """Of a Qwen2 decoder with heads of 64, which every attention kernel takes."""
+def _text_fields(tokenizer: Any, sizes: Sizes) -> dict[str, Any]:
+    """Of a Qwen2 decoder."""
     return {
         "vocab_size": len(tokenizer) + SPARE_ROWS,
-        "hidden_size": hidden_size,
-        "intermediate_size": hidden_size * 3,
-        "num_hidden_layers": layers,
-        "num_attention_heads": hidden_size // 64,
-        "num_key_value_heads": hidden_size // 64,
-        "max_position_embeddings": 8192,
         "tie_word_embeddings": False,
         "bos_token_id": None,
         "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
         "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-    }
+    } | sizes.text
 
 
-def _tower_sizes(hidden_size: int, layers: int) -> dict[str, Any]:
-    """Of a Whisper-like tower."""
-    return {
-        "num_mel_bins": 128,
-        "d_model": hidden_size,
-        "encoder_layers": layers,
-        "encoder_attention_heads": hidden_size // 64,
-        "encoder_ffn_dim": hidden_size * 4,
-    }
+def _qwen2_audio(sizes: Sizes) -> Backbone:
+    tokenizer = train_tokenizer(TEXTS, vocabulary=300)
+    return make_qwen2_audio(tokenizer, seed=int(torch.initial_seed()), text=sizes.text, audio=sizes.tower)
 
 
-def _qwen2_audio(hidden_size: int, encoder_layers: int, decoder_layers: int) -> Backbone:
-    return make_qwen2_audio(
-        train_tokenizer(TEXTS, vocabulary=300),
-        hidden_size=hidden_size,
-        num_heads=hidden_size // 64,
-        encoder_layers=encoder_layers,
-        decoder_layers=decoder_layers,
-        seed=int(torch.initial_seed()),
-    )
-
-
-def _audio_flamingo3(hidden_size: int, encoder_layers: int, decoder_layers: int) -> Backbone:
+def _audio_flamingo3(sizes: Sizes) -> Backbone:
     from transformers import (
         AudioFlamingo3Config,
         AudioFlamingo3EncoderConfig,
@@ -129,8 +168,8 @@ def _audio_flamingo3(hidden_size: int, encoder_layers: int, decoder_layers: int)
     tokenizer = train_tokenizer(TEXTS, vocabulary=300)
     tokenizer.add_tokens(["<sound>"], special_tokens=True)
     config = AudioFlamingo3Config(
-        audio_config=AudioFlamingo3EncoderConfig(**_tower_sizes(hidden_size, encoder_layers)),
-        text_config=Qwen2Config(**_text_sizes(tokenizer, hidden_size, decoder_layers)),
+        audio_config=AudioFlamingo3EncoderConfig(**sizes.tower),
+        text_config=Qwen2Config(**_text_fields(tokenizer, sizes)),
         audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
     )
     model = AudioFlamingo3ForConditionalGeneration(config)
@@ -145,7 +184,7 @@ def _omni_ids(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
     return {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
 
 
-def _qwen2_5_omni(hidden_size: int, encoder_layers: int, decoder_layers: int) -> Backbone:
+def _qwen2_5_omni(sizes: Sizes) -> Backbone:
     from transformers import (
         Qwen2_5OmniThinkerConfig,
         Qwen2_5OmniThinkerForConditionalGeneration,
@@ -154,12 +193,13 @@ def _qwen2_5_omni(hidden_size: int, encoder_layers: int, decoder_layers: int) ->
 
     tokenizer = train_tokenizer(TEXTS, 300, OMNI_TOKENS)
     ids = _omni_ids(tokenizer, OMNI_TOKENS)
+    sections = [16, 8, 8] if sizes.hidden_size // sizes.heads == 64 else [16, 24, 24]
     config = Qwen2_5OmniThinkerConfig(
-        audio_config=_tower_sizes(hidden_size, encoder_layers) | {"output_dim": hidden_size},
-        text_config=_text_sizes(tokenizer, hidden_size, decoder_layers)
-        | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]}},
+        audio_config=sizes.tower | {"output_dim": sizes.hidden_size},
+        text_config=_text_fields(tokenizer, sizes)
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}},
         vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
-                       "out_hidden_size": hidden_size, "fullatt_block_indexes": [0]},
+                       "out_hidden_size": sizes.hidden_size, "fullatt_block_indexes": [0]},
         audio_token_index=ids["audio_token"],
         image_token_index=ids["image_token"],
         video_token_index=ids["video_token"],
@@ -175,7 +215,7 @@ def _qwen2_5_omni(hidden_size: int, encoder_layers: int, decoder_layers: int) ->
     return backbone_class("qwen2_5_omni")(model, tokenizer, extractor, template)
 
 
-def _qwen3_omni(hidden_size: int, encoder_layers: int, decoder_layers: int) -> Backbone:
+def _qwen3_omni(sizes: Sizes) -> Backbone:
     from transformers import (
         Qwen3OmniMoeThinkerConfig,
         Qwen3OmniMoeThinkerForConditionalGeneration,
@@ -184,19 +224,20 @@ def _qwen3_omni(hidden_size: int, encoder_layers: int, decoder_layers: int) -> B
 
     tokenizer = train_tokenizer(TEXTS, 300, OMNI3_TOKENS)
     ids = _omni_ids(tokenizer, OMNI3_TOKENS)
-    text = _text_sizes(tokenizer, hidden_size, decoder_layers) | {
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": hidden_size,
-        "head_dim": 64,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [12, 10, 10]},
+    head, sections = (64, [12, 10, 10]) if sizes.heads == 1 else (128, [24, 20, 20])
+    text = _text_fields(tokenizer, sizes) | {
+        "num_experts": sizes.experts[0],
+        "num_experts_per_tok": sizes.experts[1],
+        "moe_intermediate_size": sizes.experts[2],
+        "head_dim": head,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections},
     }
     config = Qwen3OmniMoeThinkerConfig(
-        audio_config=_tower_sizes(hidden_size, encoder_layers)
-        | {"output_dim": hidden_size, "downsample_hidden_size": 8},
+        audio_config=sizes.tower
+        | {"output_dim": sizes.hidden_size, "downsample_hidden_size": 8 if sizes.tower_size == 64 else 480},
         text_config=text,
         vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
-                       "out_hidden_size": hidden_size, "deepstack_visual_indexes": [0],
+                       "out_hidden_size": sizes.hidden_size, "deepstack_visual_indexes": [0],
                        "num_position_embeddings": 16},
         audio_token_id=ids["audio_token"],
         image_token_id=ids["image_token"],

@@ -65,7 +65,7 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":
         command = vllm_command(options, _exported(options.place, say))
-        os.execv(command[0], command)
+        os.execve(command[0], command, {**os.environ, **vllm_environment(options)})
     _serve_embedded(options, say)
 
 
@@ -106,9 +106,13 @@ def vllm_command(options: ServeOptions, folder: str) -> list[str]:
         # Where nothing is allowed, a name that cannot exist: vLLM takes an empty list for "everywhere".
         "--allowed-media-domains", *(options.allowed_hosts or ("none.invalid",)),
     ]  # fmt: skip
-    if options.api_key:
-        command += ["--api-key", options.api_key]
     return [*command, *options.extra]
+
+
+def vllm_environment(options: ServeOptions) -> dict[str, str]:
+    """What vLLM is told besides: the key, which a command line would show to everyone on the machine."""
+    env = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+    return env | ({"VLLM_API_KEY": options.api_key} if options.api_key else {})
 
 
 def _why_not_vllm(place: str) -> str | None:

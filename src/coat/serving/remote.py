@@ -8,6 +8,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 import httpx
+from anyio import to_thread
 
 from coat.serving.errors import RefusedError
 
@@ -34,7 +35,8 @@ async def fetch(url: str, allowed: Collection[str], *, max_bytes: int, timeout: 
             400, f"This server does not fetch audio from '{host}': send it as a data: URL or as input_audio.",
             param="audio_url",
         )  # fmt: skip
-    address = _public_address(host, parts.port or (443 if parts.scheme == "https" else 80))
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = await to_thread.run_sync(public_address, host, port)
     literal = f"[{address}]" if ":" in address else address
     pinned = parts._replace(netloc=literal + (f":{parts.port}" if parts.port else "")).geturl()
     try:
@@ -58,7 +60,12 @@ async def fetch(url: str, allowed: Collection[str], *, max_bytes: int, timeout: 
         ) from None
 
 
-def _public_address(host: str, port: int) -> str:
+def public_address(host: str, port: int) -> str:
+    """An address of a host, none of whose addresses is inside a private network.
+
+    Raises:
+        RefusedError: One is, or there is no such host.
+    """
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):

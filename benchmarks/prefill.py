@@ -1,0 +1,192 @@
+"""What the block costs when answering, and what encoding true lengths saves.
+
+    python benchmarks/prefill.py                          # small models, CPU
+    python benchmarks/prefill.py --real-shapes            # true sizes, random weights, bf16: a GPU with 40 GB
+    python benchmarks/prefill.py --family qwen2_audio --lengths 3 30
+
+Every figure is a ratio of two things measured in turns in one run. Time to first token is everything from
+waveform to first token: features, tower, prefill. The paper's Table 2 and E compare the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers.generation.streamers import BaseStreamer
+
+from coat.audio import Clip
+from coat.backbones import REGISTRY
+from coat.backbones.base import AudioFeatures, Backbone
+from coat.data.conversation import Conversation
+from coat.miniature.families import REAL_SIZES, Sizes, random_backbone
+from coat.thinking.batch import make_batch
+from coat.thinking.model import CoatModel
+from coat.thinking.prompt import PromptBuilder
+
+SMALL = Sizes(512, 1536, 8, 8, 8, None, 256, 4, 4, (8, 2, 256))
+NEW_TOKENS = 32
+
+
+def main() -> None:
+    """Measure every family."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", nargs="*", default=sorted(REGISTRY))
+    parser.add_argument("--lengths", nargs="*", type=float, default=[2, 10, 29.9, 60])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--real-shapes", action="store_true")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    kind = "true sizes, bf16" if args.real_shapes else "small models, fp32"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{name}; {versions}; {kind}; medians of {args.repeats}\n")
+    for family in args.family:
+        backbone = build(family, args.real_shapes, device)
+        prefill_table(backbone, args.lengths, args.repeats)
+        if family in ("qwen2_audio", "audio_flamingo3"):
+            tower_table(backbone, [length for length in args.lengths if length <= 30], args.repeats)
+        del backbone
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def build(family: str, real: bool, device: str) -> Backbone:
+    """Random weights; true sizes are made on the device in bf16."""
+    if not real:
+        return random_backbone(family, sizes=SMALL).to(device)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            return random_backbone(family, sizes=REAL_SIZES[family])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def prefill_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:
+    """Time to first token and decode time, with the block against without."""
+    model = CoatModel(backbone).eval()
+    builders = {"plain": PromptBuilder(backbone, None), "block": model.builder}
+    print(f"{backbone.family}: block against no block\n")
+    print(
+        "| audio | think tokens | prompt | first token, plain | block / plain | a token more, plain | block / plain |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for seconds in lengths:
+        if seconds > backbone.hearing.max_seconds:
+            continue
+        item = question(seconds)
+        timed = in_turns({kind: partial(answer, model, b, item) for kind, b in builders.items()}, repeats)
+        sizes = {k: make_batch(b, [item]).input_ids.shape[1] for k, b in builders.items()}
+        (first, decode), (first_block, decode_block) = timed["plain"], timed["block"]
+        print(
+            f"| {seconds:g} s | {sizes['block'] - sizes['plain'] - 2} | {sizes['block']} | {1000 * first:.1f} ms "
+            f"| {first_block / first:.2f} | {1000 * decode / NEW_TOKENS:.1f} ms | {decode_block / decode:.2f} |",
+            flush=True,
+        )
+    print()
+
+
+def tower_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:
+    """The tower over the true length against the stock model's 30 s, and how far the embeddings are apart."""
+    extractor = backbone.feature_extractor
+    print(f"{backbone.family}: features and tower over the true length against 30 s\n")
+    print("| audio | 30 s | true length | 30 s / true length | largest difference |\n| --- | --- | --- | --- | --- |")
+    for seconds in lengths:
+        wave = question(seconds).clips[0].waveform
+
+        def ours(wave: np.ndarray = wave) -> torch.Tensor:
+            return backbone.audio_embeddings(backbone.audio_features([wave]))[0]
+
+        def stock(wave: np.ndarray = wave) -> torch.Tensor:
+            made = extractor(
+                [wave], sampling_rate=extractor.sampling_rate, padding="max_length", return_attention_mask=True,
+                return_tensors="pt",
+            )  # fmt: skip
+            count = torch.tensor([backbone.num_audio_tokens(len(wave))])
+            whole = torch.tensor([made["attention_mask"].sum()])
+            features = AudioFeatures(made["input_features"], whole, count, torch.ones(1, dtype=torch.long))
+            return backbone.audio_embeddings(features)[0]
+
+        timed = in_turns({"ours": partial(seconds_of, ours), "stock": partial(seconds_of, stock)}, repeats)
+        with torch.inference_mode():
+            apart = float((ours() - stock()).abs().max())
+        print(
+            f"| {seconds:g} s | {1000 * timed['stock']:.1f} ms | {1000 * timed['ours']:.1f} ms "
+            f"| {timed['stock'] / timed['ours']:.2f} | {apart:.1e} |",
+            flush=True,
+        )
+    print()
+
+
+class Clock(BaseStreamer):
+    """When each token came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """The prompt comes first, then every token."""
+        self.times.append(now())
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+
+@torch.inference_mode()
+def answer(model: CoatModel, builder: PromptBuilder, item: Conversation) -> tuple[float, float]:
+    """Seconds to the first token, and from it to the last."""
+    began = now()
+    batch = make_batch(builder, [item], padding_side="left").to(model.backbone.device)
+    embeddings, mask = model.prepare_prefill(batch)
+    clock = Clock()
+    model.backbone.generate(
+        embeddings, mask, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS, do_sample=False,
+        suppress_tokens=list(model.tokens.ids), pad_token_id=0, streamer=clock,
+    )  # fmt: skip
+    first, last = clock.times[-1 - NEW_TOKENS], clock.times[-1]
+    return first - began, last - first
+
+
+def question(seconds: float) -> Conversation:
+    """About noise."""
+    wave = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
+    return Conversation([{"role": "user", "content": "<audio>What is said?"}], [Clip(wave, 16_000)])
+
+
+def in_turns(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Any]:
+    """Medians of what each gives, measured in turns so that the machine's moods hit all alike."""
+    found: dict[str, list] = {key: [] for key in work}
+    with torch.inference_mode():
+        for turn in range(repeats + 1):
+            for key, function in work.items():
+                value = function()
+                if turn:  # the first warms up
+                    found[key].append(value)
+    return {key: np.median(values, axis=0) for key, values in found.items()}
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Seconds of one call, the device's work included."""
+    began = now()
+    function()
+    return now() - began
+
+
+def now() -> float:
+    """The time when all that was asked of the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

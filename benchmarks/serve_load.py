@@ -1,0 +1,133 @@
+"""Throughput and latency of the embedded server under load: bounded, on loopback.
+
+    python benchmarks/serve_load.py                 # the miniature; 1, 4, 16, 64 clients, block and no block
+    python benchmarks/serve_load.py --place runs/x/export --requests 256
+
+The server is a process of its own, started as users start it. Every request must be answered: one that is lost
+fails the run. Block and no block are measured in turns, in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import soundfile
+
+from coat.api import miniature_folder
+
+
+def main() -> None:
+    """Start the server, load it, stop it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--place", default=str(miniature_folder()))
+    parser.add_argument("--clients", nargs="*", type=int, default=[1, 4, 16, 64])
+    parser.add_argument("--requests", type=int, default=128, help="of each kind, at each number of clients")
+    parser.add_argument("--max-batch", type=int, default=16)
+    args = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "coat", "serve", args.place, "--name", "m", "--port", str(port),
+               "--backend", "transformers", "--max-batch", str(args.max_batch)]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health", process)
+            asyncio.run(load(port, process.pid, args.clients, args.requests))
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def wait_for(url: str, process: subprocess.Popen) -> None:
+    """Until the server answers."""
+    while process.poll() is None:
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise SystemExit("the server did not start")
+
+
+async def load(port: int, pid: int, clients: list[int], requests: int) -> None:
+    """Every number of clients, block and no block."""
+    client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=300)
+    sounds = [clip(index) for index in range(16)]
+    await burst(client, sounds, 4, 16, think=True)  # warm up
+    print(f"{requests} requests of each kind; 2 to 4 s of audio\n")
+    print("| clients | block | requests/s | median | 95 % | first token, median | server's memory |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for number in clients:
+        for think in (False, True):
+            began = time.perf_counter()
+            times = await burst(client, sounds, number, requests, think=think)
+            spent = time.perf_counter() - began
+            assert len(times) == requests, f"{requests - len(times)} requests were lost"
+            first, whole = np.array(times).T
+            print(
+                f"| {number} | {'yes' if think else 'no'} | {requests / spent:.1f} | {1000 * np.median(whole):.0f} ms "
+                f"| {1000 * np.quantile(whole, 0.95):.0f} ms | {1000 * np.median(first):.0f} ms "
+                f"| {memory_mb(pid):.0f} MB |",
+                flush=True,
+            )
+
+
+async def burst(
+    client: openai.AsyncOpenAI, sounds: list[str], number: int, requests: int, *, think: bool
+) -> list[tuple[float, float]]:
+    """So many requests by so many clients; seconds to the first token and to the last, of each."""
+    waiting = iter(range(requests))
+    times: list[tuple[float, float]] = []
+
+    async def work() -> None:
+        for index in waiting:
+            began, first = time.perf_counter(), None
+            stream = await client.chat.completions.create(
+                model="m", messages=question(sounds[index % len(sounds)]), max_tokens=24, stream=True,
+                extra_body={"mm_processor_kwargs": {"audio_think": think}},
+            )  # fmt: skip
+            async for chunk in stream:
+                if first is None and chunk.choices and chunk.choices[0].delta.content:
+                    first = time.perf_counter() - began
+            whole = time.perf_counter() - began
+            times.append((first or whole, whole))
+
+    await asyncio.gather(*(work() for _ in range(number)))
+    return times
+
+
+def question(sound: str) -> list:
+    """About one clip."""
+    audio = {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}
+    return [{"role": "user", "content": [audio, {"type": "text", "text": "What is said?"}]}]
+
+
+def clip(index: int) -> str:
+    """2 to 4 s of a note in noise, as base64."""
+    rng = np.random.default_rng(index)
+    time_ = np.arange(round((2 + index / 8) * 16_000)) / 16_000
+    wave = 0.3 * np.sin(2 * np.pi * 220 * 2 ** (index / 12) * time_) + rng.normal(0, 0.02, len(time_))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave.astype(np.float32), 16_000, format="WAV")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    (line,) = [x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

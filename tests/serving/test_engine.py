@@ -1,0 +1,138 @@
+"""The queue, the batches, and the rules of each row."""
+
+import threading
+
+import pytest
+import torch
+
+from coat.audio import Clip
+from coat.data.conversation import Conversation
+from coat.errors import CoatError
+from coat.generation import generate
+from coat.serving.engine import Engine, EngineLimits, QueueFullError, _overlap
+from coat.serving.sampling import RowSampler
+from coat.serving.schema import Options
+from tests.serving.conftest import tone
+
+
+def item(text="What note is this?", seconds=1.0):
+    return Conversation([{"role": "user", "content": f"<audio>{text}"}], [Clip(tone(seconds), 16_000)], "question")
+
+
+class Ear:
+    """What one request hears."""
+
+    def __init__(self):
+        self.pieces, self.over = [], threading.Event()
+
+    def __call__(self, piece):
+        if piece is None:
+            self.over.set()
+        else:
+            self.pieces.append(piece)
+
+    def wait(self):
+        assert self.over.wait(60)
+        return "".join(self.pieces)
+
+
+@pytest.fixture
+def engine(coat_model):
+    engine = Engine(coat_model.model, EngineLimits(max_batch=4, max_wait=0.2, max_queue=3))
+    yield engine
+    engine.stop()
+
+
+def test_pieces_join_to_the_library_s_answer(engine, coat_model):
+    ear = Ear()
+    job = engine.submit(item("What is said?"), Options(max_tokens=40), ear)
+    assert ear.wait().strip() == generate(coat_model.model, [item("What is said?")], max_new_tokens=40)[0]
+    assert job.finish_reason in ("stop", "length")
+    assert job.text == "".join(ear.pieces)
+    assert job.arrived <= job.started <= job.first_token
+
+
+def test_one_batch_keeps_each_request_s_own_rules(engine):
+    options = [Options(max_tokens=1), Options(max_tokens=20), Options(max_tokens=20, temperature=1.0, seed=3)]
+    ears = [Ear() for _ in options]
+    jobs = [engine.submit(item(), o, ear) for o, ear in zip(options, ears, strict=True)]
+    [ear.wait() for ear in ears]
+    assert [len(job.tokens) <= o.max_tokens for job, o in zip(jobs, options, strict=True)] == [True] * 3
+    assert (len(jobs[0].tokens), jobs[0].finish_reason) == (1, "length")
+    alone = Ear()
+    again = engine.submit(item(), options[2], alone)
+    alone.wait()
+    assert again.tokens == jobs[2].tokens  # sampled, and yet the same without company
+
+
+def test_think_and_plain_are_not_mixed(coat_model):
+    sizes = []
+    engine = Engine(coat_model.model, EngineLimits(max_batch=8, max_wait=0.3), sizes.append)
+    ears = [Ear() for _ in range(6)]
+    for index, ear in enumerate(ears):
+        engine.submit(item(), Options(max_tokens=2, think=index % 2 == 0), ear)
+    [ear.wait() for ear in ears]
+    engine.stop()
+    assert sizes == [3, 3]
+
+
+def test_cancelled_requests_leave(engine):
+    ear = Ear()
+    job = engine.submit(item("Repeat: " + "dog " * 20), Options(max_tokens=400), ear)
+    job.cancelled = True
+    ear.wait()
+    assert len(job.tokens) < 400
+
+
+def test_a_full_queue_and_a_stopped_engine_say_so(coat_model):
+    engine = Engine(coat_model.model, EngineLimits(max_batch=1, max_queue=1, max_wait=0.0))
+    first, jobs = Ear(), []
+
+    def flood():
+        for _ in range(20):
+            jobs.append(engine.submit(item(), Options(max_tokens=50), first))  # noqa: PERF401 - kept when it raises
+
+    with pytest.raises(QueueFullError):
+        flood()
+    engine.stop()
+    assert not engine.alive
+    waiting = [job for job in jobs if isinstance(job.error, CoatError)]
+    assert all("shutting down" in str(job.error) for job in waiting)
+    assert all(job.done for job in jobs)
+
+
+def test_a_batch_that_fails_does_not_end_the_worker(engine, monkeypatch):
+    bad = Ear()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.model, "prepare_prefill", lambda batch: 1 / 0)
+        job = engine.submit(item(), Options(max_tokens=2), bad)
+        bad.wait()
+    assert isinstance(job.error, ZeroDivisionError)
+    good = Ear()
+    assert engine.submit(item(), Options(max_tokens=2), good)
+    assert good.wait() is not None
+
+
+def test_prompts_that_are_too_long_are_refused(coat_model):
+    engine = Engine(coat_model.model, EngineLimits(max_prompt_tokens=50))
+    with pytest.raises(CoatError, match="at most 50 are served"):
+        engine.submit(item(), Options(), Ear())
+    engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "held"), [("abc", "cde", 1), ("abcd", "cde", 2), ("abc", "x", 0), ("aa", "aab", 2), ("", "ab", 0)]
+)
+def test_the_beginning_of_a_stop_text_is_held_back(text, stop, held):
+    assert _overlap(text, stop) == held
+
+
+def test_rows_are_drawn_as_they_are_told():
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]] * 3))
+    counts = torch.zeros(3, 4)
+    sampler = RowSampler([Options(), Options(temperature=1.0, seed=0), Options(temperature=1.0, top_p=0.7, seed=1)])
+    for _ in range(2000):
+        counts[torch.arange(3), sampler(None, scores.clone()).argmax(-1)] += 1
+    assert counts[0].tolist() == [2000, 0, 0, 0]
+    torch.testing.assert_close(counts[1] / 2000, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03, rtol=0)
+    torch.testing.assert_close(counts[2] / 2000, torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)
