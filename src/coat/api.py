@@ -14,6 +14,7 @@ from coat.audio import Clip, load_audio
 from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.generation import generate
+from coat.places import check_place
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 
@@ -47,16 +48,25 @@ class Coat:
 
     @classmethod
     def load(cls, place: str | Path) -> Coat:
-        """A finished run, an export, or an export's hub id.
+        """A finished run, an export, or a plain checkpoint of a known family, which answers without a block.
+
+        Args:
+            place: A folder, or a hub id.
 
         Raises:
             CoatError: It is none of them.
         """
+        from coat.backbones import family_of
         from coat.export.checkpoint import load_export
+        from coat.thinking.settings import export_settings
         from coat.training.run import is_finished
 
+        check_place(str(place))
         if is_finished(Path(place)):
             return cls.from_run(place)
+        family = None if export_settings(str(place)) else family_of(str(place))
+        if family is not None:
+            return cls.from_pretrained(family, str(place))
         return cls(_placed(load_export(place, dtype=_dtype())))
 
     @classmethod

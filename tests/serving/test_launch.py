@@ -41,8 +41,7 @@ def test_with_vllm_it_is_chosen_where_the_plug_in_knows_the_family(monkeypatch, 
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
     assert launch.choose_backend(ServeOptions(str(miniature_folder())))[0] == "vllm"
     assert launch.choose_backend(ServeOptions("x", backend="transformers"))[0] == "transformers"
-    with pytest.raises(CoatError, match="neither a run nor an export"):
-        launch.choose_backend(ServeOptions(str(tmp_path)))
+    assert "vLLM serves plain checkpoints by itself" in launch.choose_backend(ServeOptions(str(tmp_path)))[1]
 
 
 def test_the_key_is_not_on_the_command_line():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coat.errors import CoatError, did_you_mean
@@ -19,6 +21,27 @@ REGISTRY = {
     "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
     "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
 }
+
+# What the configurations of a family's checkpoints call themselves.
+MODEL_TYPES = {
+    "qwen2_audio": "qwen2_audio",
+    "qwen2_5_omni": "qwen2_5_omni",
+    "qwen2_5_omni_thinker": "qwen2_5_omni",
+    "audioflamingo3": "audio_flamingo3",
+    "qwen3_omni_moe": "qwen3_omni",
+    "qwen3_omni_moe_thinker": "qwen3_omni",
+}
+
+
+def family_of(path: str) -> str | None:
+    """The family of a checkpoint, by its configuration; None if there is none, or it is of no family known here."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
+    except OSError:
+        return None
+    return MODEL_TYPES.get(json.loads(Path(found).read_text()).get("model_type", "")) if found else None
 
 
 def backbone_class(family: str) -> type[Backbone]:

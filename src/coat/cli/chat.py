@@ -12,7 +12,10 @@ from coat.errors import CoatError
 
 def chat(
     arguments: Annotated[
-        list[str], typer.Argument(help="A run or export, and the question; with --miniature, a clip and the question.")
+        list[str],
+        typer.Argument(
+            help="A run, export or plain checkpoint, and the question; with --miniature, a clip and the question."
+        ),
     ],
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
     miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
@@ -38,4 +41,6 @@ def chat(
     from coat.api import Coat
 
     model = Coat.miniature() if miniature else Coat.load(places[0])
+    if not model.model.settings.enabled:
+        typer.echo("A plain model: it answers without a thinking block.", err=True)
     typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens))

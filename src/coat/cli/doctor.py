@@ -58,6 +58,10 @@ _PACKAGES = (
     ("accelerate", "accelerate", "", ""),
     ("mido", "mido", "miniature", "the small world"),
     ("onnx", "onnx", "pitch", "the basic-pitch expert"),
+    ("fastapi", "fastapi", "serve", "coat serve, embedded"),
+    ("uvicorn", "uvicorn", "serve", "coat serve, embedded"),
+    ("prometheus-client", "prometheus_client", "serve", "coat serve, embedded"),
+    ("vllm", "vllm", "", "coat serve with vLLM (Linux and a GPU)"),
 )
 
 

@@ -11,7 +11,7 @@ from coat.errors import CoatError
 
 
 def serve(
-    place: Annotated[str, typer.Argument(help="A run, an export, or an export's hub id.")],
+    place: Annotated[str, typer.Argument(help="A run, an export or a plain checkpoint.")],
     name: Annotated[str | None, typer.Option(help="The model's name in requests; the folder's if left out.")] = None,
     host: Annotated[str, typer.Option(help="Where to listen; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,

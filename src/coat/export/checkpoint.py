@@ -127,7 +127,10 @@ def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> Coat
     """
     settings = export_settings(str(folder))
     if settings is None:
-        raise CoatError(f"{folder} is neither a run nor an export.", "Export a run: coat export RUN --out DIR")
+        raise CoatError(
+            f"{folder} is no finished run, no export and no checkpoint of a known family.",
+            "Train one: coat train RECIPE --out DIR",
+        )
     backbone = load_backbone(settings.family, str(folder), dtype=dtype)
     return CoatModel(backbone, ThinkingSettings(True, settings.placement, settings.stride)).eval()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from coat.errors import CoatError
+from coat.places import check_place
 from coat.serving.vllm import ARCHITECTURES
 
 Backend = Literal["auto", "vllm", "transformers"]
@@ -22,7 +23,7 @@ class ServeOptions:
     """Of ``coat serve``.
 
     Attributes:
-        place: A run, an export, or an export's hub id.
+        place: A run, an export or a plain checkpoint, in a folder or on the hub.
         name: The model's name in requests; the place's own if None.
         host, port: Where to listen.
         api_key: Required beyond loopback.
@@ -61,6 +62,7 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
         CoatError: The place is no model, a key is missing, or what was asked for is not installed.
     """
     check_key(options)
+    check_place(options.place)
     backend, why = choose_backend(options)
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":
@@ -129,7 +131,7 @@ def _why_not_vllm(place: str) -> str | None:
     else:
         settings = export_settings(place)
         if settings is None:
-            raise CoatError(f"{place} is neither a run nor an export.", "Export a run: coat export RUN --out DIR")
+            return "this is no run and no export; vLLM serves plain checkpoints by itself (vllm serve)."
         family = settings.family
     stock = backbone_class(family).model_class.replace("Thinker", "")
     return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {family} there."
