@@ -27,6 +27,9 @@ import soundfile
 from coat.api import miniature_folder
 
 
+ROUNDS = 6
+
+
 def main() -> None:
     """Start the server, load it, stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +84,11 @@ async def load(port: int, pid: int, clients: list[int], requests: int) -> None:
                 f"| {memory_mb(pid):.0f} MB |",
                 flush=True,
             )
+    print(f"\nMemory after each of {ROUNDS} more rounds of {requests} requests by {max(clients)} clients:", end=" ")
+    for _ in range(ROUNDS):
+        assert len(await burst(client, sounds, max(clients), requests, think=True)) == requests
+        print(f"{memory_mb(pid):.0f} MB", end=" ", flush=True)
+    print()
 
 
 async def burst(

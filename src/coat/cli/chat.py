@@ -33,7 +33,7 @@ def chat(
         clips += [Path(place) for place in places]
     elif len(places) != 1:
         raise CoatError(
-            "coat chat needs a run or an export, and a question.", 'coat chat RUN --audio clip.wav "What note is this?"'
+            "coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"'
         )
     from coat.cli.quiet import quiet
 
