@@ -26,7 +26,6 @@ import soundfile
 
 from coat.api import miniature_folder
 
-
 ROUNDS = 6
 
 

@@ -94,7 +94,9 @@ def test_chat_about_a_bad_clip(tmp_path, clip, words):
 
 
 def test_chat_without_a_run(tmp_path):
-    assert_helps(coat("chat", "runs/none", "What is said?", cwd=tmp_path), "There is nothing at runs/none", "Give a run")
+    assert_helps(
+        coat("chat", "runs/none", "What is said?", cwd=tmp_path), "There is nothing at runs/none", "Give a run"
+    )
     assert_helps(coat("chat", "What is said?", cwd=tmp_path), "needs a run and a question")
 
 

@@ -127,6 +127,22 @@ def test_the_beginning_of_a_stop_text_is_held_back(text, stop, held):
     assert _overlap(text, stop) == held
 
 
+def test_text_grows_piece_by_piece_whatever_is_settled(engine, monkeypatch):
+    """Characters of several tokens, over many settlings, and no decoding of the whole answer each time."""
+    from coat.serving import engine as module
+
+    monkeypatch.setattr(module, "SETTLE_EVERY", 3)
+    tokenizer = engine.model.backbone.tokenizer
+    text = "naïve 東京 🎵 the red dog 🎶🎶 finds boats é"
+    ears = Ear()
+    job = module.Job(item(), Options(max_tokens=10_000), None, 0, ears)
+    for token in tokenizer(text)["input_ids"]:
+        engine._hear(job, token, end=-1)
+    assert "".join(ears.pieces) == text == job.text
+    assert len(ears.pieces) > 10
+    assert job.settled[0] > len(job.tokens) - 12
+
+
 def test_rows_are_drawn_as_they_are_told():
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]] * 3))
     counts = torch.zeros(3, 4)

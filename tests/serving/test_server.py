@@ -60,6 +60,7 @@ def test_the_block_can_be_left_out(client, note):
     plain = said(client, ask(note), extra_body={"mm_processor_kwargs": {"audio_think": False}})
     thinking = said(client, ask(note))
     assert plain.usage.prompt_tokens_details.think_tokens == 0
+    assert plain.usage.prompt_tokens_details.audio_tokens == 50
     assert thinking.usage.prompt_tokens - plain.usage.prompt_tokens == 52
 
 

@@ -32,9 +32,7 @@ def chat(
     if miniature:
         clips += [Path(place) for place in places]
     elif len(places) != 1:
-        raise CoatError(
-            "coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"'
-        )
+        raise CoatError("coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"')
     from coat.cli.quiet import quiet
 
     quiet()

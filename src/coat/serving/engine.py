@@ -23,6 +23,7 @@ from coat.thinking.model import CoatModel
 from coat.thinking.prompt import Prompt, PromptBuilder
 
 REPLACEMENT = "�"
+SETTLE_EVERY = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Job:
         conversation: What to answer.
         options: How.
         prompt: Its ids.
+        num_audio_tokens: L_a of all clips together.
         hear: Called from the worker with each new piece of text, and with None at the end.
         text: The answer so far.
         tokens: Its ids.
@@ -57,11 +59,14 @@ class Job:
         error: Why there is no answer.
         cancelled: Nobody waits any more.
         arrived, started, first_token: Times on the monotonic clock.
+        heard: Characters of the answer that were handed out.
+        settled: Tokens whose text will not change any more, and that text.
     """
 
     conversation: Conversation
     options: Options
     prompt: Prompt
+    num_audio_tokens: int
     hear: Callable[[str | None], None]
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -72,6 +77,7 @@ class Job:
     started: float | None = None
     first_token: float | None = None
     heard: int = 0
+    settled: tuple[int, str] = (0, "")
 
     @property
     def done(self) -> bool:
@@ -82,11 +88,6 @@ class Job:
     def num_think_tokens(self) -> int:
         """Think tokens in the prompt."""
         return sum(block.num_think_tokens for block in self.prompt.blocks)
-
-    @property
-    def num_audio_tokens(self) -> int:
-        """Audio tokens in the prompt."""
-        return sum(block.num_audio_tokens for block in self.prompt.blocks)
 
 
 class QueueFullError(Exception):
@@ -152,7 +153,7 @@ class Engine:
                 f"The prompt has {len(prompt.input_ids)} tokens; at most {self.limits.max_prompt_tokens} are served.",
                 "Send less text or shorter audio.",
             )
-        job = Job(conversation, options, prompt, hear)
+        job = Job(conversation, options, prompt, sum(counts), hear)
         with self._wake:
             if len(self._waiting) >= self.limits.max_queue:
                 raise QueueFullError
@@ -259,32 +260,37 @@ class Engine:
             return
         job.first_token = job.first_token or time.monotonic()
         job.tokens.append(token)
+        whole = self._text_of(job)
         if token == end:
-            self._say(job, final=True)
+            self._say(job, whole)
             job.finish_reason = "stop"
             return
-        whole = self.model.backbone.tokenizer.decode(job.tokens, skip_special_tokens=True)
         stops = [whole.find(stop) for stop in job.options.stop if stop in whole]
         if stops:
-            self._say(job, final=True, upto=min(stops))
+            self._say(job, whole[: min(stops)])
             job.finish_reason = "stop"
-            return
-        last = len(job.tokens) >= job.options.max_tokens
-        self._say(job, final=last)
-        if last:
+        elif len(job.tokens) >= job.options.max_tokens:
+            self._say(job, whole)
             job.finish_reason = "length"
-
-    def _say(self, job: Job, *, final: bool, upto: int | None = None) -> None:
-        whole = self.model.backbone.tokenizer.decode(job.tokens, skip_special_tokens=True)[:upto]
-        if not final:
+        else:
             # Half a character, or what may become a stop text, waits for the next token.
-            whole = whole.rstrip(REPLACEMENT)
-            held = max((_overlap(whole, stop) for stop in job.options.stop), default=0)
-            whole = whole[: len(whole) - held]
-        job.text = whole
-        if len(whole) > job.heard:
-            job.hear(whole[job.heard :])
-            job.heard = len(whole)
+            certain = whole.rstrip(REPLACEMENT)
+            held = max((_overlap(certain, stop) for stop in job.options.stop), default=0)
+            self._say(job, certain[: len(certain) - held])
+
+    def _text_of(self, job: Job) -> str:
+        """The answer so far. Old tokens are not decoded again and again: bytes before a whole character stay."""
+        done, text = job.settled
+        tail = self.model.backbone.tokenizer.decode(job.tokens[done:], skip_special_tokens=True)
+        if len(job.tokens) - done >= SETTLE_EVERY and not tail.endswith(REPLACEMENT):
+            job.settled = (len(job.tokens), text + tail)
+        return text + tail
+
+    def _say(self, job: Job, text: str) -> None:
+        job.text = text
+        if len(text) > job.heard:
+            job.hear(text[job.heard :])
+            job.heard = len(text)
 
 
 def _overlap(text: str, stop: str) -> int:
