@@ -38,10 +38,6 @@ class CoatProcessor(ProcessorMixin):
         max_seconds: The longest clip; what is longer is refused, never cut.
     """
 
-    # Some releases of transformers read these instead of the signature.
-    feature_extractor_class = "WhisperFeatureExtractor"
-    tokenizer_class = "AutoTokenizer"
-
     def __init__(
         self,
         feature_extractor: Any,
