@@ -6,16 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coat.audio import Hearing
-from coat.backbones.base import AudioFeatures, Backbone
-from coat.backbones.whisper import (
-    LOOK_AHEAD_FRAMES,
-    encode_windows,
-    log_mel,
-    mel_frames,
-    pooled_frames,
-    quarter_rate_hearing,
-)
+from coat.backbones.base import AudioFeatures
+from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames, pooled_frames
 from coat.errors import CoatError
 
 # The processor of the family cuts what is longer, with a warning; here it is refused by name.
@@ -26,7 +18,7 @@ THINK_SUBFOLDER = "think"
 THINK_PROMPT = "\nPlease think and reason about the input audio before you respond."
 
 
-class AudioFlamingo3(Backbone):
+class AudioFlamingo3(WhisperBackbone):
     """Audio Flamingo 3: AF-Whisper over windows of 30 s, a two-layer projector, Qwen2.5. One clip, up to 10 min."""
 
     family = "audio_flamingo3"
@@ -35,8 +27,9 @@ class AudioFlamingo3(Backbone):
     audio_token = "<sound>"
     max_clips = 1
 
-    def _hearing(self) -> Hearing:
-        return quarter_rate_hearing(self.feature_extractor, MAX_SECONDS)
+    @property
+    def _max_seconds(self) -> float:
+        return MAX_SECONDS
 
     def num_audio_tokens(self, num_samples: int) -> int:
         """See :meth:`Backbone.num_audio_tokens`: the sum over windows, as the tower gives them."""
@@ -50,15 +43,13 @@ class AudioFlamingo3(Backbone):
         size = self.feature_extractor.n_samples
         cut = [[wave[i : i + size] for i in range(0, len(wave), size)] for wave in waveforms]
         pieces = [piece for pieces in cut for piece in pieces]
-        values, lengths = log_mel(self.feature_extractor, pieces, look_ahead=LOOK_AHEAD_FRAMES)
+        values, lengths = log_mel(self.feature_extractor, pieces, look_ahead=self.look_ahead)
         counts = torch.tensor([self.num_audio_tokens(len(wave)) for wave in waveforms])
         return AudioFeatures(values, lengths, counts, torch.tensor([len(pieces) for pieces in cut]))
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""
-        rows = encode_windows(
-            self.audio_tower, self.model.model.multi_modal_projector, features.values, features.lengths
-        )
+        rows = super().encode(features)
         assert features.windows is not None
         ends = features.windows.cumsum(0).tolist()
         return [torch.cat(rows[end - n : end]) for end, n in zip(ends, features.windows.tolist(), strict=True)]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from coat.audio import Hearing
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import AudioFeatures
 from coat.backbones.thinker import save_thinker
-from coat.backbones.whisper import log_mel, mel_frames, pooled_frames, quarter_rate_hearing
+from coat.backbones.whisper import WhisperBackbone
 
 
-class Qwen25Omni(Backbone):
+class Qwen25Omni(WhisperBackbone):
     """Qwen2.5-Omni without talker and vocoder: a tower that attends within 2 s, and a Qwen2.5 decoder.
 
     Its tower packs clips and never computes on padding, so it is used as it is. Positions of audio and text
@@ -24,20 +22,7 @@ class Qwen25Omni(Backbone):
     family = "qwen2_5_omni"
     hub_id = "Qwen/Qwen2.5-Omni-7B"
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
-
-    def _hearing(self) -> Hearing:
-        return quarter_rate_hearing(
-            self.feature_extractor, self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
-        )
-
-    def num_audio_tokens(self, num_samples: int) -> int:
-        """See :meth:`Backbone.num_audio_tokens`."""
-        return pooled_frames(mel_frames(self.feature_extractor, num_samples))
-
-    def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
-        """Log-mel ``(N, mels, frames)`` of the longest clip's length."""
-        values, lengths = log_mel(self.feature_extractor, waveforms)
-        return AudioFeatures(values, lengths, torch.tensor([self.num_audio_tokens(len(w)) for w in waveforms]))
+    look_ahead = 0
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""

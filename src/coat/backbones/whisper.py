@@ -6,7 +6,7 @@ the longest true clip of the batch alone; the embeddings are the same.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coat.audio import Hearing
+from coat.backbones.base import AudioFeatures, Backbone
 
 # The convolutions look at most this many mel frames past a position; beyond the last true frame they must
 # see the log-mel of silence, as they would in a padded window.
@@ -28,17 +29,6 @@ def mel_frames(extractor: Any, num_samples: int) -> int:
 def pooled_frames(frames: int) -> int:
     """Audio tokens of so many mel frames: a convolution of stride two, then pooling by two."""
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
-
-
-def quarter_rate_hearing(extractor: Any, max_seconds: float) -> Hearing:
-    """A token for every four mel frames: 4i .. 4i + 2, whose middle is frame 4i + 1."""
-    hop_seconds = extractor.hop_length / extractor.sampling_rate
-    return Hearing(
-        sampling_rate=extractor.sampling_rate,
-        token_rate=1 / (4 * hop_seconds),
-        first_token_seconds=hop_seconds,
-        max_seconds=max_seconds,
-    )
 
 
 def log_mel(extractor: Any, waveforms: list[np.ndarray], *, look_ahead: int = 0) -> tuple[Tensor, Tensor]:
@@ -87,3 +77,42 @@ def encode_windows(tower: Any, projector: Any, values: Tensor, lengths: Tensor) 
     pooled = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
     projected = projector(tower.layer_norm(pooled))
     return [row[: pooled_frames(length)] for row, length in zip(projected, lengths.tolist(), strict=True)]
+
+
+class WhisperBackbone(Backbone):
+    """A family with Whisper's log-mel and a token for every four frames of it.
+
+    Attributes:
+        look_ahead: Frames of silence that the tower must see beyond a clip's last.
+    """
+
+    look_ahead: ClassVar[int] = LOOK_AHEAD_FRAMES
+
+    @property
+    def _max_seconds(self) -> float:
+        return self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
+
+    def _hearing(self) -> Hearing:
+        """A token averages frames 4i .. 4i + 2, whose middle is frame 4i + 1."""
+        extractor = self.feature_extractor
+        hop_seconds = extractor.hop_length / extractor.sampling_rate
+        return Hearing(
+            sampling_rate=extractor.sampling_rate,
+            token_rate=1 / (4 * hop_seconds),
+            first_token_seconds=hop_seconds,
+            max_seconds=self._max_seconds,
+        )
+
+    def num_audio_tokens(self, num_samples: int) -> int:
+        """See :meth:`Backbone.num_audio_tokens`."""
+        return pooled_frames(mel_frames(self.feature_extractor, num_samples))
+
+    def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
+        """Log-mel ``(N, mels, frames)`` of the longest clip's length, and the tower's look-ahead."""
+        values, lengths = log_mel(self.feature_extractor, waveforms, look_ahead=self.look_ahead)
+        return AudioFeatures(values, lengths, torch.tensor([self.num_audio_tokens(len(w)) for w in waveforms]))
+
+    def encode(self, features: AudioFeatures) -> list[Tensor]:
+        """See :meth:`Backbone.encode`."""
+        projector = self.model.model.multi_modal_projector
+        return encode_windows(self.audio_tower, projector, features.values, features.lengths)

@@ -180,8 +180,19 @@ def _audio_flamingo3(sizes: Sizes) -> Backbone:
     return backbone_class("audio_flamingo3")(model, tokenizer, extractor, CHATML.replace("AUDIO", "<sound>"))
 
 
-def _omni_ids(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
-    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+def _omni_fields(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
+    """Token ids that the configurations of Omni thinkers name."""
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+    return {
+        "audio_token_id": ids["audio_token"],
+        "image_token_id": ids["image_token"],
+        "video_token_id": ids["video_token"],
+        "audio_start_token_id": ids["audio_bos_token"],
+        "audio_end_token_id": ids["audio_eos_token"],
+        "vision_start_token_id": ids["vision_bos_token"],
+        "vision_end_token_id": ids["vision_eos_token"],
+        "user_token_id": tokenizer("user")["input_ids"][0],
+    }
 
 
 def _qwen2_5_omni(sizes: Sizes) -> Backbone:
@@ -192,7 +203,6 @@ def _qwen2_5_omni(sizes: Sizes) -> Backbone:
     )
 
     tokenizer = train_tokenizer(TEXTS, 300, OMNI_TOKENS)
-    ids = _omni_ids(tokenizer, OMNI_TOKENS)
     sections = [16, 8, 8] if sizes.hidden_size // sizes.heads == 64 else [16, 24, 24]
     config = Qwen2_5OmniThinkerConfig(
         audio_config=sizes.tower | {"output_dim": sizes.hidden_size},
@@ -200,14 +210,7 @@ def _qwen2_5_omni(sizes: Sizes) -> Backbone:
         | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}},
         vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
                        "out_hidden_size": sizes.hidden_size, "fullatt_block_indexes": [0]},
-        audio_token_index=ids["audio_token"],
-        image_token_index=ids["image_token"],
-        video_token_index=ids["video_token"],
-        audio_start_token_id=ids["audio_bos_token"],
-        audio_end_token_id=ids["audio_eos_token"],
-        vision_start_token_id=ids["vision_bos_token"],
-        vision_end_token_id=ids["vision_eos_token"],
-        user_token_id=tokenizer("user")["input_ids"][0],
+        **_omni_fields(tokenizer, OMNI_TOKENS),
     )  # fmt: skip
     model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True)
@@ -223,7 +226,6 @@ def _qwen3_omni(sizes: Sizes) -> Backbone:
     )
 
     tokenizer = train_tokenizer(TEXTS, 300, OMNI3_TOKENS)
-    ids = _omni_ids(tokenizer, OMNI3_TOKENS)
     head, sections = (64, [12, 10, 10]) if sizes.heads == 1 else (128, [24, 20, 20])
     text = _text_fields(tokenizer, sizes) | {
         "num_experts": sizes.experts[0],
@@ -239,14 +241,7 @@ def _qwen3_omni(sizes: Sizes) -> Backbone:
         vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
                        "out_hidden_size": sizes.hidden_size, "deepstack_visual_indexes": [0],
                        "num_position_embeddings": 16},
-        audio_token_id=ids["audio_token"],
-        image_token_id=ids["image_token"],
-        video_token_id=ids["video_token"],
-        audio_start_token_id=ids["audio_bos_token"],
-        audio_end_token_id=ids["audio_eos_token"],
-        vision_start_token_id=ids["vision_bos_token"],
-        vision_end_token_id=ids["vision_eos_token"],
-        user_token_id=tokenizer("user")["input_ids"][0],
+        **_omni_fields(tokenizer, OMNI3_TOKENS),
     )  # fmt: skip
     model = Qwen3OmniMoeThinkerForConditionalGeneration(config)
     with torch.no_grad():  # the class starts its routers at zero, where ties decide
