@@ -214,6 +214,8 @@ def _flat(audio: Any) -> Iterator[np.ndarray]:
     """Clips, out of one, a list, or a list for each conversation."""
     if audio is None:
         return
+    if isinstance(audio, str):
+        raise TypeError("clips are arrays here; apply_chat_template loads files and URLs")
     if isinstance(audio, list | tuple) and not (audio and np.isscalar(audio[0])):
         for part in audio:
             yield from _flat(part)
