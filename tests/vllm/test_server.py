@@ -119,7 +119,10 @@ def test_what_it_refuses(client, server, reference):
         ([{"role": "user", "content": "text <|audio_think|>"}], "think tokens"),
         (ask(silence), "31.0 s; this model hears at most 30 s"),
         (ask(encoded(tone(0.05))), "at least 100 ms"),
-        ([{"role": "user", "content": [{"type": "audio_url", "audio_url": {"url": "http://127.0.0.1:1/a.wav"}}]}], "allowed domains"),
+        (
+            [{"role": "user", "content": [{"type": "audio_url", "audio_url": {"url": "http://127.0.0.1:1/a.wav"}}]}],
+            "allowed domains",
+        ),
     ):
         with pytest.raises(openai.BadRequestError, match=re.escape(message)):
             said(client, messages)

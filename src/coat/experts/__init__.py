@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # One line an expert: its key in recipes, and where its class is.
 REGISTRY = {
     "audio_reconstruction": "coat.experts.reconstruction:AudioReconstruction",
+    "spidr": "coat.experts.spidr:SpidR",
+    "panns": "coat.experts.panns:Panns",
+    "emotion2vec": "coat.experts.emotion2vec:Emotion2Vec",
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
     "standin_speech": "coat.miniature.experts:StandInSpeech",
     "standin_affect": "coat.miniature.experts:StandInAffect",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
@@ -22,11 +23,13 @@ class Picture:
         image: ``(rows, frames)``, low rows at the bottom.
         title: What it shows.
         rows: What the vertical axis is.
+        labels: A name for each row, where rows have names.
     """
 
     image: np.ndarray
     title: str
     rows: str
+    labels: Sequence[str] | None = None
 
 
 class Expert(nn.Module, ABC):
@@ -97,7 +100,14 @@ class Expert(nn.Module, ABC):
 
         Returns:
             ``(N, max L_a, e_k)``.
+
+        Raises:
+            ValueError: A sample is NaN or infinite.
         """
+        if not torch.isfinite(waveforms).all():
+            raise ValueError(
+                f"{self.name} was given NaN or infinite samples: check the audio first (coat.audio.check_clip)"
+            )
         features, frames = self.features(waveforms, lengths)
         return align(
             features,

@@ -1,0 +1,157 @@
+"""emotion2vec: affect (Ma et al., arXiv 2312.15185), and its plus variants with a classifier of nine emotions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coat.experts.base import Picture
+from coat.experts.speech import (
+    HOP,
+    RATE,
+    RECEPTIVE_FIELD,
+    Block,
+    ConvFrames,
+    ConvPositions,
+    frame_counts,
+    normalised,
+    padding_mask,
+)
+from coat.experts.weights import PretrainedExpert
+
+UPSTREAM = "modelscope/FunASR 3c58cb5"
+EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
+
+
+@dataclass(frozen=True)
+class Emotion2VecSizes:
+    """Of the encoder."""
+
+    width: int = 768
+    heads: int = 12
+    inner: int = 3072
+    context_layers: int = 4
+    layers: int = 8
+    extra_tokens: int = 10
+    classes: int = 0
+
+
+class Emotion2Vec(PretrainedExpert):
+    """The last hidden state of emotion2vec, fifty times a second. Mean squared error."""
+
+    name: ClassVar[str] = "emotion2vec"
+    licence: ClassVar[str] = "MIT code; weights under the FunASR model licence (Alibaba)"
+    source: ClassVar[str] = "emotion2vec/emotion2vec_base"
+    file: ClassVar[str] = "emotion2vec_base.pt"
+
+    sampling_rate = RATE
+    frame_rate = RATE / HOP
+    first_frame_seconds = RECEPTIVE_FIELD / 2 / RATE
+
+    def build(self, sizes: Emotion2VecSizes) -> None:
+        """See :meth:`PretrainedExpert.build`."""
+        self.feature_dim = sizes.width
+        self.frames = ConvFrames()
+        self.projection = nn.Sequential(nn.LayerNorm(512), nn.Linear(512, sizes.width))
+        self.positions = ConvPositions(sizes.width)
+        self.extra_tokens = nn.Parameter(torch.zeros(1, sizes.extra_tokens, sizes.width))
+        self.alibi_scale = nn.Parameter(torch.ones(1, sizes.heads, 1, 1))
+        self.norm = nn.LayerNorm(sizes.width)
+        self.blocks = nn.ModuleList(
+            Block(sizes.width, sizes.heads, sizes.inner, qkv_bias=True)
+            for _ in range(sizes.context_layers + sizes.layers)
+        )
+        self.classifier = nn.Linear(sizes.width, sizes.classes) if sizes.classes else None
+
+    @classmethod
+    def sizes_of(cls, state: Mapping[str, Tensor]) -> Emotion2VecSizes:
+        """See :meth:`PretrainedExpert.sizes_of`."""
+        inner, width = state["blocks.0.up.weight"].shape
+        layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+        classes = len(state["classifier.bias"]) if "classifier.bias" in state else 0
+        heads, extra = state["alibi_scale"].shape[1], state["extra_tokens"].shape[1]
+        return Emotion2VecSizes(width, heads, inner, 0, layers, extra, classes)
+
+    @classmethod
+    def random_sizes(cls, kind: str) -> Emotion2VecSizes:
+        """See :meth:`PretrainedExpert.random_sizes`."""
+        return Emotion2VecSizes() if kind == "official" else Emotion2VecSizes(64, 2, 128, 1, 2, 3)
+
+    @classmethod
+    def convert(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :meth:`PretrainedExpert.convert`; the decoder stays behind, context blocks and blocks become one row."""
+        context = [name for name in state if ".context_encoder.blocks." in name]
+        ahead = 1 + max((int(name.split(".blocks.")[1].split(".")[0]) for name in context), default=-1)
+        converted = {}
+        for name, value in state.items():
+            new = _renamed(name, ahead)
+            if new is not None:
+                converted[new] = value.reshape(1, -1, 1, 1) if new == "alibi_scale" else value
+        return converted
+
+    def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Expert.features`."""
+        counts = frame_counts(lengths)
+        x = self.projection(self.frames(normalised(waveforms, lengths)))
+        real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
+        x = x + self.positions(x, real)
+        extra = self.extra_tokens.shape[1]
+        x = torch.cat([self.extra_tokens.expand(len(x), -1, -1), x], 1)
+        # Extra tokens stand nowhere: distances do not weigh on them.
+        bias = F.pad(self._distances(real.shape[1], x), (extra, 0, extra, 0))
+        mask = bias + padding_mask(F.pad(real, (extra, 0), value=True), x.dtype)
+        x = self.norm(x)
+        for block in self.blocks:
+            x = block(x, mask)
+        return x[:, extra : extra + int(counts.max())], counts
+
+    def _distances(self, frames: int, like: Tensor) -> Tensor:
+        """ALiBi: the further away, the less it is attended to; ``(1, heads, L, L)``."""
+        steps = torch.arange(frames, device=like.device)
+        distance = (steps[:, None] - steps).abs().to(like.dtype)
+        slopes = torch.tensor(alibi_slopes(self.alibi_scale.shape[1]), dtype=like.dtype, device=like.device)
+        return -distance * slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
+
+    def visualise(self, features: Tensor) -> Picture:
+        """Scores of emotions over time where the checkpoint has a classifier."""
+        if self.classifier is None:
+            return super().visualise(features)
+        scores = self.classifier(features.to(self.classifier.weight.dtype)).softmax(-1)
+        names = EMOTIONS if scores.shape[-1] == len(EMOTIONS) else None
+        return Picture(scores.float().detach().cpu().numpy().T, "emotion", "class", names)
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """ALiBi's slopes: powers of two, and every other one of the next power's for the heads beyond it."""
+    power = 2 ** math.floor(math.log2(heads))
+    start = 2 ** (-(2 ** -(math.log2(power) - 3)))
+    slopes = [start ** (index + 1) for index in range(power)]
+    return slopes if power == heads else slopes + alibi_slopes(2 * power)[0::2][: heads - power]
+
+
+_AUDIO = "modality_encoders.AUDIO."
+
+
+def _renamed(name: str, ahead: int) -> str | None:
+    """Our name of a weight; None for what features do not need."""
+    name = name.removeprefix("d2v_model.").removeprefix(_AUDIO)
+    if match := re.fullmatch(r"local_encoder\.conv_layers\.(\d+)\.(0|2\.1)\.(weight|bias)", name):
+        return f"frames.{'convs' if match[2] == '0' else 'norms'}.{match[1]}.{match[3]}"
+    if match := re.fullmatch(r"project_features\.([12])\.(weight|bias)", name):
+        return f"projection.{int(match[1]) - 1}.{match[2]}"
+    if match := re.fullmatch(r"relative_positional_encoder\.(\d+)\.0\.(weight|bias)", name):
+        return f"positions.convs.{int(match[1]) - 1}.{match[2]}"
+    if match := re.fullmatch(r"(context_encoder\.)?blocks\.(\d+)\.(.+)\.(weight|bias)", name):
+        index = int(match[2]) + (0 if match[1] else ahead)
+        part = {"attn.qkv": "qkv", "attn.proj": "out", "mlp.fc1": "up", "mlp.fc2": "down"}.get(match[3], match[3])
+        return f"blocks.{index}.{part}.{match[4]}"
+    direct = {"context_encoder.norm.weight": "norm.weight", "context_encoder.norm.bias": "norm.bias",
+              "proj.weight": "classifier.weight", "proj.bias": "classifier.bias"}  # fmt: skip
+    return direct.get(name, name if name in ("extra_tokens", "alibi_scale") else None)

@@ -1,0 +1,99 @@
+"""What SpidR and emotion2vec share: wav2vec's convolutions, convolutional positions, post-norm Transformer blocks.
+
+Everything is padding-invariant: a clip's frames are the same whatever it is batched with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Width, kernel and stride of wav2vec 2.0's seven convolutions: 400 samples a frame, every 320.
+CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
+RECEPTIVE_FIELD, HOP = 400, 320
+RATE = 16_000
+
+
+def frame_counts(lengths: Tensor) -> Tensor:
+    """Frames of clips of so many samples; at least one, of a clip that is padded to it."""
+    return ((lengths.clamp(min=RECEPTIVE_FIELD) - RECEPTIVE_FIELD) // HOP) + 1
+
+
+def normalised(waveforms: Tensor, lengths: Tensor) -> Tensor:
+    """Each clip with zero mean and unit variance over its true samples, zero beyond; at least one frame long."""
+    real = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths[:, None]
+    count = lengths[:, None].to(waveforms.dtype)
+    mean = (waveforms * real).sum(1, keepdim=True) / count
+    centred = (waveforms - mean) * real
+    variance = centred.square().sum(1, keepdim=True) / count
+    scaled = centred / (variance + 1e-5).sqrt()
+    return F.pad(scaled, (0, max(0, RECEPTIVE_FIELD - scaled.shape[1])))
+
+
+class ConvFrames(nn.Module):
+    """Waveforms to frames; each convolution is followed by a layer norm over channels and GELU."""
+
+    def __init__(self, layers: Sequence[tuple[int, int, int]] = CONVOLUTIONS) -> None:
+        super().__init__()
+        widths = [1, *(width for width, _, _ in layers)]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(before, width, kernel, stride, bias=False)
+            for before, (width, kernel, stride) in zip(widths, layers, strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width, _, _ in layers)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """``(N, samples)`` to ``(N, L, width)``."""
+        x = waveforms.unsqueeze(1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
+        return x.transpose(1, 2)
+
+
+class ConvPositions(nn.Module):
+    """Where frames stand, from grouped convolutions over their neighbours."""
+
+    def __init__(self, width: int, kernel: int = 19, groups: int = 16, depth: int = 5) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """``(N, L, d)``, with ``real (N, L)`` True at frames that are no padding."""
+        keep = real.unsqueeze(1)
+        x = x.transpose(1, 2)
+        for conv in self.convs:
+            # Frames beyond the end are what they are for a clip alone: the convolution's zero padding.
+            x = F.gelu(F.layer_norm(conv(x * keep).transpose(1, 2), (x.shape[1],))).transpose(1, 2)
+        return (x * keep).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each followed by its norm."""
+
+    def __init__(self, width: int, heads: int, inner: int, *, qkv_bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.out = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``(N, L, d)`` with an additive mask that broadcasts to ``(N, heads, L, L)``."""
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        x = self.norm1(x + self.out(heard))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+
+def padding_mask(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zero where a frame may be attended to, minus infinity elsewhere: ``(N, 1, 1, L)``."""
+    mask = torch.zeros(real.shape, dtype=dtype, device=real.device)
+    return mask.masked_fill(~real, float("-inf"))[:, None, None]
