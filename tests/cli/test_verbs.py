@@ -51,3 +51,21 @@ def test_the_miniature_answers(tmp_path, question):
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
     assert "Traceback" not in result.stderr
+
+
+def test_experts_are_checked_and_shown(tmp_path):
+    checked = coat("experts", "check", "standin_affect", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "times real time" in checked.stdout
+    wave(tmp_path / "a.wav", 1.5)
+    shown = coat("experts", "show", "basic_pitch", "a.wav", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "a-basic_pitch.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_experts_that_cannot_be_had_say_how(tmp_path):
+    missing = coat("experts", "check", "spidr", "--weights", "./none.pt", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "curl -L -o spidr_base.pt" in missing.stderr
+    alone = coat("experts", "check", "audio_reconstruction", cwd=tmp_path)
+    assert "cannot be run alone" in alone.stderr

@@ -12,6 +12,7 @@ import numpy as np
 
 from coat.analysis.reconstructions import Reconstruction
 from coat.evaluation.metrics import Score
+from coat.experts.base import Picture
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -108,12 +109,35 @@ def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
                 extent=(0, item.seconds, 0, len(picture.image)),
             )  # fmt: skip
             axes.set_title(f"{picture.title}: {title}", fontsize=8.5)
-            axes.set_yticks([])
+            _name_rows(axes, picture)
         row[1].text(1.02, 0.5, f"R² {item.explained:.2f}", transform=row[1].transAxes, va="center")
     for axes in grid[-1]:
         axes.set_xlabel("seconds")
     figure.tight_layout()
     return encode(figure)
+
+
+def plot_picture(picture: Picture, waveform: np.ndarray, seconds: float) -> Any:
+    """A waveform, and below it on the same time axis what an expert hears in it."""
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(9, 4.4), sharex=True, height_ratios=[1, 3], layout="constrained"
+    )
+    above.plot(np.linspace(0, seconds, len(waveform)), waveform, linewidth=0.4, color=COLOURS[1])
+    above.set_yticks([])
+    extent = (0, seconds, 0, len(picture.image))
+    below.imshow(picture.image, aspect="auto", origin="lower", cmap="magma", extent=extent, interpolation="nearest")
+    _name_rows(below, picture)
+    below.set_ylabel("" if picture.labels else picture.rows)
+    below.set_xlabel("seconds")
+    above.set_title(picture.title)
+    return figure
+
+
+def _name_rows(axes: Any, picture: Picture) -> None:
+    if picture.labels:
+        axes.set_yticks(np.arange(len(picture.labels)) + 0.5, picture.labels, fontsize=7)
+    else:
+        axes.set_yticks([])
 
 
 def plot_probes(probes: Mapping[str, Mapping[str, Mapping[str, Any]]], titles: Mapping[str, str]) -> str:

@@ -43,10 +43,14 @@ class Expert(nn.Module, ABC):
         first_frame_seconds: The time at the middle of its first frame.
         needs_waveform: False if it reads the backbone's audio embeddings instead.
         licence: Of the weights.
+        commercial: Whether that licence allows commercial use.
+        reference: The paper to cite.
     """
 
     name: ClassVar[str]
     licence: ClassVar[str] = "none"
+    commercial: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
     needs_waveform: ClassVar[bool] = True
     version: ClassVar[int] = 1
 

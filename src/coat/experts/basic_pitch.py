@@ -129,6 +129,7 @@ class BasicPitch(Expert):
 
     name = "basic_pitch"
     licence = "Apache-2.0 (Spotify)"
+    reference = "arXiv 2203.09893"
     sampling_rate = SAMPLING_RATE
     feature_dim = NUM_CHANNELS * NUM_BINS
     frame_rate = SAMPLING_RATE / HOP

@@ -23,6 +23,7 @@ from coat.experts.speech import (
     frame_counts,
     normalised,
     padding_mask,
+    principal_components,
 )
 from coat.experts.weights import PretrainedExpert
 
@@ -48,6 +49,7 @@ class Emotion2Vec(PretrainedExpert):
 
     name: ClassVar[str] = "emotion2vec"
     licence: ClassVar[str] = "MIT code; weights under the FunASR model licence (Alibaba)"
+    reference: ClassVar[str] = "arXiv 2312.15185"
     source: ClassVar[str] = "emotion2vec/emotion2vec_base"
     file: ClassVar[str] = "emotion2vec_base.pt"
 
@@ -120,9 +122,9 @@ class Emotion2Vec(PretrainedExpert):
         return -distance * slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
 
     def visualise(self, features: Tensor) -> Picture:
-        """Scores of emotions over time where the checkpoint has a classifier."""
+        """Scores of emotions over time where the checkpoint has a classifier, else the directions that vary most."""
         if self.classifier is None:
-            return super().visualise(features)
+            return Picture(principal_components(features), "affect features", "principal component")
         scores = self.classifier(features.to(self.classifier.weight.dtype)).softmax(-1)
         names = EMOTIONS if scores.shape[-1] == len(EMOTIONS) else None
         return Picture(scores.float().detach().cpu().numpy().T, "emotion", "class", names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -97,3 +98,10 @@ def padding_mask(real: Tensor, dtype: torch.dtype) -> Tensor:
     """Zero where a frame may be attended to, minus infinity elsewhere: ``(N, 1, 1, L)``."""
     mask = torch.zeros(real.shape, dtype=dtype, device=real.device)
     return mask.masked_fill(~real, float("-inf"))[:, None, None]
+
+
+def principal_components(features: Tensor, rows: int = 16) -> np.ndarray:
+    """What varies most in features ``(L, e)``: their first principal components over time, ``(rows, L)``."""
+    centred = (features.float() - features.float().mean(0)).detach().cpu()
+    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
+    return (left * sizes)[:, :rows].flip(1).T.numpy()

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from coat.experts.base import Picture
 from coat.experts.speech import (
     HOP,
     RATE,
@@ -19,6 +20,7 @@ from coat.experts.speech import (
     frame_counts,
     normalised,
     padding_mask,
+    principal_components,
 )
 from coat.experts.weights import PretrainedExpert
 
@@ -40,6 +42,8 @@ class SpidR(PretrainedExpert):
 
     name: ClassVar[str] = "spidr"
     licence: ClassVar[str] = "CC-BY-NC-4.0 (Meta): not for commercial use"
+    commercial: ClassVar[bool] = False
+    reference: ClassVar[str] = "arXiv 2512.20308"
     source: ClassVar[str] = "https://dl.fbaipublicfiles.com/shared/devai/assets/models/spidr_base.pt"
 
     sampling_rate = RATE
@@ -91,6 +95,10 @@ class SpidR(PretrainedExpert):
         for block in self.blocks:
             x = block(x, mask)
         return x[:, : int(counts.max())], counts
+
+    def visualise(self, features: Tensor) -> Picture:
+        """The directions that vary most."""
+        return Picture(principal_components(features), "speech features", "principal component")
 
 
 _NAMES = (

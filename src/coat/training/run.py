@@ -78,6 +78,11 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
         language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     say(f"LoRA adapts {len(adapted)} modules of the language model: {_summarise(adapted)}")
     experts = build_experts(recipe, model)
+    for expert in experts.values():
+        if not expert.commercial:
+            say(
+                f"The weights of {expert.name} are {expert.licence}. A model that learned from them may be bound by it."
+            )
     add_heads(model, experts, recipe)
     job = _Job(recipe, folder, model, experts, ManifestDataset(rows), lengths, say)
     job.calibrate(adapted)
