@@ -68,4 +68,4 @@ def test_experts_that_cannot_be_had_say_how(tmp_path):
     assert missing.returncode == 2
     assert "curl -L -o spidr_base.pt" in missing.stderr
     alone = coat("experts", "check", "audio_reconstruction", cwd=tmp_path)
-    assert "cannot be run alone" in alone.stderr
+    assert "cannot be run alone" in " ".join(alone.stderr.replace("│", " ").split())
