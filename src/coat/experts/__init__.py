@@ -18,6 +18,7 @@ REGISTRY = {
     "panns": "coat.experts.panns:Panns",
     "emotion2vec": "coat.experts.emotion2vec:Emotion2Vec",
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
+    "encoder": "coat.experts.encoder:Encoder",
     "standin_speech": "coat.miniature.experts:StandInSpeech",
     "standin_affect": "coat.miniature.experts:StandInAffect",
 }
@@ -39,7 +40,7 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     """Build a frozen expert.
 
     Args:
-        name: Its key in the registry.
+        name: Its key in the recipe; one of the registry's, unless the options say which ``kind`` it is.
         options: Its own settings, from the recipe.
         hidden_size: d of the backbone, for experts that read its audio embeddings.
         hearing: The backbone's audio token rate.
@@ -47,11 +48,13 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     Raises:
         CoatError: Unknown name or option, or missing weights.
     """
-    cls = expert_class(name)
     arguments = dict(options or {})
+    cls = expert_class(arguments.pop("kind", name))
     if not cls.needs_waveform:
         arguments |= {"hidden_size": hidden_size, "token_rate": hearing.token_rate}
     try:
-        return cls(**arguments).freeze()
+        expert = cls(**arguments).freeze()
     except TypeError as error:
         raise CoatError(f"Expert {name} does not take these options: {error}.", "See experts in the recipe.") from None
+    expert.name = name  # type: ignore[misc]  # several of one kind are told apart by their keys
+    return expert

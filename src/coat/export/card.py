@@ -114,5 +114,7 @@ def _licences(recipe: Recipe) -> str:
     names = recipe.active_experts()
     if not names:
         return ""
-    lines = "\n".join(f"- {name}: {expert_class(name).licence}" for name in names)
+    lines = "\n".join(
+        f"- {name}: {expert_class(recipe.experts.get(name, {}).get('kind', name)).licence}" for name in names
+    )
     return f"Experts it learned from, and the licences of their weights:\n\n{lines}\n\n"
