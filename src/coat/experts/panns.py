@@ -66,11 +66,16 @@ class Panns(PretrainedExpert):
         self.register_buffer("filters", _mel_filters(), persistent=False)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.bn0 = nn.BatchNorm2d(MELS)
+        # Statistics of decibels, until a checkpoint says better.
+        self.bn0.load_state_dict(
+            {"running_mean": torch.full((MELS,), -40.0), "running_var": torch.full((MELS,), 400.0)}, strict=False
+        )
         self.blocks = nn.ModuleList(
             ConvBlock(before, width) for before, width in zip([1, *widths], widths, strict=False)
         )
         self.fc1 = nn.Linear(widths[-1], widths[-1])
         self.classifier = nn.Linear(widths[-1], classes)
+        self.apply(_initialised)
 
     @classmethod
     def sizes_of(cls, state: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -141,6 +146,12 @@ class Panns(PretrainedExpert):
         most = scores.amax(0).topk(min(SHOWN, scores.shape[-1])).indices.sort(descending=True).values
         names = audioset_labels()
         return Picture(scores[:, most].numpy().T, "sound events", "class", [names[i] for i in most.tolist()])
+
+
+def _initialised(module: nn.Module) -> None:
+    """Of random weights: signals keep their size through rectified convolutions."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight)
 
 
 @cache
