@@ -1,0 +1,90 @@
+"""What experts cost: times real time here, and their work beside the backbone's at real shapes.
+
+    python benchmarks/experts.py                     # random weights of the published sizes
+    python benchmarks/experts.py --seconds 10 --clips 8
+
+Work is counted as floating-point operations of one clip: an expert's by PyTorch's own counter, those of tower and language
+model of Qwen2-Audio-7B with the block from their sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from coat.audio import Hearing
+from coat.experts import make_expert
+from coat.miniature.families import REAL_SIZES
+
+NAMES = {"spidr": {"weights": "random"}, "panns": {"weights": "random"}, "emotion2vec": {"weights": "random"},
+         "basic_pitch": {}}  # fmt: skip
+
+
+def main() -> None:
+    """Time and count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = backbone_flops(args.seconds)
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}; torch {torch.__version__}; {args.clips} clips of {args.seconds:g} s\n")
+    print(f"Qwen2-Audio-7B, tower and decoder with the block: {backbone / 1e12:.2f} TFLOP a clip, forward\n")
+    print("| expert | parameters | GFLOP a clip | of the backbone's forward | times real time |")
+    print("| --- | --- | --- | --- | --- |")
+    hearing = Hearing(16_000, 25.0, 0.01, 30.0)
+    for key, options in NAMES.items():
+        expert = make_expert(key, options, hidden_size=1, hearing=hearing).to(device)
+        samples = round(args.seconds * expert.sampling_rate)
+        waves = 0.1 * torch.randn(args.clips, samples, generator=torch.Generator().manual_seed(0)).to(device)
+        lengths = torch.full((args.clips,), samples, device=device)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            expert.features(waves[:1], lengths[:1])
+        flops = counter.get_total_flops()
+        times = []
+        with torch.inference_mode():
+            for turn in range(args.repeats + 1):
+                began = now()
+                expert.features(waves, lengths)
+                if turn:
+                    times.append(now() - began)
+        speed = args.clips * args.seconds / sorted(times)[len(times) // 2]
+        millions = sum(p.numel() for p in expert.parameters()) / 1e6
+        print(f"| {key} | {millions:.1f} M | {flops / 1e9:.1f} | {flops / backbone:.1%} | {speed:.0f} |", flush=True)
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**30
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    )
+    print(f"\nPeak memory of the whole run: {peak:.1f} GiB")
+
+
+def backbone_flops(seconds: float) -> float:
+    """Of one clip's forward at true sizes: two for each weight and token, and attention over all pairs."""
+    sizes = REAL_SIZES["qwen2_audio"]
+    audio = int(seconds * 25)
+    tokens = 2 * audio + 60
+    layer = (
+        sizes.hidden_size**2 * (2 + 2 * sizes.kv_heads / sizes.heads) + 3 * sizes.hidden_size * sizes.intermediate_size
+    )
+    decoder = sizes.decoder_layers * (2 * layer * tokens + 4 * tokens**2 * sizes.hidden_size)
+    frames = 2 * audio
+    tower = sizes.tower_layers * (2 * 12 * sizes.tower_size**2 * frames + 4 * frames**2 * sizes.tower_size)
+    return decoder + tower
+
+
+def now() -> float:
+    """The time when all that was asked of the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()
