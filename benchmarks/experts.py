@@ -3,8 +3,8 @@
     python benchmarks/experts.py                     # random weights of the published sizes
     python benchmarks/experts.py --seconds 10 --clips 8
 
-Work is counted as floating-point operations of one clip: an expert's by PyTorch's own counter, those of tower and language
-model of Qwen2-Audio-7B with the block from their sizes.
+Work is counted as floating-point operations of one clip: an expert's by PyTorch's own counter, those of tower and
+language model of Qwen2-Audio-7B with the block from their sizes.
 """
 
 from __future__ import annotations
