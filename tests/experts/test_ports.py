@@ -9,7 +9,7 @@ from coat.experts import expert_class
 from coat.experts import weights as weights_module
 from coat.experts.emotion2vec import EMOTIONS, alibi_slopes
 from coat.experts.panns import audioset_labels
-from tests.experts.references import read, seeded_state, sounds
+from tests.experts.references import read, sounds
 
 NAMES = ("spidr", "panns", "emotion2vec")
 
@@ -111,7 +111,7 @@ def test_other_weights_are_refused_by_name(name, tmp_path):
     short = dict(list(state.items())[: len(state) // 2])
     path = tmp_path / "half.pt"
     torch.save(short, path)
-    with pytest.raises((CoatError, KeyError, ValueError)):
+    with pytest.raises(CoatError, match=f"are not those of {name}"):
         expert_class(name)(weights=str(path))
 
 
@@ -155,8 +155,3 @@ def test_pictures_have_names():
 def test_slopes_of_alibi():
     assert alibi_slopes(8) == [2.0**-i for i in range(1, 9)]
     assert alibi_slopes(12)[8:] == alibi_slopes(16)[0::2][:4]
-
-
-def test_seeded_weights_are_the_same_everywhere():
-    state = seeded_state({"a.weight": (2, 3), "b.bias": (2,)})
-    assert state["a.weight"].flatten()[0].item() == pytest.approx(seeded_state({"a.weight": (2, 3)})["a.weight"][0, 0])

@@ -13,19 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coat.experts.base import Picture
-from coat.experts.speech import (
-    HOP,
-    RATE,
-    RECEPTIVE_FIELD,
-    Block,
-    ConvFrames,
-    ConvPositions,
-    frame_counts,
-    normalised,
-    padding_mask,
-    principal_components,
-)
-from coat.experts.weights import PretrainedExpert
+from coat.experts.speech import Block, SpeechExpert, padding_mask, principal_components
 
 UPSTREAM = "modelscope/FunASR 3c58cb5"
 EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
@@ -44,7 +32,7 @@ class Emotion2VecSizes:
     classes: int = 0
 
 
-class Emotion2Vec(PretrainedExpert):
+class Emotion2Vec(SpeechExpert):
     """The last hidden state of emotion2vec, fifty times a second. Mean squared error."""
 
     name: ClassVar[str] = "emotion2vec"
@@ -53,16 +41,9 @@ class Emotion2Vec(PretrainedExpert):
     source: ClassVar[str] = "emotion2vec/emotion2vec_base"
     file: ClassVar[str] = "emotion2vec_base.pt"
 
-    sampling_rate = RATE
-    frame_rate = RATE / HOP
-    first_frame_seconds = RECEPTIVE_FIELD / 2 / RATE
-
     def build(self, sizes: Emotion2VecSizes) -> None:
         """See :meth:`PretrainedExpert.build`."""
-        self.feature_dim = sizes.width
-        self.frames = ConvFrames()
-        self.projection = nn.Sequential(nn.LayerNorm(512), nn.Linear(512, sizes.width))
-        self.positions = ConvPositions(sizes.width)
+        self.build_front(sizes.width)
         self.extra_tokens = nn.Parameter(torch.zeros(1, sizes.extra_tokens, sizes.width))
         self.alibi_scale = nn.Parameter(torch.ones(1, sizes.heads, 1, 1))
         self.norm = nn.LayerNorm(sizes.width)
@@ -100,10 +81,7 @@ class Emotion2Vec(PretrainedExpert):
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Expert.features`."""
-        counts = frame_counts(lengths)
-        x = self.projection(self.frames(normalised(waveforms, lengths)))
-        real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
-        x = x + self.positions(x, real)
+        x, real, counts = self.embed(waveforms, lengths)
         extra = self.extra_tokens.shape[1]
         x = torch.cat([self.extra_tokens.expand(len(x), -1, -1), x], 1)
         # Extra tokens stand nowhere: distances do not weigh on them.

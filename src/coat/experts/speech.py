@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from coat.experts.weights import PretrainedExpert
+
 # Width, kernel and stride of wav2vec 2.0's seven convolutions: 400 samples a frame, every 320.
 CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 RECEPTIVE_FIELD, HOP = 400, 320
@@ -105,3 +107,25 @@ def principal_components(features: Tensor, rows: int = 16) -> np.ndarray:
     centred = (features.float() - features.float().mean(0)).detach().cpu()
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
     return (left * sizes)[:, :rows].flip(1).T.numpy()
+
+
+class SpeechExpert(PretrainedExpert):
+    """An expert that begins as wav2vec 2.0 does; fifty frames a second of 16 kHz audio."""
+
+    sampling_rate = RATE
+    frame_rate = RATE / HOP
+    first_frame_seconds = RECEPTIVE_FIELD / 2 / RATE
+
+    def build_front(self, width: int) -> None:
+        """Convolutions, projection and positions."""
+        self.feature_dim = width
+        self.frames = ConvFrames()
+        self.projection = nn.Sequential(nn.LayerNorm(CONVOLUTIONS[-1][0]), nn.Linear(CONVOLUTIONS[-1][0], width))
+        self.positions = ConvPositions(width)
+
+    def embed(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames with their positions ``(N, L, d)``, which of them are real ``(N, L)``, and how many ``(N,)``."""
+        counts = frame_counts(lengths)
+        x = self.projection(self.frames(normalised(waveforms, lengths)))
+        real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
+        return x + self.positions(x, real), real, counts

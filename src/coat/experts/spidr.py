@@ -6,23 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from coat.experts.base import Picture
-from coat.experts.speech import (
-    HOP,
-    RATE,
-    RECEPTIVE_FIELD,
-    Block,
-    ConvFrames,
-    ConvPositions,
-    frame_counts,
-    normalised,
-    padding_mask,
-    principal_components,
-)
-from coat.experts.weights import PretrainedExpert
+from coat.experts.speech import Block, SpeechExpert, padding_mask, principal_components
 
 UPSTREAM = "facebookresearch/spidr f695537"
 
@@ -37,7 +24,7 @@ class SpidRSizes:
     inner: int = 3072
 
 
-class SpidR(PretrainedExpert):
+class SpidR(SpeechExpert):
     """The student of SpidR: its Transformer's output, 768 numbers fifty times a second. Mean squared error."""
 
     name: ClassVar[str] = "spidr"
@@ -46,16 +33,9 @@ class SpidR(PretrainedExpert):
     reference: ClassVar[str] = "arXiv 2512.20308"
     source: ClassVar[str] = "https://dl.fbaipublicfiles.com/shared/devai/assets/models/spidr_base.pt"
 
-    sampling_rate = RATE
-    frame_rate = RATE / HOP
-    first_frame_seconds = RECEPTIVE_FIELD / 2 / RATE
-
     def build(self, sizes: SpidRSizes) -> None:
         """See :meth:`PretrainedExpert.build`."""
-        self.feature_dim = sizes.width
-        self.frames = ConvFrames()
-        self.projection = nn.Sequential(nn.LayerNorm(512), nn.Linear(512, sizes.width))
-        self.positions = ConvPositions(sizes.width)
+        self.build_front(sizes.width)
         self.norm = nn.LayerNorm(sizes.width)
         self.blocks = nn.ModuleList(
             Block(sizes.width, sizes.heads, sizes.inner, qkv_bias=False) for _ in range(sizes.layers)
@@ -87,10 +67,8 @@ class SpidR(PretrainedExpert):
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Expert.features`."""
-        counts = frame_counts(lengths)
-        x = self.projection(self.frames(normalised(waveforms, lengths)))
-        real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
-        x = self.norm(x + self.positions(x, real))
+        x, real, counts = self.embed(waveforms, lengths)
+        x = self.norm(x)
         mask = padding_mask(real, x.dtype)
         for block in self.blocks:
             x = block(x, mask)

@@ -53,10 +53,10 @@ class PretrainedExpert(Expert):
         from safetensors.torch import load_file
 
         state = load_file(self.prepare(weights))
-        self.build(self.sizes_of(state))
         try:
+            self.build(self.sizes_of(state))
             self.load_state_dict(state)
-        except RuntimeError as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             raise CoatError(f"The weights at {weights} are not those of {self.name}: {error}", self.remedy()) from None
 
     @abstractmethod
