@@ -142,6 +142,7 @@ def test_a_burst_is_heard_where_it_is(expert):
         row[start : start + len(burst)] += burst
     lengths, counts = torch.tensor([both.shape[1]] * 2), torch.tensor([37, 37])
     out = local(expert).targets(torch.from_numpy(both), lengths, counts, token_rate=25.0, first_token_seconds=0.01)
+    out = out.float()
     moved = (out[1] - out[0]).square().sum(-1).float()
     times = 0.01 + torch.arange(37) / 25
     for middle in middles:

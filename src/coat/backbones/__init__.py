@@ -56,9 +56,14 @@ def backbone_class(family: str) -> type[Backbone]:
     return getattr(import_module(module), name)
 
 
-def load_backbone(family: str, path: str | None = None, *, dtype: torch.dtype | None = None) -> Backbone:
-    """Load a checkpoint of a family; its usual hub checkpoint if no path is given."""
+def load_backbone(
+    family: str, path: str | None = None, *, dtype: torch.dtype | None = None, weights: bool = True
+) -> Backbone:
+    """Load a checkpoint of a family; its usual hub checkpoint if no path is given.
+
+    ``weights=False`` reads only the configuration; see :meth:`Backbone.from_pretrained`.
+    """
     import torch
 
     cls = backbone_class(family)
-    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32)
+    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32, weights=weights)

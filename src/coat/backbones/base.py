@@ -73,14 +73,27 @@ class Backbone(nn.Module, ABC):
         self.hearing = self._hearing()
 
     @classmethod
-    def from_pretrained(cls, path: str, *, dtype: torch.dtype = torch.float32) -> Self:
-        """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template."""
+    def from_pretrained(cls, path: str, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
+        """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template.
+
+        Args:
+            path: A hub id or a folder.
+            dtype: Of the weights.
+            weights: False reads only the configuration, into a model without storage: it knows its sizes and
+                counts audio tokens, in a second and in no memory.
+        """
         import transformers
 
         # The stock processors of some families need torchvision for images that are never shown to them here.
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
+        model_class = getattr(transformers, cls.model_class)
+        if weights:
+            model = model_class.from_pretrained(path, dtype=dtype)
+        else:
+            with torch.device("meta"):
+                model = model_class(model_class.config_class.from_pretrained(path))
         return cls(
-            getattr(transformers, cls.model_class).from_pretrained(path, dtype=dtype),
+            model,
             transformers.AutoTokenizer.from_pretrained(path),
             transformers.WhisperFeatureExtractor.from_pretrained(path),
             processor.get("chat_template"),

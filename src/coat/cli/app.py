@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coat.cli import chat, demo, doctor, experts, export, serve, train
+from coat.cli import chat, data, demo, doctor, experts, export, serve, train
 
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
@@ -17,5 +17,6 @@ app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
 app.command("doctor")(doctor.doctor)

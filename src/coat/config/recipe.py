@@ -78,6 +78,9 @@ class DataConfig(_Part):
 
     train: str = Field(description="Manifest (JSON Lines) to train on.")
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
+    cache_embeddings: bool = Field(
+        True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
+    )
     too_long: Literal["refuse", "skip"] = Field("refuse", description="What to do with rows the backbone cannot hear.")
     group_by_length: bool = Field(True, description="Put clips of like length into a batch: less padding.")
 
@@ -158,18 +161,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         CoatError: The file is missing or malformed; every bad field is named with what it may be.
     """
-    raw = _read(Path(path))
-    for override in overrides:
-        _apply(raw, override)
-    return parse_recipe(raw, str(path))
+    return parse_recipe(_read(Path(path)), str(path), overrides)
 
 
-def parse_recipe(raw: dict[str, Any], name: str = "recipe") -> Recipe:
+def parse_recipe(raw: dict[str, Any], name: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
     """Validate a recipe given as plain data.
 
     Raises:
         CoatError: Every bad field, named.
     """
+    for override in overrides:
+        _apply(raw, override)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:

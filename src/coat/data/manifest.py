@@ -117,7 +117,7 @@ def read_manifest(path: str | Path) -> list[Row]:
         seen[row.id] = seen.get(row.id, 0) + 1
     problems += [f"id '{row_id}' is used {count} times" for row_id, count in seen.items() if count > 1]
     if problems:
-        raise CoatError(f"{path} has {_listed(problems, 'bad row')}", "docs/data.md shows the format.")
+        raise CoatError(f"{path} has {listed(problems, 'bad row')}", "docs/data.md shows the format.")
     if not rows:
         raise CoatError(f"{path} holds no rows.", "docs/data.md shows the format.")
     return rows
@@ -141,11 +141,11 @@ def measure(rows: Sequence[Row]) -> list[float]:
             problems.append(f"{row.id}: {error.problem}")
             remedy = remedy or error.remedy
     if problems:
-        raise CoatError(f"Audio is unusable in {_listed(problems, 'row')}", remedy)
+        raise CoatError(f"Audio is unusable in {listed(problems, 'row')}", remedy)
     return seconds
 
 
-def _listed(problems: list[str], what: str) -> str:
+def listed(problems: list[str], what: str) -> str:
     """How many problems, and the first ten."""
     shown = "\n".join(f"  {problem}" for problem in problems[:10])
     more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from coat.errors import CoatError, did_you_mean
 
 if TYPE_CHECKING:
+    import torch
+
     from coat.audio import Hearing
     from coat.experts.base import Expert
 
@@ -41,7 +43,7 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
 
     Args:
         name: Its key in the recipe; one of the registry's, unless the options say which ``kind`` it is.
-        options: Its own settings, from the recipe.
+        options: Its own settings, from the recipe; ``precision: bf16`` is any expert's.
         hidden_size: d of the backbone, for experts that read its audio embeddings.
         hearing: The backbone's audio token rate.
 
@@ -50,11 +52,22 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     """
     arguments = dict(options or {})
     cls = expert_class(arguments.pop("kind", name))
+    precision = _precision(name, arguments.pop("precision", "fp32"))
     if not cls.needs_waveform:
         arguments |= {"hidden_size": hidden_size, "token_rate": hearing.token_rate}
     try:
         expert = cls(**arguments).freeze()
     except TypeError as error:
         raise CoatError(f"Expert {name} does not take these options: {error}.", "See experts in the recipe.") from None
+    expert.precision = precision
     expert.name = name  # type: ignore[misc]  # several of one kind are told apart by their keys
     return expert
+
+
+def _precision(name: str, asked: str) -> torch.dtype:
+    import torch
+
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if asked not in known:
+        raise CoatError(f"experts.{name}.precision: '{asked}' is not known.", did_you_mean(asked, list(known)))
+    return known[asked]

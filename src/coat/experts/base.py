@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from coat.experts.align import align
 
+# Targets are rounded to this, live as in a cache, so that a cache changes no loss.
+TARGET_DTYPE = torch.float16
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -41,6 +44,7 @@ class Expert(nn.Module, ABC):
         feature_dim: e_k, numbers a frame.
         frame_rate: r_k, frames a second.
         first_frame_seconds: The time at the middle of its first frame.
+        precision: What its products are computed in: float32, or bfloat16 where the recipe says so.
         needs_waveform: False if it reads the backbone's audio embeddings instead.
         licence: Of the weights.
         commercial: Whether that licence allows commercial use.
@@ -58,6 +62,7 @@ class Expert(nn.Module, ABC):
     feature_dim: int
     frame_rate: float
     first_frame_seconds: float = 0.0
+    precision: torch.dtype = torch.float32
 
     @abstractmethod
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +108,7 @@ class Expert(nn.Module, ABC):
             first_token_seconds: The time at the middle of the first audio token.
 
         Returns:
-            ``(N, max L_a, e_k)``.
+            ``(N, max L_a, e_k)`` in half precision.
 
         Raises:
             ValueError: A sample is NaN or infinite.
@@ -112,9 +117,12 @@ class Expert(nn.Module, ABC):
             raise ValueError(
                 f"{self.name} was given NaN or infinite samples: check the audio first (coat.audio.check_clip)"
             )
-        features, frames = self.features(waveforms, lengths)
-        return align(
-            features,
+        # Whatever precision training runs in, an expert hears in its own.
+        half = self.precision == torch.bfloat16
+        with torch.autocast(waveforms.device.type, dtype=torch.bfloat16, enabled=half):
+            features, frames = self.features(waveforms, lengths)
+        aligned = align(
+            features.float(),
             frames,
             frame_rate=self.frame_rate,
             first_frame_seconds=self.first_frame_seconds,
@@ -122,13 +130,14 @@ class Expert(nn.Module, ABC):
             token_rate=token_rate,
             first_token_seconds=first_token_seconds,
         )
+        return aligned.to(TARGET_DTYPE)
 
     def fingerprint(self) -> str:
-        """A short hash of name, version and weights: what cached features depend on.
+        """A short hash of name, version, precision and weights: what cached features depend on.
 
         An expert whose features depend on settings besides raises ``version`` or adds them here.
         """
-        digest = blake2b(f"{self.name}/{self.version}".encode(), digest_size=8)
+        digest = blake2b(f"{self.name}/{self.version}/{self.precision}".encode(), digest_size=8)
         for key, value in sorted(self.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())

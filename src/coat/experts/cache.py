@@ -1,23 +1,42 @@
-"""Expert features computed ahead, for data that is seen more than once.
+"""Frozen features computed ahead, for data that is seen more than once.
 
-A folder of safetensors shards, each written whole. Entries are keyed by the sound itself, and the folder's
-name holds the expert's fingerprint and the token axis, so a stale entry is never found.
+```
+ROOT/
+  sounds.sqlite               which file holds which sound (coat.data.sounds)
+  spidr-1f2e...-25hz-10ms/    a source, its fingerprint, the token axis
+    8c01...-90.parquet        a shard: a row group a clip, zstd, checksummed pages
+```
+
+Entries are keyed by the sound itself, and the folder's name holds what the features depend on, so a stale
+entry is never found. A shard is written whole or not at all, under a name made of what is in it: computed
+again, it takes its own place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from coat.audio import Clip, Hearing
 from coat.errors import CoatError
+from coat.experts.base import TARGET_DTYPE, Expert
+from coat.recordings import Recordings
 
-SHARD_CLIPS = 256
-BATCH_CLIPS = 16
+KEY_BYTES = 16
+OPEN_FILES = 64
+DAMAGED = (OSError, ValueError)  # what pyarrow raises
+REBUILD = "Remove what is damaged and compute it again: coat data prepare ... --verify"
 
 
 class Source(Protocol):
@@ -25,19 +44,69 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The folder of its features."""
+        """Of its folder."""
 
     @property
-    def sampling_rate(self) -> int:
-        """Of the waveforms it takes, in Hz."""
+    def dtype(self) -> torch.dtype:
+        """Of its features on disk."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers a token."""
+
+    @property
+    def rates(self) -> Sequence[int]:
+        """At which it wants recordings, in Hz."""
 
     def fingerprint(self) -> str:
         """What its features depend on."""
 
-    def targets(
-        self, waveforms: Tensor, lengths: Tensor, num_tokens: Tensor, *, token_rate: float, first_token_seconds: float
-    ) -> Tensor:
-        """Features on the audio tokens' time axis, ``(N, max L_a, e_k)``."""
+    def to(self, device: torch.device | str) -> Source:
+        """Itself, on a device."""
+
+    def compute(self, clips: Sequence[Clip], recordings: Recordings, num_tokens: Tensor, hearing: Hearing) -> Tensor:
+        """Features on the token axis, ``(N, max L_a, dim)``.
+
+        Args:
+            clips: N of them.
+            recordings: The same clips where the source is.
+            num_tokens: ``(N,)`` L_a of each.
+            hearing: The token axis.
+        """
+
+
+class ExpertSource:
+    """An expert as something to cache.
+
+    Args:
+        expert: One that reads waveforms.
+    """
+
+    dtype = TARGET_DTYPE
+
+    def __init__(self, expert: Expert) -> None:
+        self.expert = expert
+        self.name, self.feature_dim, self.rates = expert.name, expert.feature_dim, [expert.sampling_rate]
+
+    def fingerprint(self) -> str:
+        """See :meth:`Expert.fingerprint`."""
+        return self.expert.fingerprint()
+
+    def to(self, device: torch.device | str) -> ExpertSource:
+        """Itself, on a device."""
+        self.expert.to(device)
+        return self
+
+    def compute(self, clips: Sequence[Clip], recordings: Recordings, num_tokens: Tensor, hearing: Hearing) -> Tensor:
+        """z_k on the token axis."""
+        waveforms, lengths = recordings.at(self.expert.sampling_rate)
+        return self.expert.targets(
+            waveforms,
+            lengths,
+            num_tokens,
+            token_rate=hearing.token_rate,
+            first_token_seconds=hearing.first_token_seconds,
+        )
 
 
 class FeatureCache:
@@ -47,93 +116,163 @@ class FeatureCache:
         root: Holds a folder for each source.
         source: Whose features.
         hearing: The backbone's audio token axis.
-        dtype: On disk. Half precision is fine for targets; what the model consumes is kept in full.
     """
 
-    def __init__(
-        self, root: str | Path, source: Source, hearing: Hearing, *, dtype: torch.dtype = torch.float16
-    ) -> None:
+    def __init__(self, root: str | Path, source: Source, hearing: Hearing) -> None:
         axis = f"{hearing.token_rate:g}hz-{hearing.first_token_seconds * 1000:g}ms"
-        self.source, self.hearing, self.dtype = source, hearing, dtype
+        self.name, self.dtype, self.feature_dim = source.name, source.dtype, source.feature_dim
         self.folder = Path(root) / f"{source.name}-{source.fingerprint()}-{axis}"
-        self._shards: dict[str, Path] = {}
-        self._open: dict[Path, Any] = {}
-        self._scan()
+        self._open: OrderedDict[Path, Any] = OrderedDict()
 
-    def __contains__(self, clip: Clip) -> bool:
-        return clip.content_key in self._shards
+    def __contains__(self, key: str) -> bool:
+        return self._find(key) is not None
+
+    def __len__(self) -> int:
+        return len(self._index.keys)
 
     def get(self, clip: Clip, num_tokens: int) -> Tensor:
-        """Features ``(L_a, e_k)`` float32 of a clip.
+        """Features ``(L_a, dim)`` float32 of a clip.
 
         Raises:
-            CoatError: The clip is not in the cache, or was cached with another number of tokens.
+            CoatError: The clip is not here, was computed with another number of tokens, or its shard is damaged.
         """
-        from safetensors import safe_open
-
-        path = self._shards.get(clip.content_key)
-        if path is None:
+        found = self._find(clip.content_key)
+        if found is None:
             raise CoatError(
-                f"{clip.name} has no cached {self.source.name} features in {self.folder}.",
-                "Fill the cache for this manifest, or leave data.cache out of the recipe.",
+                f"{clip.name} has no cached {self.name} features in {self.folder}.",
+                "Compute them first (coat data prepare), or leave data.cache out of the recipe.",
             )
-        if path not in self._open:
-            self._open[path] = safe_open(path, framework="pt")
-        features = self._open[path].get_tensor(clip.content_key)
+        features = self._read(*found)
         if len(features) != num_tokens:
-            raise CoatError(
-                f"{clip.name}: {len(features)} cached frames, {num_tokens} audio tokens.", "Rebuild the cache."
-            )
-        return features.float()
+            raise CoatError(f"{clip.name}: {len(features)} cached frames, {num_tokens} audio tokens.", REBUILD)
+        return features
 
-    def fill(
-        self,
-        clips: Sequence[Callable[[], Clip]],
-        num_tokens: Callable[[Clip], int],
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Compute what is missing, a shard at a time. A killed run goes on from its last shard.
+    def write(self, entries: Mapping[str, Tensor]) -> Path:
+        """Write a shard.
 
         Args:
-            clips: How to load each clip; clips of like length next to each other pad least.
-            num_tokens: L_a of a clip.
-            progress: Called with the number of clips just finished.
+            entries: ``(L_a, dim)`` features by the clips' content keys.
+
+        Returns:
+            Its path. Other processes find it after :meth:`refresh`.
         """
-        from safetensors.torch import save_file
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
+        keys = sorted(entries)
+        arrays = [entries[key].detach().to("cpu", self.dtype).contiguous().numpy() for key in keys]
+        offsets = np.cumsum([0, *(array.size for array in arrays)], dtype=np.int64)
+        values = pa.array(np.concatenate([array.reshape(-1) for array in arrays]))
+        table = pa.table({"key": keys, "features": pa.LargeListArray.from_arrays(offsets, values)})
+        table = table.replace_schema_metadata({"keys": "".join(keys), "width": str(self.feature_dim)})
+        path = self.shard(keys)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for start in range(0, len(clips), SHARD_CLIPS):
-            loaded = {clip.content_key: clip for clip in (load() for load in clips[start : start + SHARD_CLIPS])}
-            fresh = [clip for clip in loaded.values() if clip not in self]
-            if fresh:
-                path = self.folder / f"{fresh[0].content_key}.safetensors"
-                partial = path.with_suffix(".partial")
-                save_file(self._compute(fresh, num_tokens), partial)
-                partial.replace(path)
-                self._shards |= {clip.content_key: path for clip in fresh}
-            if progress:
-                progress(min(SHARD_CLIPS, len(clips) - start))
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        pq.write_table(
+            table,
+            partial,
+            row_group_size=1,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            use_byte_stream_split=["features.list.element"],
+            write_page_checksum=True,
+            write_statistics=False,
+        )
+        return partial.replace(path)
 
-    def _compute(self, clips: list[Clip], num_tokens: Callable[[Clip], int]) -> dict[str, Tensor]:
-        made: dict[str, Tensor] = {}
-        for start in range(0, len(clips), BATCH_CLIPS):
-            part = clips[start : start + BATCH_CLIPS]
-            waves = [torch.from_numpy(clip.at(self.source.sampling_rate)) for clip in part]
-            counts = torch.tensor([num_tokens(clip) for clip in part])
-            features = self.source.targets(
-                torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
-                torch.tensor([len(wave) for wave in waves]),
-                counts,
-                token_rate=self.hearing.token_rate,
-                first_token_seconds=self.hearing.first_token_seconds,
-            )
-            for clip, row, count in zip(part, features, counts.tolist(), strict=True):
-                made[clip.content_key] = row[:count].to(self.dtype, copy=True)
-        return made
+    def shard(self, keys: Iterable[str]) -> Path:
+        """Where these clips' features are, once they are written together."""
+        ordered = sorted(keys)
+        return self.folder / f"{blake2b(''.join(ordered).encode(), digest_size=16).hexdigest()}-{len(ordered)}.parquet"
 
-    def _scan(self) -> None:
-        from safetensors import safe_open
+    def refresh(self) -> None:
+        """Find shards that were written since."""
+        self._open.clear()
+        self.__dict__.pop("_index", None)
 
-        for path in sorted(self.folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as shard:
-                self._shards |= dict.fromkeys(shard.keys(), path)
+    @cached_property
+    def _index(self) -> _Index:
+        return _Index.of(sorted(self.folder.glob("*.parquet")))
+
+    def remove_damaged(self) -> list[Path]:
+        """Read every shard whole; those whose checksums do not match are deleted, and returned."""
+        damaged = []
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                keys = "".join(_opened(path).read().column("key").to_pylist())
+                whole = bytes.fromhex(keys) == _keys_of(path)
+            except (*DAMAGED, CoatError):
+                whole = False
+            if not whole:
+                damaged.append(path)
+                path.unlink()
+        self.refresh()
+        return damaged
+
+    def _find(self, key: str) -> tuple[Path, int] | None:
+        index = self._index
+        wanted = np.array(bytes.fromhex(key), dtype=index.keys.dtype)
+        place = int(np.searchsorted(index.keys, wanted))
+        if place == len(index.keys) or index.keys[place] != wanted:
+            return None
+        shard, row = index.places[place].tolist()
+        return index.paths[shard], row
+
+    def _read(self, path: Path, row: int) -> Tensor:
+        try:
+            if path not in self._open:
+                self._open[path] = _opened(path)
+            self._open.move_to_end(path)
+            column = self._open[path].read_row_group(row, columns=["features"]).column(0).chunk(0)
+        except DAMAGED as error:
+            raise CoatError(f"{path} is damaged or gone ({error}).", REBUILD) from None
+        if len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)
+        values = column.values.to_numpy(zero_copy_only=False)
+        return torch.from_numpy(np.array(values, dtype=np.float32).reshape(-1, self.feature_dim))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Open files stay in their process."""
+        return self.__dict__ | {"_open": OrderedDict()}
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where clips are: 24 bytes a clip, so that millions fit.
+
+    Attributes:
+        paths: Of the shards.
+        keys: ``(n,)`` content keys, sorted.
+        places: ``(n, 2)`` shard and row of each.
+    """
+
+    paths: list[Path]
+    keys: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, paths: list[Path]) -> _Index:
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(_keys_of, paths))
+        counts = [len(keys) // KEY_BYTES for keys in found]
+        shards = np.repeat(np.arange(len(found), dtype=np.int32), counts)
+        rows = np.concatenate([np.arange(count, dtype=np.int32) for count in counts] or [shards])
+        # A sound that two jobs have computed is read from the first.
+        keys, first = np.unique(np.frombuffer(b"".join(found), dtype=f"S{KEY_BYTES}"), return_index=True)
+        return cls(paths, keys, np.stack([shards, rows], 1)[first])
+
+
+def _keys_of(path: Path) -> bytes:
+    import pyarrow.parquet as pq
+
+    try:
+        return bytes.fromhex(pq.read_metadata(path).metadata[b"keys"].decode())
+    except (*DAMAGED, KeyError, TypeError) as error:
+        raise CoatError(f"{path} is no shard of features ({error}).", REBUILD) from None
+
+
+def _opened(path: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, page_checksum_verification=True)

@@ -9,7 +9,7 @@ L_a audio tokens, L think tokens.
 | think_lengths | (N,) | think tokens of each clip; absent where prompts have no blocks |
 | audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
-| waveforms | {rate: ((N, samples), (N,))} | for experts that run live |
+| recordings | Recordings | the clips themselves, for experts that run live |
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -26,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from coat.audio import Clip, check_clip
 from coat.backbones.base import AudioFeatures
 from coat.data.conversation import Conversation
+from coat.recordings import Recordings
 from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 
@@ -39,7 +39,7 @@ class Batch:
     audio: AudioFeatures | list[Tensor] | None
     think_lengths: Tensor | None
     targets: dict[str, Tensor] = field(default_factory=dict)
-    waveforms: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    recordings: Recordings | None = None
 
     @property
     def num_response_tokens(self) -> int:
@@ -57,7 +57,7 @@ class Batch:
 
 
 def _move(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | Recordings):
         return value.to(device)
     if isinstance(value, AudioFeatures):
         return replace(value, values=value.values.to(device))  # the counts are read on the host
@@ -110,7 +110,7 @@ def make_batch(
         *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
         audio=audio,
         think_lengths=torch.tensor(think) if think else None,
-        waveforms={r: _pad_waveforms([clip.at(r) for clip in clips]) for r in live_rates if clips},
+        recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
     )
 
 
@@ -124,8 +124,3 @@ def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"])
         return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
     return stack(ids, pad_id), stack(mask, 0), stack(labels, IGNORE)
-
-
-def _pad_waveforms(waveforms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    rows = [torch.from_numpy(waveform) for waveform in waveforms]
-    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])

@@ -30,15 +30,14 @@ from coat.data.manifest import measure, read_manifest
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.base import Expert
-from coat.experts.cache import FeatureCache
 from coat.files import write_whole
 from coat.heads import make_head, start_at
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, ThinkingSettings
-from coat.training.caches import fill_caches, open_caches
 from coat.training.calibration import mean_features, resolve_weights, unit_weights
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
+from coat.training.features import Workshop, audio_of, prepare
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
 from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, uses_bf16
 
@@ -98,10 +97,14 @@ def is_finished(folder: Path) -> bool:
     return (folder / "finished.json").is_file()
 
 
+def frozen_dtype(recipe: Recipe) -> torch.dtype:
+    """What a recipe holds frozen weights in."""
+    return torch.bfloat16 if uses_bf16(recipe.training.precision) else torch.float32
+
+
 def build_model(recipe: Recipe) -> CoatModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads."""
-    dtype = torch.bfloat16 if uses_bf16(recipe.training.precision) else torch.float32
-    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path, dtype=dtype)
+    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path, dtype=frozen_dtype(recipe))
     thinking = recipe.thinking
     return CoatModel(backbone, ThinkingSettings(thinking.enabled, thinking.placement, thinking.stride))
 
@@ -178,20 +181,19 @@ class _Job:
     ) -> None:  # fmt: skip
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.dataset, self.lengths = dataset, lengths
-        self.audio_cache: FeatureCache | None = None
-        self.caches: dict[str, FeatureCache] = {}
+        self.workshop: Workshop | None = None
         if recipe.data.cache:
-            self.audio_cache, self.caches = open_caches(recipe.data.cache, model.backbone, experts)
-            bar = make_progress()
-            with bar:
-                fill_caches(
-                    [self.audio_cache, *self.caches.values()], dataset.rows, model.backbone, progress=bar_for(bar)
-                )
+            self.workshop = Workshop(
+                recipe.data.cache, model.backbone, experts, embeddings=recipe.data.cache_embeddings
+            )
+            with make_progress() as bar:
+                prepare(self.workshop, audio_of(dataset.rows), progress=bar_for(bar))
         self.calibrated: dict[str, float] = {}
 
     def collator(self, names: list[str]) -> TrainingCollator:
         active = [self.experts[name] for name in names if self.experts[name].needs_waveform]
-        return TrainingCollator(self.model.builder, active, self.caches, self.audio_cache)
+        caches, audio = (self.workshop.expert_caches, self.workshop.audio_cache) if self.workshop else ({}, None)
+        return TrainingCollator(self.model.builder, active, caches, audio)
 
     def calibrate(self, adapted: list[str]) -> None:
         """Measure mean features and ``auto`` weights once, keep them with the run, and start the heads there."""

@@ -17,7 +17,7 @@ def expert_targets(
 
     Args:
         expert: Whose features.
-        batch: Holds cached targets, or waveforms at the expert's rate.
+        batch: Holds cached targets, or the recordings.
         audio_embeddings: x_A of every clip, ``(N, L_a, d)``: the target of reconstruction.
         audio_lengths: ``(N,)`` L_a of each clip.
         builder: Knows the time axis of audio tokens and the stride.
@@ -29,13 +29,13 @@ def expert_targets(
         return batch.targets[expert.name]
     features = audio_embeddings
     if expert.needs_waveform:
-        waveforms, lengths = batch.waveforms[expert.sampling_rate]
+        assert batch.recordings is not None
         hearing = builder.backbone.hearing
         features = expert.targets(
-            waveforms,
-            lengths,
+            *batch.recordings.at(expert.sampling_rate),
             audio_lengths,
             token_rate=hearing.token_rate,
             first_token_seconds=hearing.first_token_seconds,
-        ).clone()
+        )
+        features = features.float()  # a tensor of its own: what inference mode made cannot be trained on
     return pool(features, audio_lengths, builder.stride)

@@ -162,7 +162,8 @@ class StageTrainer(BatchTrainer):
         target = expert_targets(
             self.experts[name], batch, output.audio_embeddings, output.audio_lengths, self.model.builder
         )
-        frame_losses = self.experts[name].loss(output.predictions[name], target, output.think_mask)
+        with torch.autocast(target.device.type, enabled=False):  # logits of a shared classifier need full precision
+            frame_losses = self.experts[name].loss(output.predictions[name].float(), target, output.think_mask)
         return masked_sum(frame_losses, output.think_mask)
 
     def _logs_next(self) -> bool:
