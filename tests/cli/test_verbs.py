@@ -69,3 +69,54 @@ def test_experts_that_cannot_be_had_say_how(tmp_path):
     assert "curl -L -o spidr_base.pt" in missing.stderr
     alone = coat("experts", "check", "audio_reconstruction", cwd=tmp_path)
     assert "cannot be run alone" in " ".join(alone.stderr.replace("│", " ").split())
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A manifest of four clips beside the miniature's backbone."""
+    import json
+
+    from coat.api import miniature_folder
+
+    rows = []
+    for index in range(4):
+        wave(tmp_path / f"{index}.wav", 0.6 + 0.2 * index)
+        messages = [{"role": "user", "content": "<audio>?"}, {"role": "assistant", "content": "yes"}]
+        rows.append(json.dumps({"audios": [f"{index}.wav"], "messages": messages}))
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    return f"qwen2_audio:{miniature_folder() / 'backbone'}"
+
+
+def test_features_are_prepared_from_a_manifest(tmp_path, small):
+    asked = ("data", "prepare", "m.jsonl", "--experts", "standin_speech,basic_pitch", "--backbone", small)
+    assert "no data.cache" in coat(*asked, cwd=tmp_path).stderr
+    estimate = coat(*asked, "--cache", "features", "--dry-run", cwd=tmp_path)
+    assert estimate.returncode == 0, estimate.stderr
+    assert "standin_speech" in estimate.stdout
+    assert "kB" in estimate.stdout
+    assert not list((tmp_path / "features").glob("*/*.parquet"))
+    made = coat(*asked, "--cache", "features", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    shards = list((tmp_path / "features").glob("*/*.parquet"))
+    assert len(shards) == 2
+    shards[0].write_bytes(b"broken")
+    broken = coat(*asked, "--cache", "features", cwd=tmp_path)
+    assert broken.returncode == 2
+    assert "--verify" in broken.stderr
+    mended = coat(*asked, "--cache", "features", "--verify", cwd=tmp_path)
+    assert "Damaged, and removed" in mended.stdout
+    assert sorted((tmp_path / "features").glob("*/*.parquet")) == sorted(shards)
+
+
+def test_features_of_a_manifest_need_experts_and_a_backbone(tmp_path, small):
+    bare = coat("data", "prepare", "m.jsonl", "--cache", "features", cwd=tmp_path)
+    assert "--experts" in bare.stderr
+    without = coat("data", "prepare", "m.jsonl", "--cache", "features", "--experts", "log_mel", cwd=tmp_path)
+    assert "--backbone" in without.stderr
+
+
+def test_a_decoder_for_the_eye_is_fitted(tmp_path, small):
+    result = coat("experts", "decoder", "m.jsonl", "--backbone", small, "--steps", "5", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "held-out clips" in result.stdout
+    assert (tmp_path / "decoder.safetensors").is_file()

@@ -2,12 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coat.audio import Clip
 from coat.experts.align import align, pool
+from coat.experts.log_mel import LogMel
+from coat.recordings import Recordings
+
+pytestmark = pytest.mark.experts
 
 TOKEN = {"token_rate": 25.0, "first_token_seconds": 0.01}
 
@@ -39,6 +45,35 @@ def test_an_impulse_lands_on_its_token(rate, second):
     out = align(features, torch.tensor([frames]), frame_rate=rate, first_frame_seconds=0.0, num_tokens=3000, **TOKEN)
     peak = 0.01 + float(out[0, :, 0].argmax()) / 25
     assert abs(peak - index / rate) <= 0.02 + 1e-6
+
+
+def glide(seconds, rate):
+    """A tone that glides up and down between 300 Hz and 3 kHz in four seconds, and its pitch at any time."""
+    pitch = lambda t: 300 * 10 ** np.abs((t / 2 + 0.5) % 2 - 1)  # noqa: E731
+    time = np.arange(round(seconds * rate)) / rate
+    return Clip((0.3 * np.sin(2 * np.pi * np.cumsum(pitch(time)) / rate)).astype(np.float32), rate), pitch
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_glides_are_heard_when_they_are(stride):
+    """Clips of 0.3 to 120 s in one batch: the lag that fits best is under half a frame at both ends of each."""
+    expert = LogMel().freeze()
+    seconds = [120.0, 0.3, 7.3]
+    made = [glide(s, 44_100) for s in seconds]
+    counts = torch.tensor([int(s * 25) for s in seconds])
+    recordings = Recordings.of([clip for clip, _ in made], [expert.sampling_rate])
+    targets = expert.targets(*recordings.at(expert.sampling_rate), counts, **TOKEN).float()
+    features = pool(targets, counts, stride)
+    frequencies = torch.linspace(0, expert.sampling_rate / 2, len(expert.filters))
+    centres = (expert.filters * frequencies[:, None]).sum(0) / expert.filters.sum(0)
+    for row, count, (_, pitch) in zip(features, (counts // stride).tolist(), made, strict=True):  # whole groups
+        heard = centres[row[:count].argmax(-1)].log().numpy()
+        times = 0.01 + (np.arange(count) * stride + (stride - 1) / 2) / 25
+        lags = np.arange(-0.2, 0.2001, 0.005)
+        for part in (slice(0, min(100, count)), slice(max(0, count - 100), count)):
+            misfits = [np.abs(heard[part] - np.log(pitch(times[part] + lag))).mean() for lag in lags]
+            assert min(misfits) < 0.06
+            assert abs(lags[int(np.argmin(misfits))]) <= 0.5 / 25, (count, part)
 
 
 def test_unequal_lengths_in_a_batch_equal_each_alone():

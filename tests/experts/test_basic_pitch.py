@@ -19,6 +19,8 @@ from coat.experts.basic_pitch import (
     read_onnx_weights,
 )
 
+pytestmark = pytest.mark.experts
+
 CQT, FEATURES, CONTOUR = "Transpose__553:0", "Relu__38:0", "StatefulPartitionedCall:0"
 TIME = np.arange(WINDOW_SAMPLES) / SAMPLING_RATE
 

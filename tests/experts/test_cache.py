@@ -84,8 +84,7 @@ def test_a_damaged_shard_is_named_and_can_be_removed(cache, clips, where):
     content[place] ^= 0xFF
     path.write_bytes(content if where != "all" else b"nothing")
     with pytest.raises(CoatError, match=path.name):
-        for clip in clips:
-            cache.get(clip, len(features(clip)))
+        [cache.get(clip, len(features(clip))) for clip in clips]
     assert cache.remove_damaged() == [path]
     assert len(cache) == 0
 

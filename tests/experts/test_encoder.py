@@ -9,6 +9,8 @@ from coat.experts import make_expert
 from tests.conftest import noise
 from tests.experts.tiny_encoders import make
 
+pytestmark = pytest.mark.experts
+
 HEARING = Hearing(16_000, 25.0, 0.01, 30.0)
 
 

@@ -8,6 +8,8 @@ from coat.experts.basic_pitch import NUM_BINS, SAMPLING_RATE, BasicPitch
 from coat.heads import make_head
 from coat.losses import focal_bce, masked_sum
 
+pytestmark = pytest.mark.experts
+
 STEPS, CLIPS, BATCH, STATE = 240, 96, 16, 128
 
 

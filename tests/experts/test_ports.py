@@ -1,15 +1,22 @@
 """SpidR, PANNs and emotion2vec against what their upstream modules gave, and how their weights are had."""
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 import torch
 from safetensors.torch import load_file, save_file
 
+from coat.audio import load_audio
 from coat.errors import CoatError
 from coat.experts import expert_class
 from coat.experts import weights as weights_module
 from coat.experts.emotion2vec import EMOTIONS, alibi_slopes
 from coat.experts.panns import audioset_labels
+from coat.recordings import Recordings
 from tests.experts.references import read, sounds
+
+pytestmark = pytest.mark.experts
 
 NAMES = ("spidr", "panns", "emotion2vec")
 
@@ -55,6 +62,35 @@ def test_a_batch_of_unequal_clips_gives_the_same(name, checkpoint):
     together, frames = expert.features(torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths)
     for row, count, features in zip(together, frames.tolist(), expected, strict=True):
         torch.testing.assert_close(row[:count], features, atol=1e-4, rtol=1e-5)
+
+
+def heard_in(expert, path):
+    """Features of a file, through decoding, mixing and resampling."""
+    waveforms, lengths = Recordings.of([load_audio(path)], [expert.sampling_rate]).at(expert.sampling_rate)
+    return expert.features(waveforms, lengths)[0][0]
+
+
+def test_a_stereo_file_is_heard_as_its_mix(name, checkpoint, tmp_path):
+    _, _, expected = read(name)
+    expert = expert_class(name)(weights=checkpoint).freeze()
+    for clip, features in zip(sounds(expert.sampling_rate), expected, strict=True):
+        side = 0.2 * torch.randn(len(clip)).numpy()
+        stereo = np.stack([clip.numpy() + side, clip.numpy() - side], 1)
+        soundfile.write(tmp_path / "stereo.wav", stereo, expert.sampling_rate, subtype="FLOAT")
+        torch.testing.assert_close(heard_in(expert, tmp_path / "stereo.wav"), features, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_a_file_of_another_rate_is_heard_alike(name, checkpoint, tmp_path, rate):
+    """A chirp within every band; what is left is the difference between two resamplers."""
+    _, _, expected = read(name)
+    expert = expert_class(name)(weights=checkpoint).freeze()
+    chirp = sounds(expert.sampling_rate)[3].numpy()
+    soundfile.write(tmp_path / "other.wav", soxr.resample(chirp, expert.sampling_rate, rate), rate, subtype="FLOAT")
+    mine = heard_in(expert, tmp_path / "other.wav")
+    inner = slice(1, len(expected[3]) - 2)  # a sound that begins or ends at full level does not survive resampling
+    spread = (expected[3] - expected[3].mean(0))[inner].square().mean()
+    assert (mine[inner] - expected[3][inner]).square().mean() < 1e-4 * spread
 
 
 def test_a_checkpoint_is_converted_once(name, checkpoint, cache, monkeypatch):

@@ -111,7 +111,7 @@ def test_a_stopped_job_goes_on_with_what_is_missing(job, refs, monkeypatch):
     workshop.run(units[0])
     shards = {path: path.stat().st_mtime_ns for path in workshop.root.glob("*/*.parquet")}
     # Killed between two sources of a unit: one shard is there, the others are not.
-    first = {name: entries for name, entries in workshop._features(["standin_speech"], units[1].sounds).items()}
+    first = workshop._features(["standin_speech"], units[1].sounds)
     workshop.caches["standin_speech"].write(first["standin_speech"])
     again = job.open()
     left = again.plan(again.index(refs))
@@ -191,7 +191,7 @@ def test_a_cache_serves_any_number_of_think_tokens(tiny_path, manifest, tmp_path
 
 
 def test_a_workshop_says_when_there_is_nothing_to_do(tiny_path, manifest):
-    with pytest.raises(CoatError, match="no data.cache"):
+    with pytest.raises(CoatError, match=r"no data\.cache"):
         FeatureJob.of(recipe(tiny_path, manifest, None))
     asked = recipe(tiny_path, manifest, "somewhere", cache_embeddings=False).model_dump()
     asked["stages"][0]["experts"] = {"audio_reconstruction": "auto"}

@@ -19,6 +19,8 @@ from coat.training.targets import expert_targets
 from tests.conftest import RATE, assistant, user
 from tests.experts.references import read
 
+pytestmark = pytest.mark.experts
+
 FIVE = ("audio_reconstruction", "spidr", "panns", "emotion2vec", "basic_pitch")
 STEPS = 30
 

@@ -55,7 +55,11 @@ def reconstruct(model: CoatModel, experts: Mapping[str, Expert], conversation: C
         explained = 1 - float((target - prediction).square().sum() / spread)
         made.append(
             Reconstruction(
-                name, expert.visualise(target), expert.visualise(prediction), explained, conversation.clips[0].seconds
+                name,
+                expert.visualise(target),
+                expert.visualise(prediction, like=target),
+                explained,
+                conversation.clips[0].seconds,
             )
         )
     return made

@@ -84,6 +84,41 @@ def show(
     typer.echo(str(show_expert(expert, sound, out or clip.with_name(f"{clip.stem}-{name}.png"))))
 
 
+@experts.command("decoder")
+def decoder(
+    manifest: Annotated[Path, typer.Argument(help="Whose clips to learn from (JSON Lines).")],
+    backbone: Annotated[str, typer.Option("--backbone", help="FAMILY or FAMILY:PATH.")],
+    out: Annotated[Path, typer.Option("--out", help="The decoder's file.")] = Path("decoder.safetensors"),
+    clips: Annotated[int, typer.Option("--clips", min=2, help="At most so many clips, drawn by the seed.")] = 500,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of training.")] = 1500,
+    seed: Annotated[int, typer.Option("--seed", help="Of clips and weights.")] = 0,
+) -> None:
+    """Fit a decoder for the eye: the backbone's audio embeddings, and their reconstruction, as a spectrogram."""
+    import random
+
+    from coat.cli.quiet import quiet
+    from coat.data.manifest import read_manifest
+
+    quiet()
+    rows = read_manifest(manifest)
+    from coat.backbones import load_backbone
+    from coat.training.decoder import fit_decoder
+    from coat.training.features import audio_of
+    from coat.training.progress import bar_for, make_progress
+
+    files = audio_of(rows)
+    chosen = random.Random(seed).sample(files, min(clips, len(files)))
+    family, _, path = backbone.partition(":")
+    model = load_backbone(family, path or None)
+    heard = [ref.load(model.hearing.max_seconds) for ref in chosen]
+    with make_progress() as bar:
+        advance = bar_for(bar)
+        fitted = fit_decoder(model, heard, steps=steps, seed=seed, progress=lambda: advance("decoder", 1, steps))
+    fitted.decoder.save(out)
+    typer.echo(f"{out}: explains {fitted.explained:.0%} of the spectrograms of {fitted.clips} held-out clips.")
+    typer.echo(f"See with it: --set experts.audio_reconstruction.decoder={out}")
+
+
 def _load(name: str, weights: str | None) -> Expert:
     from coat.cli.quiet import quiet
 

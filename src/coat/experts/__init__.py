@@ -20,6 +20,7 @@ REGISTRY = {
     "panns": "coat.experts.panns:Panns",
     "emotion2vec": "coat.experts.emotion2vec:Emotion2Vec",
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
+    "log_mel": "coat.experts.log_mel:LogMel",
     "encoder": "coat.experts.encoder:Encoder",
     "standin_speech": "coat.miniature.experts:StandInSpeech",
     "standin_affect": "coat.miniature.experts:StandInAffect",

@@ -90,8 +90,14 @@ class Expert(nn.Module, ABC):
         del mask
         return (prediction.float() - target.float()).square().mean(-1)
 
-    def visualise(self, features: Tensor) -> Picture:
-        """Show the features ``(L, e_k)`` of one clip; the numbers themselves unless the expert knows better."""
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
+        """Show the features of one clip; the numbers themselves unless the expert knows better.
+
+        Args:
+            features: ``(L, e_k)``.
+            like: ``(L', e_k)`` that decide what the rows are, where features do: a prediction is shown in the rows
+                of its target, or the two could not be compared.
+        """
         return Picture(features.float().cpu().numpy().T, self.name, "dimension")
 
     @torch.inference_mode()

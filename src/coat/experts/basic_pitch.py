@@ -168,7 +168,7 @@ class BasicPitch(Expert):
         """h(z): contour probabilities ``(N, L, 264)``."""
         return self.network.contour_logits(features.float()).sigmoid()
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The pitch roll of one clip, ``(264, L)``, three bins a semitone from A0."""
         roll = self.posteriorgram(features[None])[0]
         return Picture(roll.detach().cpu().numpy().T, "pitch roll", "pitch (thirds of a semitone from A0)")

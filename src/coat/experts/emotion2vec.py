@@ -99,10 +99,10 @@ class Emotion2Vec(SpeechExpert):
         slopes = torch.tensor(alibi_slopes(self.alibi_scale.shape[1]), dtype=like.dtype, device=like.device)
         return -distance * slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """Scores of emotions over time where the checkpoint has a classifier, else the directions that vary most."""
         if self.classifier is None:
-            return Picture(principal_components(features), "affect features", "principal component")
+            return Picture(principal_components(features, like), "affect features", "principal component")
         scores = self.classifier(features.to(self.classifier.weight.dtype)).softmax(-1)
         names = EMOTIONS if scores.shape[-1] == len(EMOTIONS) else None
         return Picture(scores.float().detach().cpu().numpy().T, "emotion", "class", names)

@@ -65,9 +65,9 @@ class Encoder(Expert):
         counts = torch.tensor([len(row) for row in rows], device=waveforms.device)
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), counts
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The directions that vary most."""
-        return Picture(principal_components(features), self.settings, "principal component")
+        return Picture(principal_components(features, like), self.settings, "principal component")
 
     def fingerprint(self) -> str:
         """See :meth:`Expert.fingerprint`; layer and pooling count."""

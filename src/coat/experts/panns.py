@@ -140,10 +140,13 @@ class Panns(PretrainedExpert):
         entropy = F.binary_cross_entropy_with_logits(heard, wanted, reduction="none")
         return (F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") - entropy).mean(-1)
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The classes that are heard most, by name, over time."""
-        scores = self.classifier(features.to(self.classifier.weight.dtype)).sigmoid().float().detach().cpu()
-        most = scores.amax(0).topk(min(SHOWN, scores.shape[-1])).indices.sort(descending=True).values
+        scores, known = (
+            self.classifier(x.to(self.classifier.weight.dtype)).sigmoid().float().detach().cpu()
+            for x in (features, features if like is None else like)
+        )
+        most = known.amax(0).topk(min(SHOWN, scores.shape[-1])).indices.sort(descending=True).values
         names = audioset_labels()
         return Picture(scores[:, most].numpy().T, "sound events", "class", [names[i] for i in most.tolist()])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from coat.experts.base import Expert
+from coat.experts.base import Expert, Picture
+from coat.experts.decoder import Decode, load_decoder
 
 
 class AudioReconstruction(Expert):
@@ -13,17 +14,27 @@ class AudioReconstruction(Expert):
     Args:
         hidden_size: d of the backbone.
         token_rate: Its audio tokens a second.
+        decoder: For the eye alone: see :func:`coat.experts.decoder.load_decoder`. Without one, the numbers are shown.
     """
 
     name = "audio_reconstruction"
     licence = "the backbone's"
     needs_waveform = False
 
-    def __init__(self, hidden_size: int, token_rate: float) -> None:
+    def __init__(self, hidden_size: int, token_rate: float, decoder: str | None = None) -> None:
         super().__init__()
         self.feature_dim = hidden_size
         self.frame_rate = token_rate
+        # In a list, for it is no part of the expert: neither its device nor its fingerprint.
+        self._decoder: list[Decode] = [load_decoder(decoder, hidden_size)] if decoder else []
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Not from waveforms: the forward pass of the backbone gives x_A."""
         raise NotImplementedError("audio reconstruction takes x_A from the backbone's forward pass")
+
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
+        """A spectrogram where there is a decoder, else the numbers."""
+        if not self._decoder:
+            return Picture(features.float().cpu().numpy().T, "audio embeddings", "dimension")
+        image = self._decoder[0](features.float().cpu())
+        return Picture(image.detach().numpy().T, "spectrogram of the audio embeddings", "mel band")

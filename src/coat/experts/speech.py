@@ -102,11 +102,11 @@ def padding_mask(real: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill(~real, float("-inf"))[:, None, None]
 
 
-def principal_components(features: Tensor, rows: int = 16) -> np.ndarray:
-    """What varies most in features ``(L, e)``: their first principal components over time, ``(rows, L)``."""
-    centred = (features.float() - features.float().mean(0)).detach().cpu()
-    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
-    return (left * sizes)[:, :rows].flip(1).T.numpy()
+def principal_components(features: Tensor, like: Tensor | None = None, rows: int = 16) -> np.ndarray:
+    """Features ``(L, e)`` along the directions in which ``like``, or they themselves, vary most: ``(rows, L)``."""
+    of = (features if like is None else like).float().detach().cpu()
+    directions = torch.linalg.svd(of - of.mean(0), full_matrices=False).Vh[:rows]
+    return ((features.float().detach().cpu() - of.mean(0)) @ directions.T).flip(1).T.numpy()
 
 
 class SpeechExpert(PretrainedExpert):

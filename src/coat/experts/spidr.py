@@ -74,9 +74,9 @@ class SpidR(SpeechExpert):
             x = block(x, mask)
         return x[:, : int(counts.max())], counts
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The directions that vary most."""
-        return Picture(principal_components(features), "speech features", "principal component")
+        return Picture(principal_components(features, like), "speech features", "principal component")
 
 
 _NAMES = (

@@ -26,6 +26,7 @@ from coat.training.run import load_run, train
 
 PROBED = {"mood": ("speech", "mood"), "pitch_class": ("music", "pitch_class"), "instrument": ("music", "family")}
 PROBE_CLIPS = 600
+DECODER_CLIPS, DECODER_STEPS = 500, 600
 PROBE_QUESTION = "Describe the audio."
 
 
@@ -44,6 +45,11 @@ class World:
     def backbone(self) -> Path:
         """The pre-trained tiny backbone."""
         return self.folder / "backbone"
+
+    @property
+    def decoder(self) -> Path:
+        """Draws audio embeddings as spectrograms, in the report."""
+        return self.folder / "decoder.safetensors"
 
     @property
     def cache(self) -> Path:
@@ -102,6 +108,20 @@ def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> Coat
     if ARMS[name].trained:
         return load_run(world.run(name, seed), heads=heads)
     return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingSettings(enabled=False)).eval()
+
+
+def fit_eye(world: World) -> Path:
+    """Fit the decoder that the report sees audio embeddings by, if it is not there."""
+    from coat.audio import load_audio
+    from coat.training.decoder import fit_decoder
+
+    if not world.decoder.is_file():
+        facts = [fact for fact in read_jsonl(world.corpus / "clips.jsonl") if fact["split"] == "train"]
+        chosen = np.random.default_rng(5).permutation(len(facts))[:DECODER_CLIPS]
+        clips = [load_audio(world.corpus / facts[index]["audio"]) for index in chosen]
+        backbone = load_backbone("qwen2_audio", str(world.backbone))
+        fit_decoder(backbone, clips, steps=DECODER_STEPS).decoder.save(world.decoder)
+    return world.decoder
 
 
 def held_out(world: World, settings: Settings, split: str = "test") -> list[Row]:

@@ -17,7 +17,7 @@ from coat.evaluation.metrics import Score
 from coat.evaluation.runner import WER_TASKS
 from coat.files import read_jsonl
 from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
-from coat.miniature.comparison import World, compare, load_arm
+from coat.miniature.comparison import World, compare, fit_eye, load_arm
 
 TITLES = {name: arm.title for name, arm in ARMS.items()}
 # What the report leads with; the other tasks follow in the table.
@@ -213,7 +213,9 @@ def _reconstruction_figures(world: World, seed: int) -> list[tuple[str, str]]:
     from coat.training.run import build_experts, load_run_recipe
 
     model = load_arm(world, "coat", seed, heads=True)
-    experts = build_experts(load_run_recipe(world.run("coat", seed)), model)
+    recipe = load_run_recipe(world.run("coat", seed))
+    seen = recipe.experts | {"audio_reconstruction": {"decoder": str(fit_eye(world))}}
+    experts = build_experts(recipe.model_copy(update={"experts": seen}), model)
     facts = [fact for fact in read_jsonl(world.corpus / "clips.jsonl") if fact["split"] == "test"]
     figures = []
     for kind, what in SHOWN_CLIPS.items():

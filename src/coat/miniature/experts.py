@@ -55,7 +55,7 @@ class StandInSpeech(Expert):
         stacked = [padded[:, i : i + level.shape[1]] for i in range(2 * CONTEXT + 1)]
         return torch.cat(stacked, dim=-1), frames
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The middle frame of each context: a mean-normalised log-mel spectrogram."""
         middle = features[:, CONTEXT * NUM_MELS : (CONTEXT + 1) * NUM_MELS]
         return Picture(middle.float().cpu().numpy().T, "speech content (stand-in)", "mel band")
@@ -128,7 +128,7 @@ class StandInAffect(Expert):
 
         return total(values * real) / total(real.to(values.dtype)).clamp(min=1)
 
-    def visualise(self, features: Tensor) -> Picture:
+    def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """The six contours."""
         return Picture(
             features[:, : len(self.NAMES)].float().cpu().numpy().T, "affect (stand-in)", ", ".join(self.NAMES)

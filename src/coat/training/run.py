@@ -208,8 +208,7 @@ class _Job:
             if self.experts:
                 means = self._measure()
                 save_file({name: mean.cpu() for name, mean in means.items()}, means_path)
-                shown = ", ".join(f"{name} {weight:.4g}" for name, weight in self.calibrated.items())
-                self.say(f"Calibrated weights: {shown or 'none asked for'}")
+                self.say(_weights_table(self.calibrated))
             versions = {name: _version(name) for name in PACKAGES}
             facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
             write_whole(path, json.dumps(facts, indent=1))
@@ -279,6 +278,15 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     if path.is_file() and path.read_text() != recipe.dump():
         raise CoatError(f"{folder} holds a run of another recipe.", "Choose another folder, or delete this one.")
     write_whole(path, recipe.dump())
+
+
+def _weights_table(weights: Mapping[str, float]) -> str:
+    """What calibration found: an expert a line."""
+    if not weights:
+        return "Every weight is explicit: nothing to calibrate."
+    width = max(map(len, weights))
+    lines = [f"  {name:<{width}}  {1 / weight:>18.4g}  {weight:>10.4g}" for name, weight in weights.items()]
+    return "\n".join([f"  {'expert':<{width}}  {'loss of the mean':>18}  {'weight':>10}", *lines])
 
 
 def _set_trainable(model: CoatModel, active: list[str]) -> None:
