@@ -79,6 +79,15 @@ class Recordings:
             self._made[rate] = (all_waveforms, all_lengths)
         return self._made[rate]
 
+    def part(self, first: int, last: int) -> Recordings:
+        """Clips ``first`` to ``last``."""
+        takes = []
+        for take in self.takes:
+            chosen = (take.places >= first) & (take.places < last)
+            if chosen.any():
+                takes.append(Take(take.rate, take.places[chosen] - first, take.waveforms[chosen], take.lengths[chosen]))
+        return Recordings(tuple(takes), last - first)
+
     def to(self, device: torch.device | str) -> Recordings:
         """The same clips on a device."""
         takes = (

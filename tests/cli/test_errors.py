@@ -75,7 +75,7 @@ def test_a_clip_of_ten_milliseconds(recipe, tmp_path):
 
 def test_a_clip_over_the_limit(recipe, tmp_path):
     wave(tmp_path / "a.wav", 31)
-    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "31.0 s", "too_long: skip")
+    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "31.0 s", "unusable: skip")
 
 
 def test_a_missing_file(recipe, tmp_path):

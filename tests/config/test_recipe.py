@@ -53,7 +53,6 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     ("change", "message"),
     [
         ({"thinking": {"enabled": False}}, "nothing to supervise"),
-        ({"training": {"batch_size": 6, "micro_batch_size": 4}}, "must divide"),
         ({"stages": [{"name": "a", "steps": 1}, {"name": "a", "steps": 1}]}, "names must differ"),
         ({"stages": [{"name": "a", "steps": 1, "experts": {"basic_pitch": -1}}]}, "must be positive"),
         ({"stages": [{"name": "a", "steps": "many"}]}, "stages.0.steps"),

@@ -36,6 +36,19 @@ class AudioFeatures:
     num_audio_tokens: Tensor
     windows: Tensor | None = None
 
+    def part(self, first: int, last: int) -> AudioFeatures:
+        """Those of clips ``first`` to ``last``."""
+        cut = slice(first, last)
+        if self.windows is not None:
+            ends = [0, *self.windows.cumsum(0).tolist()]
+            cut = slice(ends[first], ends[last])
+        return AudioFeatures(
+            self.values[cut],
+            self.lengths[cut],
+            self.num_audio_tokens[first:last],
+            None if self.windows is None else self.windows[first:last],
+        )
+
 
 class Backbone(nn.Module, ABC):
     """A pretrained audio language model behind one interface.

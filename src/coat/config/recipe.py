@@ -81,7 +81,12 @@ class DataConfig(_Part):
     cache_embeddings: bool = Field(
         True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
     )
-    too_long: Literal["refuse", "skip"] = Field("refuse", description="What to do with rows the backbone cannot hear.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Rows whose prompt is longer are unusable; None: any length."
+    )
+    unusable: Literal["stop", "skip"] = Field(
+        "stop", description="At rows that cannot be read or are too long: stop, or leave them out and count them."
+    )
     group_by_length: bool = Field(True, description="Put clips of like length into a batch: less padding.")
 
 
@@ -89,7 +94,12 @@ class TrainingConfig(_Part):
     """How to optimise. The batch size is the paper's; the other defaults are this project's."""
 
     batch_size: int = Field(16, ge=1, description="Effective batch: rows an optimizer step, over all processes.")
-    micro_batch_size: int = Field(4, ge=1, description="Rows in one forward pass of one process.")
+    micro_batch_size: int = Field(4, ge=1, description="At most so many rows in one forward pass of one process.")
+    micro_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="At most so many tokens in one forward pass, padding counted; a longer row passes alone.",
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of a stage's steps.")
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
@@ -103,15 +113,12 @@ class TrainingConfig(_Part):
     save_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="The newest so many of a stage are kept.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    max_bad_steps: int = Field(
+        10, ge=1, description="Steps whose gradient is not finite are left out; so many in a row stop the run."
+    )
     calibration_clips: int = Field(256, ge=1, description="Clips for 'auto' weights.")
     workers: int = Field(0, ge=0, description="Processes that decode audio; 0 decodes in the training process.")
     seed: int = Field(0, description="Of weights, order and dropout.")
-
-    @model_validator(mode="after")
-    def _micro_divides(self) -> TrainingConfig:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
-        return self
 
 
 class Recipe(_Part):

@@ -1,69 +1,124 @@
-"""Which rows make up each step: shuffled, similar lengths together, the same for every way to split a batch."""
+"""Which rows make up each optimizer step: shuffled, like lengths together, the same however many processes share it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
-# Rows are sorted by length within pools of this many effective batches: padding nearly vanishes, and order
-# stays random.
-POOL_BATCHES = 32
+# Rows are sorted by length within pools of this many steps: padding nearly vanishes, and order stays random.
+POOL_STEPS = 32
 
 
-class LengthGroupedBatches(Sampler[list[int]]):
-    """Micro-batches for a fixed number of optimizer steps.
+class Draw(Protocol):
+    """An order of rows without end."""
 
-    Each step's rows depend on seed, step and effective batch alone, so 8 x 1, 4 x 2 and 2 x 4 train on the
-    same rows at the same step, and every arm of a comparison on the same data in the same order. A row is
-    seen again only when all have been seen.
+    def at(self, start: int, stop: int) -> np.ndarray:
+        """The rows at some places of the order, ``(stop - start,)``."""
+
+
+class Shuffled:
+    """Every row once, in random order, then again in another.
+
+    Args:
+        rows: How many there are.
+        seed: Of the orders.
+    """
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+        self._orders = np.random.default_rng([seed, 3])
+        self._order, self._epoch = self._orders.permutation(rows), 0
+
+    def at(self, start: int, stop: int) -> np.ndarray:
+        """See :class:`Draw`."""
+        parts = []
+        while start < stop:
+            epoch, place = divmod(start, self.rows)
+            count = min(stop - start, self.rows - place)
+            parts.append(self._of(epoch)[place : place + count])
+            start += count
+        return np.concatenate(parts)
+
+    def _of(self, epoch: int) -> np.ndarray:
+        if epoch < self._epoch:
+            self._orders, self._epoch = np.random.default_rng([self.seed, 3]), 0
+            self._order = self._orders.permutation(self.rows)
+        while self._epoch < epoch:
+            self._order, self._epoch = self._orders.permutation(self.rows), self._epoch + 1
+        return self._order
+
+
+class StepRows(Sampler[list[int]]):
+    """The rows of each optimizer step that one process trains on.
+
+    A step's rows depend on the draw, the seed and the effective batch alone, never on how many processes share
+    them or how many pass at once; so every arm of a comparison sees the same data in the same order.
 
     Args:
         lengths: A length for each row, in any unit.
+        draw: The order of rows.
         steps: Optimizer steps.
-        batch_size: Rows in an effective batch.
-        micro_batch_size: Rows in one forward pass; it divides ``batch_size``.
-        seed: Of the order.
-        group: False leaves the order wholly random.
+        batch_size: Rows in a step, over all processes.
+        seed: Of the order of steps.
+        group: Put rows of like length into a step.
+        rank: This process.
+        processes: How many share each step; they divide ``batch_size``.
     """
 
     def __init__(
         self,
-        lengths: Sequence[float],
+        lengths: Sequence[float] | np.ndarray,
         *,
+        draw: Draw,
         steps: int,
         batch_size: int,
-        micro_batch_size: int,
         seed: int,
         group: bool = True,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
-        if batch_size % micro_batch_size:
-            raise ValueError(f"micro batch size {micro_batch_size} does not divide batch size {batch_size}")
-        self.lengths = np.asarray(lengths, dtype=np.float64)
-        self.steps, self.batch_size, self.micro_batch_size = steps, batch_size, micro_batch_size
-        self.seed, self.group = seed, group
+        if batch_size % processes:
+            raise ValueError(f"{processes} processes cannot share {batch_size} rows evenly")
+        self.lengths = np.asarray(lengths, dtype=np.float32)
+        self.draw, self.steps, self.batch_size, self.seed, self.group = draw, steps, batch_size, seed, group
+        self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
-        return self.steps * (self.batch_size // self.micro_batch_size)
+        return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches():
-            yield from (batch[i : i + self.micro_batch_size] for i in range(0, self.batch_size, self.micro_batch_size))
+        for start in range(0, self.steps, POOL_STEPS):
+            yield from self._pool(start, min(POOL_STEPS, self.steps - start))
 
-    def _batches(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self.seed, 3])
-        made = 0
-        stream = self._shuffled(rng)
-        while made < self.steps:
-            batches = min(POOL_BATCHES, self.steps - made)
-            pool = np.array([next(stream) for _ in range(batches * self.batch_size)])
-            if self.group:
-                pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-            for index in rng.permutation(batches):
-                yield pool[index * self.batch_size : (index + 1) * self.batch_size].tolist()
-            made += batches
+    def _pool(self, start: int, steps: int) -> Iterator[list[int]]:
+        rows = self.draw.at(start * self.batch_size, (start + steps) * self.batch_size)
+        if self.group:
+            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+        for step in np.random.default_rng([self.seed, 5, start]).permutation(steps):
+            batch = rows[step * self.batch_size : (step + 1) * self.batch_size]
+            # Dealt out by length, so that every process has as much to do.
+            yield batch[np.argsort(self.lengths[batch], kind="stable")][self.rank :: self.processes].tolist()
 
-    def _shuffled(self, rng: np.random.Generator) -> Iterator[int]:
-        while True:
-            yield from rng.permutation(len(self.lengths)).tolist()
+
+def micro_batches(lengths: Sequence[int], *, rows: int, tokens: int | None) -> list[list[int]]:
+    """Which rows of a step pass at once: like lengths together, within a number of rows and of padded tokens.
+
+    Args:
+        lengths: Tokens of each row.
+        rows: At most so many in a pass.
+        tokens: At most so many in a pass, padding counted; a longer row passes alone. None sets no limit.
+
+    Returns:
+        Places in ``lengths``; every one is there once.
+    """
+    passes: list[list[int]] = []
+    for place in np.argsort(np.asarray(lengths), kind="stable").tolist():
+        longest = lengths[place]  # so far, for they come in order
+        full = not passes or len(passes[-1]) == rows
+        if full or (tokens is not None and (len(passes[-1]) + 1) * longest > tokens):
+            passes.append([])
+        passes[-1].append(place)
+    return passes

@@ -28,7 +28,7 @@ from coat.thinking.batch import Batch
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.progress import ProgressBar
-from coat.training.trainer import BatchTrainer
+from coat.training.steps import StepTrainer
 
 TASKS = ("transcription", "instrument", "event", "background", "choice", "spoken_instruction", "text_only")
 FRAMES_PER_TOKEN = 4
@@ -67,7 +67,7 @@ class _Pretraining(nn.Module):
         return ((rebuilt - wanted).square() * real).sum() / (real.sum() * rebuilt.shape[-1])
 
 
-class _Trainer(BatchTrainer):
+class _Trainer(StepTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:

@@ -10,6 +10,9 @@ L_a audio tokens, L think tokens.
 | audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
 | recordings | Recordings | the clips themselves, for experts that run live |
+| clip_counts | (B,) on the host | clips of each conversation |
+| skipped | names | rows that could not be used, and why |
+| idle_audio | AudioFeatures | silence that the tower runs over where no conversation holds audio; see Batch |
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -31,7 +35,11 @@ from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 @dataclass(frozen=True)
 class Batch:
-    """See the module's legend."""
+    """See the module's legend.
+
+    ``idle_audio`` is for training by several processes: a batch of text alone must take the same way through the
+    model as the others' batches, or processes that wait for each other's parts of it wait for ever.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -40,6 +48,9 @@ class Batch:
     think_lengths: Tensor | None
     targets: dict[str, Tensor] = field(default_factory=dict)
     recordings: Recordings | None = None
+    clip_counts: tuple[int, ...] = ()
+    skipped: tuple[str, ...] = ()
+    idle_audio: AudioFeatures | None = None
 
     @property
     def num_response_tokens(self) -> int:
@@ -50,6 +61,22 @@ class Batch:
     def num_think_tokens(self) -> int:
         """Frames that count in every expert's loss."""
         return 0 if self.think_lengths is None else int(self.think_lengths.sum())
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Some of the conversations, in a batch as wide as this one."""
+        first, last = sum(self.clip_counts[:start]), sum(self.clip_counts[:stop])
+        none = first == last
+        return replace(
+            self,
+            input_ids=self.input_ids[start:stop],
+            attention_mask=self.attention_mask[start:stop],
+            labels=self.labels[start:stop],
+            audio=None if none or self.audio is None else _clips_of(self.audio, first, last),
+            think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
+            targets={} if none else {name: value[first:last] for name, value in self.targets.items()},
+            recordings=None if none or self.recordings is None else self.recordings.part(first, last),
+            clip_counts=self.clip_counts[start:stop],
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on a device."""
@@ -70,6 +97,78 @@ def _move(value: Any, device: torch.device | str) -> Any:
     return value
 
 
+def _clips_of(audio: AudioFeatures | list[Tensor], first: int, last: int) -> AudioFeatures | list[Tensor]:
+    return audio[first:last] if isinstance(audio, list) else audio.part(first, last)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation, ready for a batch.
+
+    Attributes:
+        prompt: Its ids.
+        clips: Its clips.
+        waveforms: The same at the backbone's rate.
+        num_audio_tokens: L_a of each.
+    """
+
+    prompt: Prompt
+    clips: list[Clip]
+    waveforms: list[np.ndarray]
+    num_audio_tokens: list[int]
+
+
+def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
+    """Check and resample a conversation's clips, and build its prompt.
+
+    Raises:
+        CoatError: A clip is too short or too long for the backbone, or the conversation cannot be encoded.
+    """
+    hearing = builder.backbone.hearing
+    for clip in conversation.clips:
+        check_clip(clip, max_seconds=hearing.max_seconds)
+    waveforms = [clip.at(hearing.sampling_rate) for clip in conversation.clips]
+    counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
+    prompt = builder.build(conversation.messages, counts, name=conversation.name)
+    return Encoded(prompt, list(conversation.clips), waveforms, counts)
+
+
+def collate(
+    builder: PromptBuilder,
+    encoded: Sequence[Encoded],
+    *,
+    padding_side: Literal["left", "right"] = "right",
+    live_rates: Sequence[int] = (),
+    embed: Callable[[Clip, int], Tensor] | None = None,
+) -> Batch:
+    """Compute features once for all clips, and pad the prompts.
+
+    Args:
+        builder: The prompt builder, which knows the backbone.
+        encoded: From :func:`encode`.
+        padding_side: Right for training, left for generation.
+        live_rates: Rates at which live experts want the waveforms.
+        embed: Gives the cached x_A of a clip with L_a tokens; without it the tower's features are computed.
+    """
+    backbone = builder.backbone
+    clips = [clip for item in encoded for clip in item.clips]
+    lengths = [count for item in encoded for count in item.num_audio_tokens]
+    audio: AudioFeatures | list[Tensor] | None = None
+    if clips and embed:
+        audio = list(map(embed, clips, lengths))
+    elif clips:
+        audio = backbone.audio_features([waveform for item in encoded for waveform in item.waveforms])
+    prompts = [item.prompt for item in encoded]
+    think = [block.num_think_tokens for prompt in prompts for block in prompt.blocks]
+    return Batch(
+        *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
+        audio=audio,
+        think_lengths=torch.tensor(think) if think else None,
+        recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
+        clip_counts=tuple(len(item.clips) for item in encoded),
+    )
+
+
 def make_batch(
     builder: PromptBuilder,
     conversations: Sequence[Conversation],
@@ -78,40 +177,9 @@ def make_batch(
     live_rates: Sequence[int] = (),
     embed: Callable[[Clip, int], Tensor] | None = None,
 ) -> Batch:
-    """Decode nothing, compute features once for all clips, build and pad the prompts.
-
-    Args:
-        builder: The prompt builder, which knows the backbone.
-        conversations: What to say.
-        padding_side: Right for training, left for generation.
-        live_rates: Rates at which live experts want the waveforms.
-        embed: Gives the cached x_A of a clip with L_a tokens; without it the tower's features are computed.
-
-    Raises:
-        CoatError: A clip is too short or too long for the backbone, or a conversation cannot be encoded.
-    """
-    backbone = builder.backbone
-    clips = [clip for conversation in conversations for clip in conversation.clips]
-    rate = backbone.hearing.sampling_rate
-    for clip in clips:
-        check_clip(clip, max_seconds=backbone.hearing.max_seconds)
-    waveforms = [clip.at(rate) for clip in clips]
-    lengths = [backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
-    audio: AudioFeatures | list[Tensor] | None = None
-    if clips:
-        audio = backbone.audio_features(waveforms) if embed is None else list(map(embed, clips, lengths))
-    prompts, used = [], 0
-    for conversation in conversations:
-        own = lengths[used : used + len(conversation.clips)]
-        prompts.append(builder.build(conversation.messages, own, name=conversation.name))
-        used += len(own)
-    think = [block.num_think_tokens for prompt in prompts for block in prompt.blocks]
-    return Batch(
-        *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
-        audio=audio,
-        think_lengths=torch.tensor(think) if think else None,
-        recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
-    )
+    """Conversations to one batch: :func:`encode` each, then :func:`collate`."""
+    encoded = [encode(builder, conversation) for conversation in conversations]
+    return collate(builder, encoded, padding_side=padding_side, live_rates=live_rates, embed=embed)
 
 
 def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,6 +51,7 @@ class CoatOutput:
         think_mask: ``(N, L)``, True where a think token is real.
         end_hidden: The state at <|audio_think_end|>, ``(N, d)``: the paper's pre-generation state.
         predictions: P_k(H_think), ``{k: (N, L, e_k)}``.
+        idle: A zero that reaches every head, where no conversation holds audio and other processes' may.
     """
 
     response_logits: Tensor
@@ -61,6 +62,7 @@ class CoatOutput:
     think_mask: Tensor | None = None
     end_hidden: Tensor | None = None
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    idle: Tensor | None = None
 
 
 class CoatModel(nn.Module):
@@ -198,14 +200,18 @@ class CoatModel(nn.Module):
         self.backbone.audio_tower.eval()
         return self
 
-    def forward(self, batch: Batch, head_names: Iterable[str] | None = None) -> CoatOutput:
+    def forward(self, batch: Batch, head_names: Iterable[str] | None = None, *, whole_path: bool = False) -> CoatOutput:
         """One pass of the backbone, and the heads over the think states (Eq. 1 to 3).
 
         Args:
             batch: See :mod:`coat.thinking.batch`.
             head_names: Heads to run; all if None.
+            whole_path: Run them on a batch of text alone too, over zeros, as processes that share a model must.
         """
+        names = list(self.heads if head_names is None else head_names)
         audio = self.audio_embeddings(batch)
+        if batch.idle_audio is not None:
+            self.backbone.audio_embeddings(batch.idle_audio)
         hidden = self.backbone.hidden_states(
             self.backbone.input_embeddings(batch.input_ids, audio), batch.attention_mask
         )
@@ -219,13 +225,16 @@ class CoatModel(nn.Module):
             output["audio_lengths"] = torch.tensor([len(row) for row in audio], device=hidden.device)
         if batch.think_lengths is not None:
             think, mask = split_segments(hidden[batch.input_ids == self.tokens.think], batch.think_lengths)
-            names = self.heads if head_names is None else head_names
             output |= {
                 "think_hidden": think,
                 "think_mask": mask,
                 "end_hidden": hidden[batch.input_ids == self.tokens.end],
                 "predictions": {name: self.heads[name](think, mask) for name in names},
             }
+        elif whole_path:
+            zeros = hidden.new_zeros(1, 1, hidden.shape[-1])
+            mask = torch.ones(1, 1, dtype=torch.bool, device=hidden.device)
+            output["idle"] = sum((self.heads[name](zeros, mask).sum() * 0 for name in names), hidden.new_zeros(()))
         return CoatOutput(**output)
 
     def audio_embeddings(self, batch: Batch) -> list[Tensor]:

@@ -1,20 +1,26 @@
-"""Manifest rows to training batches: decode, prompt, targets."""
+"""Manifest rows to what an optimizer step trains on: decode, prompt, targets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from coat.data.batching import micro_batches
 from coat.data.manifest import Row
 from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.experts.base import Expert
 from coat.experts.cache import FeatureCache
-from coat.thinking.batch import Batch, make_batch
+from coat.thinking.batch import Batch, Encoded, collate, encode
 from coat.thinking.prompt import PromptBuilder
+
+IDLE_SECONDS = 0.5
 
 
 class ManifestDataset(Dataset[Row]):
@@ -31,68 +37,114 @@ class ManifestDataset(Dataset[Row]):
 
 
 class TrainingCollator:
-    """Turns rows into a :class:`Batch`.
+    """Turns the rows of an optimizer step into the batches that pass one after another.
 
     Args:
         builder: The prompt builder.
         experts: Active experts that need waveforms.
-        caches: Precomputed features of some of them; the others are given waveforms and run live.
+        caches: Precomputed features of some of them; the others are given recordings and run live.
         audio_cache: Precomputed audio embeddings; without it the tower runs.
+        rows: At most so many in a pass; all of a step if None.
+        tokens: At most so many padded tokens in a pass.
+        max_tokens: Rows with more are too long: a prompt is never cut.
+        unusable: ``stop`` or ``skip`` rows whose audio cannot be read, or that are too long.
+        idle_audio: Give batches of text alone some silence for the tower; see :class:`Batch`.
     """
 
     def __init__(
         self,
         builder: PromptBuilder,
         experts: Sequence[Expert] = (),
-        caches: dict[str, FeatureCache] | None = None,
+        caches: Mapping[str, FeatureCache] | None = None,
         audio_cache: FeatureCache | None = None,
+        *,
+        rows: int | None = None,
+        tokens: int | None = None,
+        max_tokens: int | None = None,
+        unusable: Literal["stop", "skip"] = "stop",
+        idle_audio: bool = False,
     ) -> None:
         self.builder, self.audio_cache = builder, audio_cache
         self.caches = {e.name: caches[e.name] for e in experts if caches and e.name in caches}
-        live = [e for e in experts if e.name not in self.caches]
-        self.live_rates = sorted({e.sampling_rate for e in live})
+        self.live_rates = sorted({e.sampling_rate for e in experts if e.name not in self.caches})
+        self.rows, self.tokens, self.max_tokens = rows, tokens, max_tokens
+        self.unusable, self.idle_audio = unusable, idle_audio
 
-    def __call__(self, rows: Sequence[Row]) -> Batch:
-        """Decode the rows' clips once and build one right-padded batch."""
+    def __call__(self, rows: Sequence[Row]) -> list[Batch]:
+        """Decode the rows' clips once and build right-padded batches of like length.
+
+        Raises:
+            CoatError: A row is unusable, and rows are not to be skipped; or none is left.
+        """
+        encoded, skipped = [], []
+        for row in rows:
+            try:
+                encoded.append(self._encode(row))
+            except CoatError as error:
+                if self.unusable == "stop":
+                    raise CoatError(
+                        error.problem, error.remedy or "Mend the row, or leave such rows out: data.unusable: skip"
+                    ) from None
+                skipped.append(f"{row.id}: {error.problem}")
+        if not encoded:
+            raise CoatError(
+                f"No row of a whole step can be used, such as {skipped[0]}", "Check the data: coat data check"
+            )
+        lengths = [len(item.prompt.input_ids) for item in encoded]
+        passes = micro_batches(lengths, rows=self.rows or len(encoded), tokens=self.tokens)
+        batches = [self._batch([encoded[place] for place in places]) for places in passes]
+        batches[0] = replace(batches[0], skipped=tuple(skipped))
+        return batches
+
+    def _encode(self, row: Row) -> Encoded:
         limit = self.builder.backbone.hearing.max_seconds
-        conversations = [row.conversation(answered=True, max_seconds=limit) for row in rows]
+        item = encode(self.builder, row.conversation(answered=True, max_seconds=limit))
+        if self.max_tokens is not None and len(item.prompt.input_ids) > self.max_tokens:
+            raise CoatError(
+                f"Row {row.id} takes {len(item.prompt.input_ids)} tokens, more than data.max_tokens "
+                f"({self.max_tokens}); nothing is cut."
+            )
+        return item
+
+    def _batch(self, encoded: list[Encoded]) -> Batch:
         embed = self.audio_cache.get if self.audio_cache else None
-        batch = make_batch(self.builder, conversations, live_rates=self.live_rates, embed=embed)
-        clips = [clip for conversation in conversations for clip in conversation.clips]
-        if clips and self.caches:
+        batch = collate(self.builder, encoded, live_rates=self.live_rates, embed=embed)
+        clips = [clip for item in encoded for clip in item.clips]
+        counts = [count for item in encoded for count in item.num_audio_tokens]
+        for name, cache in self.caches.items() if clips else ():
+            features = pad_sequence(list(map(cache.get, clips, counts)), batch_first=True)
+            batch.targets[name] = pool(features, torch.tensor(counts), self.builder.stride)
+        if self.idle_audio and not clips and not self.audio_cache:
             backbone = self.builder.backbone
-            rate = backbone.hearing.sampling_rate
-            counts = [backbone.num_audio_tokens(len(clip.at(rate))) for clip in clips]
-            for name, cache in self.caches.items():
-                features = pad_sequence(list(map(cache.get, clips, counts)), batch_first=True)
-                batch.targets[name] = pool(features, torch.tensor(counts), self.builder.stride)
+            silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)
+            batch = replace(batch, idle_audio=backbone.audio_features([silence]))
         return batch
 
 
 def audible_rows(
-    rows: Sequence[Row], seconds: Sequence[float], max_seconds: float, too_long: str
-) -> tuple[list[Row], torch.Tensor]:
+    rows: Sequence[Row], seconds: Sequence[float], max_seconds: float, unusable: Literal["stop", "skip"]
+) -> tuple[list[Row], np.ndarray]:
     """The rows that the backbone can hear, and the seconds of audio in each.
 
     Args:
         rows: Of a manifest.
         seconds: From :func:`coat.data.manifest.measure`.
         max_seconds: The longest clip.
-        too_long: ``refuse`` or ``skip`` rows with a longer one.
+        unusable: ``stop`` or ``skip`` at rows with a longer one.
 
     Raises:
-        CoatError: Some are too long and the recipe says to refuse them.
+        CoatError: Some are too long and the recipe says to stop.
     """
     heard = [all(audio.seconds <= max_seconds + 1e-6 for audio in row.audios) for row in rows]
     dropped = len(rows) - sum(heard)
-    if dropped and too_long == "refuse":
+    if dropped and unusable == "stop":
         first = heard.index(False)
         raise CoatError(
             f"{dropped} of {len(rows)} rows hold clips over {max_seconds:g} s, such as {rows[first].id} "
             f"({seconds[first]:.1f} s).",
-            "Cut them, or leave them out with data.too_long: skip.",
+            "Cut them, or leave them out with data.unusable: skip.",
         )
     if dropped == len(rows):
-        raise CoatError("No row is left to train on.", "Check data.train and data.too_long.")
+        raise CoatError("No row is left to train on.", "Check data.train and data.unusable.")
     kept = [row for row, fits in zip(rows, heard, strict=True) if fits]
-    return kept, torch.tensor([length for length, fits in zip(seconds, heard, strict=True) if fits])
+    return kept, np.array([length for length, fits in zip(seconds, heard, strict=True) if fits], dtype=np.float32)

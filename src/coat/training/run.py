@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from coat.backbones import load_backbone
@@ -59,8 +61,11 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     Raises:
         CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
     """
-    folder = Path(folder)
-    _claim(folder, recipe)
+    folder, state = Path(folder), PartialState()
+    if not state.is_main_process:
+        say = lambda _: None  # noqa: E731  # one process speaks for all
+    with state.main_process_first():
+        _claim(folder, recipe, writes=state.is_main_process)
     if is_finished(folder):
         say(f"{folder} is finished already.")
         return folder
@@ -68,7 +73,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     seconds = measure(rows)  # before the model is loaded: a missing file should not cost minutes
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
-    rows, lengths = audible_rows(rows, seconds, model.backbone.hearing.max_seconds, recipe.data.too_long)
+    rows, lengths = audible_rows(rows, seconds, model.backbone.hearing.max_seconds, recipe.data.unusable)
     if len(rows) < len(seconds):
         say(f"{len(seconds) - len(rows)} of {len(seconds)} rows hold clips that are too long, and are left out.")
     adapted = adapt(model, recipe)
@@ -87,8 +92,10 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
-    save_weights(model, folder)
-    write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
+    if state.is_main_process:
+        save_weights(model, folder)
+        write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
+    state.wait_for_everyone()
     return folder
 
 
@@ -177,34 +184,56 @@ class _Job:
 
     def __init__(
         self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], dataset: ManifestDataset,
-        lengths: torch.Tensor, say: Callable[[str], None],
+        lengths: np.ndarray, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.dataset, self.lengths = dataset, lengths
+        self.state = PartialState()
         self.workshop: Workshop | None = None
         if recipe.data.cache:
             self.workshop = Workshop(
                 recipe.data.cache, model.backbone, experts, embeddings=recipe.data.cache_embeddings
             )
-            with make_progress() as bar:
-                prepare(self.workshop, audio_of(dataset.rows), progress=bar_for(bar))
+            self._fill(self.workshop)
         self.calibrated: dict[str, float] = {}
+
+    def _fill(self, workshop: Workshop) -> None:
+        """Compute missing features, but not while other processes wait for them."""
+        files = audio_of(self.dataset.rows)
+        if self.state.num_processes == 1:
+            with make_progress() as bar:
+                prepare(workshop, files, progress=bar_for(bar))
+            return
+        with self.state.main_process_first():
+            missing = sum(len(unit.sounds) for unit in workshop.plan(workshop.index(files)))
+        if missing:
+            raise CoatError(
+                f"{missing} clips have no features in {workshop.root}, and {self.state.num_processes} processes wait.",
+                "Compute them first, by one process or a cluster: coat data prepare RECIPE",
+            )
 
     def collator(self, names: list[str]) -> TrainingCollator:
         active = [self.experts[name] for name in names if self.experts[name].needs_waveform]
         caches, audio = (self.workshop.expert_caches, self.workshop.audio_cache) if self.workshop else ({}, None)
-        return TrainingCollator(self.model.builder, active, caches, audio)
+        data, training = self.recipe.data, self.recipe.training
+        return TrainingCollator(
+            self.model.builder,
+            active,
+            caches,
+            audio,
+            rows=training.micro_batch_size,
+            tokens=training.micro_batch_tokens,
+            max_tokens=data.max_tokens,
+            unusable=data.unusable,
+            idle_audio=self.state.num_processes > 1,
+        )
 
     def calibrate(self, adapted: list[str]) -> None:
         """Measure mean features and ``auto`` weights once, keep them with the run, and start the heads there."""
         from safetensors.torch import load_file, save_file
 
         path, means_path = self.folder / "run.json", self.folder / "mean_features.safetensors"
-        if path.is_file():
-            self.calibrated = json.loads(path.read_text())["calibrated_weights"]
-            means = load_file(means_path) if self.experts else {}
-        else:
-            means = {}
+        if not path.is_file() and self.state.is_main_process:
             if self.experts:
                 means = self._measure()
                 save_file({name: mean.cpu() for name, mean in means.items()}, means_path)
@@ -212,12 +241,14 @@ class _Job:
             versions = {name: _version(name) for name in PACKAGES}
             facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
             write_whole(path, json.dumps(facts, indent=1))
-        for name, mean in means.items():
+        self.state.wait_for_everyone()
+        self.calibrated = json.loads(path.read_text())["calibrated_weights"]
+        for name, mean in (load_file(means_path) if self.experts else {}).items():
             start_at(self.model.heads[name], mean)
 
     def _measure(self) -> dict[str, torch.Tensor]:
         """Mean features of every expert; sets the weights of those that are ``auto``."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = self.state.device
         self.model.to(device)
         for expert in self.experts.values():
             expert.to(device)
@@ -226,7 +257,7 @@ class _Job:
 
         def batches() -> Iterator[Batch]:
             for start in range(0, len(rows), size):
-                yield collate(rows[start : start + size]).to(device)
+                yield from (batch.to(device) for batch in collate(rows[start : start + size]))
 
         means = mean_features(self.model, self.experts, batches)
         auto = {name for stage in self.recipe.stages for name, weight in stage.experts.items() if weight == "auto"}
@@ -253,15 +284,18 @@ class _Job:
             args=training_arguments(place, stage, self.recipe.training),
             callbacks=self._callbacks(index, stage.name),
             group_by_length=self.recipe.data.group_by_length,
+            max_bad_steps=self.recipe.training.max_bad_steps,
             keep_checkpoints=self.recipe.training.keep_checkpoints,
         )
         checkpoints = list_checkpoints(place)
         if checkpoints:
             self.say(f"Going on from {checkpoints[-1]}.")
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        partial = place / "done.partial"
-        save_weights(self.model, partial)
-        partial.rename(done)
+        if self.state.is_main_process:
+            partial = place / "done.partial"
+            save_weights(self.model, partial)
+            partial.rename(done)
+        self.state.wait_for_everyone()
 
     def _callbacks(self, index: int, name: str) -> list[Any]:
         from torch.utils.tensorboard import SummaryWriter
@@ -272,12 +306,13 @@ class _Job:
         return [ProgressBar(title), MetricsFile(self.folder / "metrics.jsonl", name), TensorBoardCallback(writer)]
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
     if path.is_file() and path.read_text() != recipe.dump():
         raise CoatError(f"{folder} holds a run of another recipe.", "Choose another folder, or delete this one.")
-    write_whole(path, recipe.dump())
+    if writes:
+        write_whole(path, recipe.dump())
 
 
 def _weights_table(weights: Mapping[str, float]) -> str:

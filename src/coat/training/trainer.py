@@ -1,113 +1,29 @@
-"""One stage of training on ``transformers.Trainer``: Eq. 4, normalised over the whole effective batch."""
+"""One stage of training: Eq. 4, its parts in the log, whole checkpoints."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import TrainingArguments
 
 from coat.config.recipe import StageConfig, TrainingConfig
-from coat.data.batching import LengthGroupedBatches
+from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, CoatOutput
 from coat.training.checkpoint import load_weights, save_weights
-from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.monitors import collapse_metrics
+from coat.training.steps import StepTrainer, Totals
 from coat.training.targets import expert_targets
 
 
-@dataclass(frozen=True)
-class Totals:
-    """What the losses of one optimizer step are divided by, over all micro-batches and processes."""
-
-    response_tokens: int
-    think_tokens: int
-
-
-class BatchTrainer(Trainer):
-    """``transformers.Trainer`` on :class:`Batch` objects, in this project's order of rows.
-
-    Args:
-        model: What to train.
-        dataset: Rows.
-        lengths: Seconds of audio in each row.
-        collator: Rows to batches.
-        args: The Trainer's arguments; ``max_steps`` must be set.
-        callbacks: Progress and metrics; the Trainer's own bar and printer are taken out.
-        group_by_length: Put clips of like length together.
-    """
-
-    # Losses are divided by the effective batch's own totals; the Trainer must not divide again.
-    loss_is_scaled_for_ga = True
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        dataset: ManifestDataset,
-        lengths: Tensor,
-        collator: TrainingCollator,
-        args: TrainingArguments,
-        callbacks: list[Any],
-        group_by_length: bool = True,
-    ) -> None:
-        self._lengths, self._group = lengths, group_by_length
-        super().__init__(model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=callbacks)
-        for unwanted in (PrinterCallback, ProgressCallback):
-            self.remove_callback(unwanted)
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """All steps as one pass over the data, so that resuming is a matter of skipping batches."""
-        batches = LengthGroupedBatches(
-            self._lengths.tolist(),
-            steps=self.args.max_steps,
-            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
-            micro_batch_size=self.args.train_batch_size,
-            seed=self.args.seed,
-            group=self._group,
-        )
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            persistent_workers=self.args.dataloader_num_workers > 0,
-        )
-        return self.accelerator.prepare(loader)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Any]:
-        """The micro-batches of one optimizer step, and what their losses are divided by."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counts = torch.tensor(
-            [sum(b.num_response_tokens for b in batches), sum(b.num_think_tokens for b in batches)], device=device
-        )
-        totals = self.accelerator.reduce(counts, "sum")
-        return batches, Totals(*(max(1, int(total)) for total in totals))
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not estimated: the Trainer's formula knows no audio tower and no frozen parts."""
-        del inputs
-        return 0
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        return inputs.to(self.args.device)
-
-
-class StageTrainer(BatchTrainer):
+class StageTrainer(StepTrainer):
     """Trains one stage.
 
     Args:
@@ -115,7 +31,7 @@ class StageTrainer(BatchTrainer):
         experts: Every expert by name.
         weights: w_k of the active ones.
         keep_checkpoints: How many to keep.
-        **options: See :class:`BatchTrainer`.
+        **options: See :class:`StepTrainer`.
     """
 
     def __init__(
@@ -128,7 +44,8 @@ class StageTrainer(BatchTrainer):
         **options: Any,
     ) -> None:
         self.experts, self.weights, self.keep_checkpoints = experts, weights, keep_checkpoints
-        self._parts: dict[str, float] = defaultdict(float)
+        self._parts: dict[str, Tensor] = {}
+        self._step_parts: dict[str, Tensor] = {}
         self._monitor: dict[str, float] = {}
         self._logged_at = 0
         super().__init__(model, **options)
@@ -138,21 +55,30 @@ class StageTrainer(BatchTrainer):
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """L_total of Eq. 4 for one micro-batch, as its share of the effective batch's loss."""
+        """L_total of Eq. 4 for one batch, as its share of the step's loss."""
         totals: Totals = num_items_in_batch
-        output: CoatOutput = model(inputs, list(self.weights))
+        output: CoatOutput = model(inputs, list(self.weights), whole_path=self.args.world_size > 1)
         parts = {"ce": response_cross_entropy(output.response_logits, output.response_labels) / totals.response_tokens}
         for name in self.weights:
             parts[name] = self._expert_loss(name, inputs, output) / totals.think_tokens
         loss = parts["ce"] + sum(weight * parts[name] for name, weight in self.weights.items())
+        if output.idle is not None:
+            loss = loss + output.idle
         for name, value in parts.items():
-            self._parts[name] += float(value.detach())
+            self._step_parts[name] = self._step_parts.get(name, 0.0) + value.detach()
         if output.think_hidden is not None and self._logs_next():
             assert output.think_mask is not None
             self._monitor = collapse_metrics(output.think_hidden, output.think_mask)
         # Processes average their gradients; the totals above already count every process.
         loss = loss * self.args.world_size
         return (loss, output) if return_outputs else loss
+
+    def _passes(self, model: nn.Module, batches: list[Batch], totals: Totals) -> Tensor:
+        self._step_parts = {}
+        loss = super()._passes(model, batches, totals)
+        for name, value in self._step_parts.items():  # of a whole step: one that ran out of memory has begun anew
+            self._parts[name] = self._parts.get(name, 0.0) + torch.nan_to_num(value, 0.0, 0.0, 0.0)
+        return loss
 
     def _expert_loss(self, name: str, batch: Batch, output: CoatOutput) -> Tensor:
         if output.think_hidden is None or output.think_mask is None:
@@ -173,8 +99,12 @@ class StageTrainer(BatchTrainer):
         """Add the mean of every loss since the last line, and the collapse metrics."""
         if "loss" in logs and self._parts:
             since = self.state.global_step - self._logged_at
-            logs |= {f"loss/{name}": total / since for name, total in self._parts.items()}
+            names = sorted(self._parts)
+            means = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "sum") / since
+            logs |= {f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)}
             logs |= self._monitor
+            logs |= {name: count for name, count in (("bad_steps", self.bad_steps), ("skipped_rows", self.skipped_rows))
+                     if count}  # fmt: skip
             self._parts.clear()
             self._logged_at = self.state.global_step
         super().log(logs, start_time)
@@ -217,13 +147,16 @@ def uses_bf16(precision: str) -> bool:
 
 def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfig) -> TrainingArguments:
     """The Trainer's arguments for one stage of a recipe."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = training.micro_batch_size * processes
+    processes = PartialState().num_processes
+    if training.batch_size % processes:
+        raise CoatError(
+            f"{processes} processes cannot share training.batch_size {training.batch_size} evenly.",
+            "Take a batch size that they divide.",
+        )
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
-        per_device_train_batch_size=training.micro_batch_size,
-        gradient_accumulation_steps=training.batch_size // per_step,
+        per_device_train_batch_size=training.batch_size // processes,
         learning_rate=stage.learning_rate,
         weight_decay=training.weight_decay,
         warmup_steps=round(training.warmup_ratio * stage.steps),
@@ -232,12 +165,14 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         bf16=uses_bf16(training.precision),
         use_cpu=not torch.accelerator.is_available(),
         logging_steps=training.log_every,
-        logging_nan_inf_filter=False,
+        logging_nan_inf_filter=True,
         save_steps=training.save_every,
         save_total_limit=None,
         seed=training.seed,
         dataloader_num_workers=training.workers,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
         report_to=[],
         disable_tqdm=True,
     )
