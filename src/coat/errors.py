@@ -9,12 +9,21 @@ class CoatError(Exception):
     Args:
         problem: What was wrong, naming the row, file or field.
         remedy: What to do about it.
+
+    Attributes:
+        exit_code: Of a command that ends with it.
     """
+
+    exit_code = 2
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
+
+    def __reduce__(self) -> tuple[type[CoatError], tuple[str, str]]:
+        """From a worker's process, whole."""
+        return type(self), (self.problem, self.remedy)
 
 
 def did_you_mean(given: str, allowed: list[str]) -> str:

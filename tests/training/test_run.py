@@ -180,7 +180,7 @@ def test_mean_features_are_means_over_real_frames(tiny_path, manifest):
     rows = [row for row in read_manifest(manifest) if row.audios]
 
     def batches(size):
-        return [batch for i in range(0, len(rows), size) for batch in collate(rows[i : i + size])]
+        return [batch for i in range(0, len(rows), size) for batch in collate.batches(rows[i : i + size])]
 
     means = mean_features(model, experts, lambda: batches(4))
     weights = unit_weights(model, experts, means, lambda: batches(3))

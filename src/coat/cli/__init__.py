@@ -21,7 +21,7 @@ def main() -> None:
         sys.exit(code)
     except CoatError as error:
         _panel(error.problem, error.remedy)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
         sys.exit(INTERRUPTED)

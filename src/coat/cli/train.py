@@ -29,5 +29,8 @@ def train(
     from coat.training import run
 
     quiet()
-    run.train(resolved, folder, say=lambda line: console.print(line, highlight=False, soft_wrap=True))
-    console.print(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]', soft_wrap=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    run.train(resolved, folder, say=say)

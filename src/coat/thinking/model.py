@@ -206,7 +206,8 @@ class CoatModel(nn.Module):
         Args:
             batch: See :mod:`coat.thinking.batch`.
             head_names: Heads to run; all if None.
-            whole_path: Run them on a batch of text alone too, over zeros, as processes that share a model must.
+            whole_path: Run them on a batch of text alone too, over zeros: they have a gradient then, which is zero, and
+                processes that share a model take the same way whatever their rows hold.
         """
         names = list(self.heads if head_names is None else head_names)
         audio = self.audio_embeddings(batch)

@@ -70,7 +70,14 @@ class TrainingCollator:
         self.rows, self.tokens, self.max_tokens = rows, tokens, max_tokens
         self.unusable, self.idle_audio = unusable, idle_audio
 
-    def __call__(self, rows: Sequence[Row]) -> list[Batch]:
+    def __call__(self, rows: Sequence[Row]) -> list[Batch] | CoatError:
+        """A step's batches, or what is wrong with its rows: raised in a worker, it would arrive as a traceback."""
+        try:
+            return self.batches(rows)
+        except CoatError as error:
+            return error
+
+    def batches(self, rows: Sequence[Row]) -> list[Batch]:
         """Decode the rows' clips once and build right-padded batches of like length.
 
         Raises:

@@ -14,6 +14,7 @@ RUN/
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import logging
@@ -23,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from coat.backbones import load_backbone
@@ -40,10 +40,13 @@ from coat.training.calibration import mean_features, resolve_weights, unit_weigh
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
 from coat.training.features import Workshop, audio_of, prepare
+from coat.training.preemption import Preemption
+from coat.training.processes import processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
-from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, uses_bf16
+from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, unwritable, uses_bf16
 
 log = logging.getLogger("coat")
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
 
 
@@ -61,7 +64,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     Raises:
         CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
     """
-    folder, state = Path(folder), PartialState()
+    folder, state = Path(folder), processes()
     if not state.is_main_process:
         say = lambda _: None  # noqa: E731  # one process speaks for all
     with state.main_process_first():
@@ -96,6 +99,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
         save_weights(model, folder)
         write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
+    say(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]')
     return folder
 
 
@@ -188,7 +192,7 @@ class _Job:
     ) -> None:  # fmt: skip
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.dataset, self.lengths = dataset, lengths
-        self.state = PartialState()
+        self.state, self.preemption = processes(), Preemption()
         self.workshop: Workshop | None = None
         if recipe.data.cache:
             self.workshop = Workshop(
@@ -225,7 +229,7 @@ class _Job:
             tokens=training.micro_batch_tokens,
             max_tokens=data.max_tokens,
             unusable=data.unusable,
-            idle_audio=self.state.num_processes > 1,
+            idle_audio=shared(self.state),
         )
 
     def calibrate(self, adapted: list[str]) -> None:
@@ -257,7 +261,7 @@ class _Job:
 
         def batches() -> Iterator[Batch]:
             for start in range(0, len(rows), size):
-                yield from (batch.to(device) for batch in collate(rows[start : start + size]))
+                yield from (batch.to(device) for batch in collate.batches(rows[start : start + size]))
 
         means = mean_features(self.model, self.experts, batches)
         auto = {name for stage in self.recipe.stages for name, weight in stage.experts.items() if weight == "auto"}
@@ -290,7 +294,13 @@ class _Job:
         checkpoints = list_checkpoints(place)
         if checkpoints:
             self.say(f"Going on from {checkpoints[-1]}.")
-        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise unwritable(place, trainer.state.global_step, error) from None
+        self.preemption.leave_if_asked(trainer.state.global_step)
         if self.state.is_main_process:
             partial = place / "done.partial"
             save_weights(self.model, partial)
@@ -303,7 +313,8 @@ class _Job:
 
         writer = SummaryWriter(str(self.folder / "tensorboard" / name))
         title = f"stage {index}/{len(self.recipe.stages)} {name}"
-        return [ProgressBar(title), MetricsFile(self.folder / "metrics.jsonl", name), TensorBoardCallback(writer)]
+        lines = MetricsFile(self.folder / "metrics.jsonl", name)
+        return [ProgressBar(title), lines, TensorBoardCallback(writer), self.preemption]
 
 
 def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -79,6 +80,11 @@ class StepTrainer(Trainer):
         for unwanted in (PrinterCallback, ProgressCallback):
             self.remove_callback(unwanted)
 
+    @property
+    def shared(self) -> bool:
+        """Whether an engine for several processes has wrapped the model: then every pass takes the same way."""
+        return self.accelerator.distributed_type != DistributedType.NO
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """All steps as one pass over the data, so that resuming is a matter of skipping."""
         args = self.args
@@ -103,11 +109,13 @@ class StepTrainer(Trainer):
         )
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[list[Batch]], num_batches: int, device: torch.device
+        self, epoch_iterator: Iterator[list[Batch] | CoatError], num_batches: int, device: torch.device
     ) -> tuple[list[list[Batch]], Any]:
         """The batches of one step, and what their losses are divided by."""
         del num_batches
         batches = next(epoch_iterator)
+        if isinstance(batches, CoatError):
+            raise batches
         for line in batches[0].skipped:
             log.warning("Left out: %s", line)
         own = [
@@ -136,7 +144,7 @@ class StepTrainer(Trainer):
     def _passes(self, model: nn.Module, batches: list[Batch], totals: Totals) -> Tensor:
         # Where processes hold parts of a model for each other, all must pass equally often: the last batch passes
         # again, for nothing.
-        idle = max(0, totals.passes - len(batches)) if self.args.world_size > 1 else 0
+        idle = max(0, totals.passes - len(batches)) if self.shared else 0
         plan = [(batches[-1], 0.0)] * idle + [(batch, 1.0) for batch in batches]
         loss = torch.zeros((), device=self.args.device)
         for index, (batch, weight) in enumerate(plan):
@@ -153,7 +161,7 @@ class StepTrainer(Trainer):
     def _smaller(self, batches: list[Batch], error: Exception) -> list[Batch]:
         """The same rows in twice as many passes."""
         most = max(len(batch.input_ids) for batch in batches)
-        if self.args.world_size > 1 or most == 1:
+        if self.shared or most == 1:
             raise CoatError(
                 f"Memory ran out{' on one row' if most == 1 else ''}: {str(error).splitlines()[0]}",
                 "Set training.gradient_checkpointing, less training.micro_batch_size or micro_batch_tokens, or "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
@@ -19,8 +20,11 @@ from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, CoatOutput
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.monitors import collapse_metrics
+from coat.training.processes import processes
 from coat.training.steps import StepTrainer, Totals
 from coat.training.targets import expert_targets
+
+PARTIAL = ".partial"
 
 
 class StageTrainer(StepTrainer):
@@ -57,7 +61,7 @@ class StageTrainer(StepTrainer):
     ) -> Any:
         """L_total of Eq. 4 for one batch, as its share of the step's loss."""
         totals: Totals = num_items_in_batch
-        output: CoatOutput = model(inputs, list(self.weights), whole_path=self.args.world_size > 1)
+        output: CoatOutput = model(inputs, list(self.weights), whole_path=True)
         parts = {"ce": response_cross_entropy(output.response_logits, output.response_labels) / totals.response_tokens}
         for name in self.weights:
             parts[name] = self._expert_loss(name, inputs, output) / totals.think_tokens
@@ -117,7 +121,7 @@ class StageTrainer(StepTrainer):
         self._logged_at = int(Path(resume_from_checkpoint).name.rpartition("-")[2])
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(self.args.output_dir) / ".partial")
+        return str(Path(self.args.output_dir) / PARTIAL)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint aside and move it into place: a killed run never leaves half of one."""
@@ -125,7 +129,10 @@ class StageTrainer(StepTrainer):
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a failed write
+            raise OSError(errno.EIO, str(error)) from None
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             for made in partial.glob("checkpoint-*"):
@@ -133,6 +140,18 @@ class StageTrainer(StepTrainer):
                 made.rename(folder / made.name)
             for old in list_checkpoints(folder)[: -self.keep_checkpoints]:
                 shutil.rmtree(old)
+
+
+def unwritable(folder: Path, step: int, error: OSError) -> CoatError:
+    """What to say when a stage's folder could not be written to, be it a checkpoint or a line of metrics."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    last = next(reversed(list_checkpoints(folder)), None)
+    free = shutil.disk_usage(folder).free / 1e6
+    return CoatError(
+        f"Step {step} could not be written to {folder}: {error.strerror or error}. {free:.0f} MB are free there; "
+        + (f"{last.name} is whole." if last else "there is no checkpoint yet."),
+        "Make room and give the same command: it goes on from the last checkpoint.",
+    )
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -147,16 +166,16 @@ def uses_bf16(precision: str) -> bool:
 
 def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfig) -> TrainingArguments:
     """The Trainer's arguments for one stage of a recipe."""
-    processes = PartialState().num_processes
-    if training.batch_size % processes:
+    count = processes().num_processes
+    if training.batch_size % count:
         raise CoatError(
-            f"{processes} processes cannot share training.batch_size {training.batch_size} evenly.",
+            f"{count} processes cannot share training.batch_size {training.batch_size} evenly.",
             "Take a batch size that they divide.",
         )
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
-        per_device_train_batch_size=training.batch_size // processes,
+        per_device_train_batch_size=training.batch_size // count,
         learning_rate=stage.learning_rate,
         weight_decay=training.weight_decay,
         warmup_steps=round(training.warmup_ratio * stage.steps),

@@ -1,0 +1,16 @@
+"""The processes that train together: one, or those of ``torchrun`` and ``accelerate launch``."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import DistributedType, PartialState
+
+
+def processes() -> PartialState:
+    """Who this process is among how many; joins them at the first call."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def shared(state: PartialState) -> bool:
+    """Whether an engine for several processes wraps the model, be it for one alone."""
+    return bool(state.distributed_type != DistributedType.NO)

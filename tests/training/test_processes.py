@@ -1,0 +1,79 @@
+"""Several processes on one machine give the losses and weights of one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coat.config.recipe import parse_recipe
+from coat.files import read_jsonl
+from coat.training.run import train
+from tests.conftest import assistant, user
+from tests.training.test_run import close, losses, recipe
+
+pytestmark = pytest.mark.slow
+
+
+def launch(path, folder, *options, processes=2, environment=None):
+    """``torchrun`` on this machine's CPU, by gloo."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options, "-m", "coat", "train", str(path),
+        "--out", str(folder),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def mixed(manifest, tmp_path):
+    """Rows with audio and as many of text alone, so that a step of two has each on a process of its own."""
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    with_audio = [row for row in rows if row.get("audios")]
+    for row in with_audio:
+        row["audios"] = [str(manifest.parent / name) for name in row["audios"]]
+    texts = [
+        {"id": f"text-{index}", "messages": [user(f"Say {index}."), assistant(f"{index} it is")]}
+        for index in range(len(with_audio))
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in with_audio + texts))
+    return path
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
+    """Steps of two rows: some with audio on one process only, some on both, some on none."""
+    asked = recipe(tiny_path, mixed, batch_size=2, micro_batch_size=1).model_dump()
+    asked["data"]["group_by_length"] = False
+    asked["stages"][1]["steps"] = 10
+    if cached:
+        asked["data"]["cache"] = str(tmp_path / "features")
+    asked = parse_recipe(asked)
+    train(asked, tmp_path / "one")
+    (tmp_path / "recipe.yaml").write_text(asked.dump())
+    result = launch(tmp_path / "recipe.yaml", tmp_path / "two")
+    assert result.returncode == 0, result.stderr[-3000:]
+    close(losses(tmp_path / "two"), losses(tmp_path / "one"), 2e-3)
+    first = [losses(tmp_path / name)["one", 1] for name in ("one", "two")]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    ours, theirs = (load_file(tmp_path / name / "heads.safetensors") for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=2e-2, atol=2e-4)
+    spread = [line["loss/standin_speech"] for line in read_jsonl(tmp_path / "one" / "metrics.jsonl")
+              if "loss/standin_speech" in line]  # fmt: skip
+    assert 0 in spread  # a step of text alone was among them
+    assert sum(value > 0 for value in spread) > 2
+    assert result.stdout.count("Done.") == 1  # one process speaks for all
+
+
+def test_processes_that_do_not_divide_a_batch_are_refused(tiny_path, mixed, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe(tiny_path, mixed, batch_size=3, micro_batch_size=1).dump())
+    result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
+    assert result.returncode != 0
+    assert "cannot share training.batch_size 3" in " ".join(result.stderr.replace("│", " ").split())
