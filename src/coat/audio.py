@@ -13,6 +13,8 @@ import numpy as np
 from coat.errors import CoatError
 
 MIN_SECONDS = 0.1
+# Times in manifests are rounded; an end this far beyond the file is its end.
+END_SLACK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def _decode(source: Path | BytesIO, name: str, start: float, end: float | None, 
     try:
         with soundfile.SoundFile(source) as file:
             rate = file.samplerate
+            if end is not None and round(end * rate) > file.frames + END_SLACK_SECONDS * rate:
+                raise CoatError(
+                    f"{name} lasts {file.frames / rate:.2f} s; a stretch up to {end:g} s is asked for.",
+                    "Correct the row's 'end'.",
+                )
             first = min(round(start * rate), file.frames)
             last = file.frames if end is None else min(round(end * rate), file.frames)
             check_not_longer((last - first) / rate, name, max_seconds)  # before hours of it are decoded

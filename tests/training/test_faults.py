@@ -78,7 +78,7 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_unbroken_run(tiny_pa
 
 
 def test_a_signal_saves_and_stops_and_the_same_command_goes_on(finished, tiny_path, manifest, tmp_path):  # noqa: F811
-    asked = recipe(tiny_path, manifest, save_every=100)
+    asked, before = recipe(tiny_path, manifest, save_every=100), signal.getsignal(signal.SIGTERM)
     real = CoatModel.forward
     seen = []
 
@@ -92,7 +92,7 @@ def test_a_signal_saves_and_stops_and_the_same_command_goes_on(finished, tiny_pa
         patch.setattr(CoatModel, "forward", forward)
         with pytest.raises(PreemptedError, match="saved at step 2"):
             train(asked, tmp_path / "run", say=quietly)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     assert [path.name for path in (tmp_path / "run/stages/2-two").glob("checkpoint-*")] == ["checkpoint-2"]
     train(asked, tmp_path / "run", say=quietly)
     close(losses(tmp_path / "run"), losses(finished), 1e-5)

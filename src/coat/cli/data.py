@@ -12,8 +12,10 @@ from coat.errors import CoatError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from coat.config.recipe import Recipe
+    from coat.data.mixture import Plan
     from coat.training.features import Estimate
 
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
@@ -22,6 +24,50 @@ data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 @data.callback()
 def verbs() -> None:
     """Look after data sets."""
+
+
+@data.command("plan")
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) with a mixture.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the plan as JSON too.")] = None,
+) -> None:
+    """Show what each stage draws of every source: pool, share, samples, epochs (Table C)."""
+    import json
+
+    from rich.console import Console
+
+    from coat.cli.quiet import quiet
+    from coat.config.recipe import load_recipe
+    from coat.files import write_whole
+
+    resolved = load_recipe(recipe, overrides or [])
+    if resolved.data.mixture is None:
+        raise CoatError("The recipe has no data.mixture.", "docs/data.md shows one.")
+    quiet()
+    from coat.backbones import load_backbone
+    from coat.training.corpus import open_corpus
+    from coat.training.progress import bar_for, make_progress
+
+    outline = load_backbone(resolved.backbone.family, resolved.backbone.path, weights=False)
+    with make_progress() as bar:
+        corpus = open_corpus(resolved.data, outline.hearing.max_seconds, progress=bar_for(bar))
+    console = Console()
+    plans = {}
+    for stage in resolved.stages:
+        made = corpus.plan(resolved.data, stage.steps * resolved.training.batch_size)
+        assert made is not None
+        plans[stage.name] = made.as_dict()
+        console.print(plan_table(made, stage.name))
+        if made.samples < made.budget:
+            console.print(
+                f"[yellow]Caps hold the stage to {made.samples:,} of {made.budget:,} rows[/yellow]: beyond, its "
+                "order begins anew. Raise data.mixture.cap, or add sources."
+            )
+    if corpus.left_out:
+        console.print(f"{corpus.left_out:,} rows are too long for the backbone, and are left out.")
+    if out:
+        write_whole(out, json.dumps(plans, indent=1))
 
 
 @data.command("prepare")
@@ -55,12 +101,11 @@ def prepare(
     quiet()
     console = Console()
     recipe = _recipe(source, experts, cache, backbone, embeddings, overrides or [])
-    from coat.data.manifest import read_manifest
     from coat.training import features
     from coat.training.progress import bar_for, make_progress
     from coat.training.run import frozen_dtype
 
-    files = features.audio_of(read_manifest(recipe.data.train))
+    files = features.audio_of_manifests(recipe.data.manifests())
     job = features.FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
     workshop = job.open()
     if verify:
@@ -81,6 +126,30 @@ def prepare(
         else:
             features.compute(workshop, units, progress=bar_for(bar))
     console.print(f"Done. Train with [bold]--set data.cache={job.cache}[/bold]", soft_wrap=True)
+
+
+def plan_table(plan: Plan, name: str) -> Table:
+    """Table C of a plan."""
+    from rich.table import Table
+
+    table = Table("group", title=f"{name}: {plan.samples:,} rows")
+    table.add_column("source", overflow="fold")
+    for heading in ("pool", "share", "samples", "epochs", "hours"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group, asked in plan.asked.items():
+        lines = [line for line in plan.lines if line.group == group]
+        for line in lines:
+            table.add_row(group, line.source, *_numbers(line.pool, line.share, line.samples, line.hours))
+        pool, samples = sum(line.pool for line in lines), sum(line.samples for line in lines)
+        share, hours = sum(line.share for line in lines), sum(line.hours for line in lines)
+        short = samples < asked * plan.budget - len(plan.asked)
+        title = f"[bold]{group}[/bold]" + (f" (asked {asked:.1%})" if short else "")
+        table.add_row("", title, *_numbers(pool, share, samples, hours), end_section=True)
+    return table
+
+
+def _numbers(pool: int, share: float, samples: int, hours: float) -> list[str]:
+    return [f"{pool:,}", f"{share:.1%}", f"{samples:,}", f"{samples / pool:.2f}", f"{hours:,.0f}"]
 
 
 def _recipe(

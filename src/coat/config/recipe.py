@@ -73,10 +73,25 @@ class StageConfig(_Part):
         return value
 
 
+class GroupConfig(_Part):
+    """A task group of a mixture (App. A)."""
+
+    share: float = Field(gt=0, description="Of what is drawn; shares need not add up to one.")
+    sources: list[str] = Field(min_length=1, description="Manifests; rows are drawn uniformly from all of them.")
+
+
+class MixtureConfig(_Part):
+    """Many corpora, drawn by share (Table C)."""
+
+    groups: dict[str, GroupConfig] = Field(min_length=1, description="Task groups by name.")
+    cap: float = Field(4.0, gt=0, description="Most times that a stage draws a row.")
+
+
 class DataConfig(_Part):
     """Where rows come from."""
 
-    train: str = Field(description="Manifest (JSON Lines) to train on.")
+    train: str | None = Field(None, description="Manifest (JSON Lines) to train on.")
+    mixture: MixtureConfig | None = Field(None, description="Or many, with shares: see coat data plan.")
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
     cache_embeddings: bool = Field(
         True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
@@ -88,6 +103,18 @@ class DataConfig(_Part):
         "stop", description="At rows that cannot be read or are too long: stop, or leave them out and count them."
     )
     group_by_length: bool = Field(True, description="Put clips of like length into a batch: less padding.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.train is None) == (self.mixture is None):
+            raise ValueError("give either train or mixture")
+        return self
+
+    def manifests(self) -> list[str]:
+        """Every manifest, in order."""
+        if self.mixture is None:
+            return [str(self.train)]
+        return [source for group in self.mixture.groups.values() for source in group.sources]
 
 
 class TrainingConfig(_Part):

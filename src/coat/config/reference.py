@@ -36,10 +36,13 @@ def _sections(model: type[BaseModel], prefix: str) -> list[str]:
         if nested is None:
             plain.append(_line(name, field))
         else:
-            place = f"{prefix}{name}{'[]' if get_origin(field.annotation) is list else ''}"
+            place = f"{prefix}{name}{_MANY.get(get_origin(field.annotation), '')}"
             parts += [f"\n## `{place}`\n\n{_first_line(nested)}\n", *_sections(nested, f"{place}.")]
     table = ["\n| field | type | default | meaning |\n| --- | --- | --- | --- |\n", *plain] if plain else []
     return [*table, *parts]
+
+
+_MANY: dict[Any, str] = {list: "[]", dict: ".NAME"}
 
 
 def _line(name: str, field: FieldInfo) -> str:
@@ -47,7 +50,11 @@ def _line(name: str, field: FieldInfo) -> str:
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    inner = annotation
+    if get_origin(annotation) in (list, UnionType):
+        inner = get_args(annotation)[0]
+    elif get_origin(annotation) is dict:
+        inner = get_args(annotation)[1]
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import Sampler
 
 # Rows are sorted by length within pools of this many steps: padding nearly vanishes, and order stays random.
 POOL_STEPS = 32
+DRAWN_STEPS = 64 * POOL_STEPS
 
 
 class Draw(Protocol):
@@ -90,11 +91,16 @@ class StepRows(Sampler[list[int]]):
         return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self.steps, POOL_STEPS):
-            yield from self._pool(start, min(POOL_STEPS, self.steps - start))
+        for ahead in range(0, self.steps, DRAWN_STEPS):
+            stop = min(ahead + DRAWN_STEPS, self.steps)
+            drawn = self.draw.at(ahead * self.batch_size, stop * self.batch_size)  # cheaper than pool by pool
+            for start in range(ahead, stop, POOL_STEPS):
+                steps = min(POOL_STEPS, stop - start)
+                yield from self._pool(
+                    start, steps, drawn[(start - ahead) * self.batch_size :][: steps * self.batch_size]
+                )
 
-    def _pool(self, start: int, steps: int) -> Iterator[list[int]]:
-        rows = self.draw.at(start * self.batch_size, (start + steps) * self.batch_size)
+    def _pool(self, start: int, steps: int, rows: np.ndarray) -> Iterator[list[int]]:
         if self.group:
             rows = rows[np.argsort(self.lengths[rows], kind="stable")]
         for step in np.random.default_rng([self.seed, 5, start]).permutation(steps):

@@ -6,32 +6,39 @@
 ```
 
 One ``<audio>`` for each entry of ``audios``, which may be a path (relative ones start at the manifest) or
-``{"path", "start", "end"}`` in seconds. ``id``, ``task``, ``group`` and ``choices`` are optional.
+``{"path", "start", "end", "seconds"}``. ``id``, ``task``, ``group``, ``choices``, ``language``, ``source``,
+``licence`` and ``seconds`` are optional. What other trainers write is read too: :mod:`coat.data.formats`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coat.audio import Clip, check_length, load_audio
+from coat.audio import Clip, load_audio
 from coat.data.conversation import Conversation
+from coat.data.formats import MARK, canonical
 from coat.errors import CoatError
-
-ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class AudioRef:
-    """Where a clip is: a file, or a stretch of it in seconds."""
+    """Where a clip is: a file, or a stretch of it in seconds.
+
+    Attributes:
+        path: Of the file.
+        start: In seconds.
+        end: In seconds; the end of the file if None.
+        known_seconds: Its duration, where the manifest says so; then no header is read to know it.
+    """
 
     path: Path
     start: float = 0.0
     end: float | None = None
+    known_seconds: float | None = field(default=None, compare=False)
 
     def load(self, max_seconds: float | None = None) -> Clip:
         """Decode it."""
@@ -46,11 +53,24 @@ class AudioRef:
         """
         import soundfile
 
+        if self.known_seconds is not None:
+            return self.known_seconds
+        if self.end is not None:
+            return self.end - self.start
         try:
             info = soundfile.info(str(self.path))
         except (soundfile.LibsndfileError, OSError):
             return self.load().seconds  # raises with the remedy, or reads what only decodes
-        return (self.end if self.end is not None else info.frames / info.samplerate) - self.start
+        return info.frames / info.samplerate - self.start
+
+    def identity(self) -> tuple[str, float, float, int, int]:
+        """What changes when the sound does: file, stretch, size, time of change.
+
+        Raises:
+            OSError: There is no such file.
+        """
+        state, stop = self.path.stat(), -1.0 if self.end is None else self.end
+        return str(self.path.resolve()), self.start, stop, state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,9 @@ class Row:
         task: What is asked, for scores.
         group: Its task group.
         choices: The options of a multiple-choice question.
+        language: Of speech in it.
+        source: The corpus it comes from.
+        licence: Of the clip.
     """
 
     id: str
@@ -72,6 +95,9 @@ class Row:
     task: str = ""
     group: str = ""
     choices: tuple[str, ...] = ()
+    language: str = ""
+    source: str = ""
+    licence: str = ""
 
     @property
     def answer(self) -> str:
@@ -109,7 +135,7 @@ def read_manifest(path: str | Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            rows.append(_parse(json.loads(line), number, path.parent))
+            rows.append(parse_row(json.loads(line), number, path.parent))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"line {number}: {error}")
     seen: dict[str, int] = {}
@@ -123,28 +149,6 @@ def read_manifest(path: str | Path) -> list[Row]:
     return rows
 
 
-def measure(rows: Sequence[Row]) -> list[float]:
-    """Seconds of audio in every row, from headers alone, so that bad files are named before anything runs.
-
-    Raises:
-        CoatError: Files are missing, are not audio, or hold less than one audio token; up to ten are named.
-    """
-    seconds: list[float] = []
-    problems: list[str] = []
-    remedy = ""
-    for row in rows:
-        try:
-            for audio in row.audios:
-                check_length(audio.seconds, str(audio.path))
-            seconds.append(row.seconds)
-        except CoatError as error:
-            problems.append(f"{row.id}: {error.problem}")
-            remedy = remedy or error.remedy
-    if problems:
-        raise CoatError(f"Audio is unusable in {listed(problems, 'row')}", remedy)
-    return seconds
-
-
 def listed(problems: list[str], what: str) -> str:
     """How many problems, and the first ten."""
     shown = "\n".join(f"  {problem}" for problem in problems[:10])
@@ -152,32 +156,45 @@ def listed(problems: list[str], what: str) -> str:
     return f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}:\n{shown}{more}"
 
 
-def _parse(raw: dict[str, Any], number: int, root: Path) -> Row:
-    messages = raw.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("'messages' must be a list of at least one message")
-    for message in messages:
-        if message.get("role") not in ROLES:
-            raise ValueError(f"role {message.get('role')!r} is not one of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), str):
-            raise ValueError("'content' must be text")
+def parse_row(raw: dict[str, Any], number: int, root: Path) -> Row:
+    """One row of a manifest.
+
+    Args:
+        raw: As it was read.
+        number: Of its line.
+        root: Where relative paths start.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    row = canonical(raw)
+    messages = row["messages"]
     if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
         raise ValueError("the answer is empty")
-    audios = [_parse_audio(audio, root) for audio in raw.get("audios", [])]
-    marks = sum(message["content"].count("<audio>") for message in messages)
+    seconds = row.get("seconds")
+    audios = [_parse_audio(audio, root, seconds if len(row["audios"]) == 1 else None) for audio in row["audios"]]
+    marks = sum(message["content"].count(MARK) for message in messages)
     if marks != len(audios):
         raise ValueError(f"{marks} <audio> mark(s) but {len(audios)} entry(ies) in 'audios'")
     return Row(
-        id=str(raw.get("id", f"line-{number}")),
+        id=str(row.get("id", f"line-{number}")),
         messages=messages,
         audios=audios,
-        task=raw.get("task", ""),
-        group=raw.get("group", ""),
-        choices=tuple(raw.get("choices", ())),
+        choices=tuple(row.get("choices") or ()),
+        **{name: str(row.get(name) or "") for name in ("task", "group", "language", "source", "licence")},
     )
 
 
-def _parse_audio(raw: str | dict[str, Any], root: Path) -> AudioRef:
+def _parse_audio(raw: Any, root: Path, seconds: float | None) -> AudioRef:
     if isinstance(raw, str):
-        return AudioRef(root / raw)
-    return AudioRef(root / raw["path"], float(raw.get("start", 0.0)), raw.get("end"))
+        raw = {"path": raw}
+    elif not isinstance(raw, dict) or not isinstance(raw.get("path"), str):
+        raise ValueError("an entry of 'audios' must be a path, or an object with a 'path'")
+    path = raw["path"].removeprefix("file://")
+    if "://" in path:
+        raise ValueError(f"{path} is on a network: fetch it first, and name the file")
+    start, end = float(raw.get("start") or 0.0), raw.get("end")
+    if end is not None and not 0 <= start < float(end):
+        raise ValueError(f"a stretch from {start} s to {end} s holds nothing")
+    known = raw.get("seconds", seconds if end is None else None)
+    return AudioRef(root / path, start, None if end is None else float(end), None if known is None else float(known))

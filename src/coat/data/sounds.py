@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from os import stat_result
 from pathlib import Path
 
 from coat.data.manifest import AudioRef, listed
@@ -106,13 +105,13 @@ class SoundIndex:
 
     def _known(self, database: sqlite3.Connection, ref: AudioRef) -> Sound | None:
         try:
-            state = ref.path.stat()
+            identity = ref.identity()
         except OSError:
             return None  # listening to it will say what is wrong
         row = database.execute(
             "SELECT key, samples, rate FROM sounds WHERE file = ? AND start = ? AND stop = ? AND size = ? "
             "AND modified = ?",
-            _identity(ref, state),
+            identity,
         ).fetchone()
         return Sound(ref, *row) if row else None
 
@@ -125,10 +124,5 @@ def _hear(ref: AudioRef, max_seconds: float | None) -> Sound | CoatError:
     return Sound(ref, clip.content_key, len(clip.waveform), clip.sampling_rate)
 
 
-def _identity(ref: AudioRef, state: stat_result) -> tuple[str, float, float, int, int]:
-    stop = -1.0 if ref.end is None else ref.end
-    return str(ref.path.resolve()), ref.start, stop, state.st_size, state.st_mtime_ns
-
-
 def _line(sound: Sound) -> Sequence[object]:
-    return (*_identity(sound.ref, sound.ref.path.stat()), sound.key, sound.samples, sound.sampling_rate)
+    return (*sound.ref.identity(), sound.key, sound.samples, sound.sampling_rate)

@@ -126,32 +126,3 @@ class TrainingCollator:
             silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)
             batch = replace(batch, idle_audio=backbone.audio_features([silence]))
         return batch
-
-
-def audible_rows(
-    rows: Sequence[Row], seconds: Sequence[float], max_seconds: float, unusable: Literal["stop", "skip"]
-) -> tuple[list[Row], np.ndarray]:
-    """The rows that the backbone can hear, and the seconds of audio in each.
-
-    Args:
-        rows: Of a manifest.
-        seconds: From :func:`coat.data.manifest.measure`.
-        max_seconds: The longest clip.
-        unusable: ``stop`` or ``skip`` at rows with a longer one.
-
-    Raises:
-        CoatError: Some are too long and the recipe says to stop.
-    """
-    heard = [all(audio.seconds <= max_seconds + 1e-6 for audio in row.audios) for row in rows]
-    dropped = len(rows) - sum(heard)
-    if dropped and unusable == "stop":
-        first = heard.index(False)
-        raise CoatError(
-            f"{dropped} of {len(rows)} rows hold clips over {max_seconds:g} s, such as {rows[first].id} "
-            f"({seconds[first]:.1f} s).",
-            "Cut them, or leave them out with data.unusable: skip.",
-        )
-    if dropped == len(rows):
-        raise CoatError("No row is left to train on.", "Check data.train and data.unusable.")
-    kept = [row for row, fits in zip(rows, heard, strict=True) if fits]
-    return kept, np.array([length for length, fits in zip(seconds, heard, strict=True) if fits], dtype=np.float32)

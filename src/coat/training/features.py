@@ -24,6 +24,7 @@ from coat.audio import Clip, Hearing
 from coat.backbones import load_backbone
 from coat.backbones.base import Backbone
 from coat.config.recipe import Recipe
+from coat.data.index import open_manifest
 from coat.data.manifest import AudioRef, Row
 from coat.data.sounds import DECODERS, Sound, SoundIndex
 from coat.errors import CoatError
@@ -298,6 +299,15 @@ def prepare(workshop: Workshop, refs: Iterable[AudioRef], *, progress: Progress 
         CoatError: Files are missing or cannot be heard.
     """
     compute(workshop, workshop.plan(workshop.index(refs, progress)), progress=progress)
+
+
+def audio_of_manifests(paths: Iterable[str]) -> list[AudioRef]:
+    """Every file that some manifests name, once.
+
+    Raises:
+        CoatError: A manifest is missing, or rows of it are malformed.
+    """
+    return audio_of(row for path in paths for row in open_manifest(path))
 
 
 def compute(workshop: Workshop, units: Sequence[Unit], *, progress: Progress | None = None) -> None:

@@ -28,7 +28,6 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.config.recipe import Recipe, parse_recipe
-from coat.data.manifest import measure, read_manifest
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.base import Expert
@@ -38,7 +37,8 @@ from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 from coat.training.calibration import mean_features, resolve_weights, unit_weights
 from coat.training.checkpoint import load_weights, save_weights
-from coat.training.dataset import ManifestDataset, TrainingCollator, audible_rows
+from coat.training.corpus import Corpus, open_corpus
+from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.features import Workshop, audio_of, prepare
 from coat.training.preemption import Preemption
 from coat.training.processes import processes, shared
@@ -72,13 +72,14 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     if is_finished(folder):
         say(f"{folder} is finished already.")
         return folder
-    rows = read_manifest(recipe.data.train)
-    seconds = measure(rows)  # before the model is loaded: a missing file should not cost minutes
+    # Before the weights are loaded: a missing file should not cost minutes.
+    outline = load_backbone(recipe.backbone.family, recipe.backbone.path, weights=False)
+    with state.main_process_first():
+        corpus = open_corpus(recipe.data, outline.hearing.max_seconds)
+    if corpus.left_out:
+        say(f"{corpus.left_out} rows hold clips that are too long, and are left out.")
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
-    rows, lengths = audible_rows(rows, seconds, model.backbone.hearing.max_seconds, recipe.data.unusable)
-    if len(rows) < len(seconds):
-        say(f"{len(seconds) - len(rows)} of {len(seconds)} rows hold clips that are too long, and are left out.")
     adapted = adapt(model, recipe)
     if recipe.training.gradient_checkpointing:
         language_model: Any = model.backbone.language_model
@@ -91,7 +92,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
                 f"The weights of {expert.name} are {expert.licence}. A model that learned from them may be bound by it."
             )
     add_heads(model, experts, recipe)
-    job = _Job(recipe, folder, model, experts, ManifestDataset(rows), lengths, say)
+    job = _Job(recipe, folder, model, experts, corpus, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
@@ -187,11 +188,11 @@ class _Job:
     """What the stages of one run share."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], dataset: ManifestDataset,
-        lengths: np.ndarray, say: Callable[[str], None],
+        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], corpus: Corpus,
+        say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
-        self.dataset, self.lengths = dataset, lengths
+        self.corpus, self.dataset = corpus, ManifestDataset(corpus.rows)
         self.state, self.preemption = processes(), Preemption()
         self.workshop: Workshop | None = None
         if recipe.data.cache:
@@ -243,12 +244,23 @@ class _Job:
                 save_file({name: mean.cpu() for name, mean in means.items()}, means_path)
                 self.say(_weights_table(self.calibrated))
             versions = {name: _version(name) for name in PACKAGES}
-            facts = {"calibrated_weights": self.calibrated, "adapted_modules": adapted, "versions": versions}
+            facts = {
+                "calibrated_weights": self.calibrated,
+                "adapted_modules": adapted,
+                "versions": versions,
+                "plans": self._plans(),
+            }
             write_whole(path, json.dumps(facts, indent=1))
         self.state.wait_for_everyone()
         self.calibrated = json.loads(path.read_text())["calibrated_weights"]
         for name, mean in (load_file(means_path) if self.experts else {}).items():
             start_at(self.model.heads[name], mean)
+
+    def _plans(self) -> dict[str, Any]:
+        """What each stage draws of every source, where there is a mixture."""
+        rows = {stage.name: stage.steps * self.recipe.training.batch_size for stage in self.recipe.stages}
+        made = {name: self.corpus.plan(self.recipe.data, budget) for name, budget in rows.items()}
+        return {name: plan.as_dict() for name, plan in made.items() if plan}
 
     def _measure(self) -> dict[str, torch.Tensor]:
         """Mean features of every expert; sets the weights of those that are ``auto``."""
@@ -256,7 +268,11 @@ class _Job:
         self.model.to(device)
         for expert in self.experts.values():
             expert.to(device)
-        rows = [row for row in self.dataset.rows if row.audios][: self.recipe.training.calibration_clips]
+        with_audio = np.flatnonzero(self.corpus.rows.seconds > 0)
+        # Spread over everything, for corpora stand one after another.
+        count = min(len(with_audio), self.recipe.training.calibration_clips)
+        places = with_audio[np.linspace(0, len(with_audio) - 1, count).astype(int)]
+        rows = [self.dataset[place] for place in places.tolist()]
         size, collate = self.recipe.training.micro_batch_size, self.collator(list(self.experts))
 
         def batches() -> Iterator[Batch]:
@@ -283,7 +299,8 @@ class _Job:
             experts=self.experts,
             weights=weights,
             dataset=self.dataset,
-            lengths=self.lengths,
+            lengths=self.corpus.rows.seconds,
+            draw=self.corpus.draw(self.recipe, index - 1),
             collator=self.collator(list(weights)),
             args=training_arguments(place, stage, self.recipe.training),
             callbacks=self._callbacks(index, stage.name),
