@@ -264,9 +264,11 @@ class _Reader:
             return
         twice = set(hashes[counts > 1].tolist())
         seen: dict[str, int] = {}
+        known = list(self.problems)  # which a second reading would find again
         for _, _, row in self._rows():
             if hash(row.id) in twice:
                 seen[row.id] = seen.get(row.id, 0) + 1
+        self.problems = known
         self.problems += [f"id '{name}' is used {count} times" for name, count in seen.items() if count > 1]
 
 
