@@ -72,7 +72,7 @@ def plan(
 
 @data.command("prepare")
 def prepare(
-    source: Annotated[Path, typer.Argument(help="A recipe (YAML), or a manifest (JSON Lines).")],
+    source: Annotated[str, typer.Argument(help="A corpus by name, a recipe (YAML), or a manifest (JSON Lines).")],
     experts: Annotated[
         str | None, typer.Option("--experts", help="Names, with commas; those of the recipe if left out.")
     ] = None,
@@ -92,15 +92,26 @@ def prepare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Ray workers; one a GPU, or a core.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="First read all shards, and drop damaged ones.")] = False,
+    out: Annotated[Path, typer.Option("--out", help="For a corpus: where manifest and sounds go.")] = Path("data"),
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="For a corpus that comes as files: the folder that holds them.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="For a corpus: at most so many records.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="For a corpus: of wordings.")] = 0,
+    revision: Annotated[str | None, typer.Option("--revision", help="For a corpus on the hub.")] = None,
 ) -> None:
-    """Compute expert features ahead, so that training reads them. Stopped, it goes on where it was."""
+    """Make a corpus's manifest, or compute expert features ahead. Stopped, either goes on where it was."""
     from rich.console import Console
 
     from coat.cli.quiet import quiet
+    from coat.data.sources import REGISTRY
 
     quiet()
     console = Console()
-    recipe = _recipe(source, experts, cache, backbone, embeddings, overrides or [])
+    if source in REGISTRY:
+        _prepare_corpus(console, source, out, folder, limit, seed, revision)
+        return
+    recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
     from coat.training import features
     from coat.training.progress import bar_for, make_progress
     from coat.training.run import frozen_dtype
@@ -126,6 +137,60 @@ def prepare(
         else:
             features.compute(workshop, units, progress=bar_for(bar))
     console.print(f"Done. Train with [bold]--set data.cache={job.cache}[/bold]", soft_wrap=True)
+
+
+@data.command("sources")
+def sources() -> None:
+    """List the corpora that can be prepared, with their licences and how to have them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.data.sources import REGISTRY, corpus
+
+    table = Table("name", "group", "what it is", "licence", "how to have it")
+    for name in REGISTRY:
+        found = corpus(name)
+        where = found.hub_id or f"--from a folder with {found.files}"
+        terms = "" if found.access == "open" else f" {found.access}"
+        table.add_row(name, found.group, found.title, found.licence, f"{where}.{terms}")
+    Console().print(table)
+
+
+def _prepare_corpus(
+    console: Console,
+    name: str,
+    out: Path,
+    folder: Path | None,
+    limit: int | None,
+    seed: int,
+    revision: str | None,
+) -> None:
+    from coat.data.sources import corpus
+    from coat.data.sources.prepare import folder_records, hub_records, prepare_corpus
+    from coat.training.progress import bar_for, make_progress
+
+    found = corpus(name)
+    if folder is None and not found.hub_id:
+        raise CoatError(f"{name} comes as files: {found.files}.", f"{found.access} Then: --from FOLDER")
+    if not found.access.startswith("open"):
+        console.print(f"{found.title}. Licence: {found.licence}. {found.access}", soft_wrap=True)
+    with make_progress() as bar:
+        advance = bar_for(bar)
+        made = prepare_corpus(
+            found,
+            out,
+            lambda skip: (
+                folder_records(found, folder, skip) if folder else hub_records(found, skip=skip, revision=revision)
+            ),
+            limit=limit,
+            seed=seed,
+            progress=lambda done: advance("records", done, limit or 0),
+        )
+    for line in made.bad[:10]:
+        console.print(f"[yellow]left out:[/yellow] {line}", soft_wrap=True, highlight=False)
+    if made.bad:
+        console.print(f"{len(made.bad)} records have sound that cannot be read.")
+    console.print(f"{made.manifest}: {made.rows:,} rows.", soft_wrap=True)
 
 
 def plan_table(plan: Plan, name: str) -> Table:

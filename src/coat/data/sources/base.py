@@ -1,0 +1,136 @@
+"""What a corpus is: records as its makers publish them, and the questions that are asked about each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from coat.errors import CoatError
+
+Record = Mapping[str, Any]
+AUDIO_COLUMNS = ("audio", "context")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a record, and its answer.
+
+    Attributes:
+        question: Without the audio's mark.
+        answer: What is trained on.
+        task: For scores.
+        choices: The options of a multiple-choice question.
+    """
+
+    question: str
+    answer: str
+    task: str
+    choices: tuple[str, ...] = ()
+
+
+class Corpus(ABC):
+    """A training corpus.
+
+    A corpus on the hub is streamed from there; one that is had as files is read from a folder of them.
+
+    Attributes:
+        name: Its key.
+        title: What it is.
+        group: Its task group (App. A).
+        licence: Of the data.
+        access: What one must do to have it.
+        hub_id: Where it is on the hub; empty where it comes as files.
+        config: Of the hub's data set.
+        splits: To train on.
+        files: What a folder of it holds, for corpora that come as files.
+        language: Of its speech.
+        has_audio: False for text alone.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    group: ClassVar[str]
+    licence: ClassVar[str]
+    access: ClassVar[str] = "open"
+    hub_id: ClassVar[str] = ""
+    config: ClassVar[str | None] = None
+    splits: ClassVar[Sequence[str]] = ("train",)
+    load_options: ClassVar[Mapping[str, Any]] = {}
+    files: ClassVar[str] = ""
+    language: ClassVar[str] = "en"
+    has_audio: ClassVar[bool] = True
+
+    @abstractmethod
+    def asked(self, record: Record, rng: np.random.Generator) -> Iterable[Asked]:
+        """Questions about a record; none if it is not to be trained on.
+
+        Args:
+            record: One row, with labels by name.
+            rng: Chooses wordings; seeded by the record's place.
+        """
+
+    def audio(self, record: Record) -> Any:
+        """Its clip: a path, ``{"path", "start", "end"}``, or ``{"bytes", "path"}``."""
+        return pick(record, *AUDIO_COLUMNS)
+
+    def key(self, record: Record, place: int) -> str:
+        """What the record is called; unique within the corpus."""
+        del record
+        return f"{place:08d}"
+
+    def read(self, folder: Path) -> Iterator[Record]:
+        """Records of a folder of files.
+
+        Raises:
+            CoatError: The corpus does not come as files, or the folder does not hold them.
+        """
+        raise CoatError(f"{self.name} is read from the hub, not from a folder.", "Leave --from out.")
+
+
+def pick(record: Record, *names: str) -> Any:
+    """The first column that is there: mirrors name them differently.
+
+    Raises:
+        CoatError: None is.
+    """
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise CoatError(
+        f"A record has none of the columns {', '.join(names)}; it has {', '.join(sorted(record))}.",
+        "The data set may have changed: give a revision, or a manifest of your own.",
+    )
+
+
+def wanted(folder: Path, name: str, corpus: Corpus) -> Path:
+    """A file of a corpus's folder.
+
+    Raises:
+        CoatError: It is not there.
+    """
+    path = folder / name
+    if not path.exists():
+        raise CoatError(f"{folder} holds no {name}.", f"{corpus.name} needs {corpus.files}. {corpus.access}")
+    return path
+
+
+def choose(rng: np.random.Generator, wordings: Sequence[str]) -> str:
+    """One of some wordings."""
+    return wordings[int(rng.integers(len(wordings)))]
+
+
+def lettered(options: Sequence[str]) -> str:
+    """Options as lines: ``(A) one``."""
+    return "\n".join(f"({chr(65 + index)}) {option}" for index, option in enumerate(options))
+
+
+def multiple_choice(question: str, options: Sequence[str], right: str, task: str, rng: np.random.Generator) -> Asked:
+    """A question with its options in an order that the generator shuffles."""
+    order = [options[index] for index in rng.permutation(len(options))]
+    letter = chr(65 + order.index(right))
+    return Asked(f"{question}\n{lettered(order)}", f"({letter}) {right}", task, tuple(order))
