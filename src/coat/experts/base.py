@@ -49,12 +49,14 @@ class Expert(nn.Module, ABC):
         licence: Of the weights.
         commercial: Whether that licence allows commercial use.
         reference: The paper to cite.
+        gflops_per_second: Work for a second of audio, where it has been counted (``benchmarks/experts.py``).
     """
 
     name: ClassVar[str]
     licence: ClassVar[str] = "none"
     commercial: ClassVar[bool] = True
     reference: ClassVar[str] = ""
+    gflops_per_second: ClassVar[float] = 0.0
     needs_waveform: ClassVar[bool] = True
     version: ClassVar[int] = 1
 

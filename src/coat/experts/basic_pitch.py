@@ -128,6 +128,7 @@ class BasicPitch(Expert):
     """
 
     name = "basic_pitch"
+    gflops_per_second = 0.53
     licence = "Apache-2.0 (Spotify)"
     reference = "arXiv 2203.09893"
     sampling_rate = SAMPLING_RATE

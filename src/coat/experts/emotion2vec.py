@@ -36,6 +36,7 @@ class Emotion2Vec(SpeechExpert):
     """The last hidden state of emotion2vec, fifty times a second. Mean squared error."""
 
     name: ClassVar[str] = "emotion2vec"
+    gflops_per_second = 13.94
     licence: ClassVar[str] = "MIT code; weights under the FunASR model licence (Alibaba)"
     reference: ClassVar[str] = "arXiv 2312.15185"
     source: ClassVar[str] = "emotion2vec/emotion2vec_base"

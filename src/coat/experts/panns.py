@@ -48,6 +48,7 @@ class Panns(PretrainedExpert):
     """
 
     name: ClassVar[str] = "panns"
+    gflops_per_second = 4.04
     licence: ClassVar[str] = "CC-BY-4.0 (Kong et al., Zenodo 3987831)"
     reference: ClassVar[str] = "arXiv 1912.10211"
     source: ClassVar[str] = "https://zenodo.org/record/3987831/files/Cnn14_DecisionLevelMax_mAP%3D0.385.pth"

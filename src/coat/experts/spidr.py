@@ -28,6 +28,7 @@ class SpidR(SpeechExpert):
     """The student of SpidR: its Transformer's output, 768 numbers fifty times a second. Mean squared error."""
 
     name: ClassVar[str] = "spidr"
+    gflops_per_second = 13.77
     licence: ClassVar[str] = "CC-BY-NC-4.0 (Meta): not for commercial use"
     commercial: ClassVar[bool] = False
     reference: ClassVar[str] = "arXiv 2512.20308"
