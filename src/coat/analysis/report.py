@@ -33,6 +33,7 @@ class Section:
         table: Shown under the text.
         figures: ``data:`` URIs with their captions.
         code: Preformatted text at the end.
+        players: Addresses of sounds with their captions.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Section:
     table: Table | None = None
     figures: list[tuple[str, str]] = field(default_factory=list)
     code: str = ""
+    players: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> None:

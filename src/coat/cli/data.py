@@ -26,6 +26,51 @@ def verbs() -> None:
     """Look after data sets."""
 
 
+@data.command("check")
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A manifest (JSON Lines).")],
+    page: Annotated[Path | None, typer.Option("--html", help="The page; MANIFEST.check.html if left out.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="FAMILY or FAMILY:PATH: clips longer than it hears are named.")
+    ] = None,
+    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Decode every clip.")] = True,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
+    strict: Annotated[bool, typer.Option("--strict", help="End with an error at warnings too.")] = False,
+) -> None:
+    """Find everything that is wrong with a data set: a table, a page, and exit code 1 if there is anything."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from coat.analysis.data_page import write_data_page
+    from coat.data.checks import ERROR, KINDS, check_manifest
+    from coat.training.progress import bar_for, make_progress
+
+    limit = None
+    if backbone:
+        from coat.backbones import load_backbone
+
+        family, _, path = backbone.partition(":")
+        limit = load_backbone(family, path or None, weights=False).hearing.max_seconds
+    with make_progress() as bar:
+        found = check_manifest(manifest, max_seconds=limit, audio=audio, workers=workers, progress=bar_for(bar))
+    console = Console()
+    table = Table("finding", "how many", "for example", title=f"{found.rows:,} rows, {found.clips:,} clips")
+    for kind, items in found.by_kind().items():
+        colour = "red" if KINDS[kind][0] == ERROR else "yellow"
+        table.add_row(f"[{colour}]{kind}[/{colour}]", f"{len(items):,}", f"{items[0].row}: {items[0].text}")
+    if found.findings:
+        console.print(table)
+    else:
+        console.print(f"{found.rows:,} rows, {found.clips:,} clips: nothing is wrong.")
+    out = page or manifest.with_name(manifest.name + ".check.html")
+    write_data_page(found, out)
+    console.print(f"Page: {out}", soft_wrap=True)
+    raise typer.Exit(1 if found.errors or (strict and found.findings) else 0)
+
+
 @data.command("plan")
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) with a mixture.")],

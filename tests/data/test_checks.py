@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from coat.data.checks import KINDS, check_manifest
+from coat.errors import CoatError
+from tests.cli.test_errors import coat
+from tests.conftest import assistant, user
+
+RATE = 16_000
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A manifest with one thing of every kind wrong with it, and two good rows."""
+    rng = np.random.default_rng(0)
+
+    def sound(name, samples, rate=RATE):
+        soundfile.write(tmp_path / f"{name}.wav", np.asarray(samples, dtype=np.float32), rate, subtype="FLOAT")
+
+    good = rng.normal(0, 0.1, RATE)
+    sound("good", good)
+    sound("other", rng.normal(0, 0.1, RATE))
+    sound("again", good)
+    sound("loud", np.clip(rng.normal(0, 3, RATE // 2).repeat(3), -1, 1))
+    sound("silent", np.zeros(RATE))
+    sound("telephone", rng.normal(0, 0.1, 8000), 8000)
+    sound("short", good[:160])
+    sound("long", rng.normal(0, 0.1, 3 * RATE))
+    (tmp_path / "text.wav").write_text("no sound")
+    names = ("good", "other", "again", "loud", "silent", "telephone", "short", "long", "text", "gone")
+    rows = [row(name, question=f"<audio>What is {name}?") for name in names]
+    rows.append(row("good", called="good-2", question="<audio>What is good?"))  # the same in every word
+    rows.append(row("other", called="other"))
+    rows.append(row("other", called="lies", question="<audio>How long?") | {"seconds": 9.0})
+    rows.append({"id": "void", "audios": [], "messages": [user("?"), assistant(" ")]})
+    lines = [json.dumps(item) for item in rows] + ["{broken"]
+    for index in range(40):
+        options = ["cat", "dog"]
+        item = row("good", called=f"choice-{index}", question=f"<audio>Which? {index}", answer="(A) cat")
+        lines.append(json.dumps(item | {"choices": options, "task": "choice"}))
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def row(name, called=None, question="<audio>What?", answer="a sound"):
+    return {
+        "id": called or name,
+        "audios": [f"{name}.wav"],
+        "messages": [user(question), assistant(answer)],
+        "task": "x",
+    }
+
+
+def test_everything_is_found(bad):
+    found = check_manifest(bad, max_seconds=2.5)
+    kinds = {kind: [finding.row for finding in items] for kind, items in found.by_kind().items()}
+    assert set(KINDS) - set(kinds) == set()
+    assert kinds["malformed row"] == ["line 15"]
+    assert kinds["empty answer"] == ["line 14"]
+    assert kinds["duplicate id"] == ["other"]
+    assert kinds["missing file"] == ["gone"]
+    assert kinds["unreadable audio"] == ["text"]
+    assert kinds["too short"] == ["short"]
+    assert kinds["too long"] == ["long"]
+    assert kinds["silent"] == ["silent"]
+    assert kinds["clipped"] == ["loud"]
+    assert kinds["low rate"] == ["telephone"]
+    assert kinds["duplicate row"] == ["good"]
+    assert "again.wav" in found.by_kind()["duplicate audio"][0].text + found.by_kind()["duplicate audio"][0].row
+    assert "A 100%" in found.by_kind()["unbalanced choices"][0].text
+    assert found.rows == 55
+    assert found.clips == 10
+    assert found.rates == {16_000: 6, 8_000: 1}
+    assert found.errors == 6
+
+
+def test_without_audio_nothing_is_decoded(bad):
+    found = check_manifest(bad, audio=False)
+    assert not found.seconds
+    assert "silent" not in found.by_kind()
+    assert "duplicate id" in found.by_kind()
+
+
+def test_balanced_choices_are_left_alone(tmp_path):
+    rows = [
+        {"id": str(i), "messages": [user("Which?"), assistant("AB"[i % 2])], "choices": ["cat", "dog"]}
+        for i in range(60)
+    ]
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert check_manifest(path).letters == {0: 30, 1: 30}
+    assert not check_manifest(path).errors
+    assert "unbalanced choices" not in check_manifest(path).by_kind()
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(CoatError, match="no manifest"):
+        check_manifest(tmp_path / "none.jsonl")
+
+
+def test_the_command_ends_as_continuous_integration_wants_it(bad, tmp_path):
+    result = coat("data", "check", "data.jsonl", "--workers", "1", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    for kind in ("missing file", "clipped", "duplicate audio"):
+        assert kind in result.stdout
+    page = (tmp_path / "data.jsonl.check.html").read_text()
+    assert "<audio controls" in page
+    assert page.count("data:image/png") == 5
+    good = tmp_path / "good.jsonl"
+    good.write_text(json.dumps(row("good")) + "\n" + json.dumps(row("telephone")) + "\n")
+    assert coat("data", "check", "good.jsonl", "--workers", "1", cwd=tmp_path).returncode == 0
+    assert coat("data", "check", "good.jsonl", "--workers", "1", "--strict", cwd=tmp_path).returncode == 1
