@@ -10,7 +10,7 @@ demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
 
 test: $(STAMP) system   ## install, then run the tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4
 
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm
