@@ -51,6 +51,7 @@ def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
     asked = recipe(tiny_path, mixed, batch_size=2, micro_batch_size=1).model_dump()
     asked["data"]["group_by_length"] = False
     asked["stages"][1]["steps"] = 10
+    asked["data"]["held_out"], asked["training"]["evaluate_every"] = str(mixed), 5
     if cached:
         asked["data"]["cache"] = str(tmp_path / "features")
     asked = parse_recipe(asked)
@@ -65,6 +66,11 @@ def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=2e-2, atol=2e-4)
+    held = [read_jsonl(tmp_path / name / "held_out.jsonl") for name in ("one", "two")]
+    assert len(held[0]) == 3  # the end of the first stage, and two in the second
+    for one, two in zip(*held, strict=True):
+        assert two.pop("stage") == one.pop("stage")
+        assert two == pytest.approx(one, rel=2e-3)
     spread = [line["loss/standin_speech"] for line in read_jsonl(tmp_path / "one" / "metrics.jsonl")
               if "loss/standin_speech" in line]  # fmt: skip
     assert 0 in spread  # a step of text alone was among them

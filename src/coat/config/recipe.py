@@ -92,6 +92,7 @@ class DataConfig(_Part):
 
     train: str | None = Field(None, description="Manifest (JSON Lines) to train on.")
     mixture: MixtureConfig | None = Field(None, description="Or many, with shares: see coat data plan.")
+    held_out: str | None = Field(None, description="Manifest to measure losses on while training; never trained on.")
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
     cache_embeddings: bool = Field(
         True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
@@ -140,6 +141,17 @@ class TrainingConfig(_Part):
     save_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="The newest so many of a stage are kept.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    evaluate_every: int = Field(500, ge=1, description="Steps between measurements on data.held_out.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Weights that a stage ends with; best: of the least held-out cross-entropy."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Measurements without a better one, after which a stage ends early; None: never."
+    )
+    report_to: list[str] = Field(
+        default_factory=list,
+        description="Loggers of transformers, such as wandb; TensorBoard is always there.",
+    )
     max_bad_steps: int = Field(
         10, ge=1, description="Steps whose gradient is not finite are left out; so many in a row stop the run."
     )
@@ -175,6 +187,12 @@ class Recipe(_Part):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _best_needs_rows(self) -> Recipe:
+        if self.data.held_out is None and (self.training.keep == "best" or self.training.patience is not None):
+            raise ValueError("training.keep: best and training.patience need data.held_out")
         return self
 
     def active_experts(self) -> list[str]:

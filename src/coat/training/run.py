@@ -6,6 +6,7 @@ RUN/
   run.json                calibrated weights, adapted modules, versions
   mean_features.safetensors   where the heads started
   metrics.jsonl           every loss, by stage and step
+  held_out.jsonl          losses on held-out rows, where there are any
   tensorboard/
   stages/1-NAME/          checkpoints while the stage runs, then its weights
   adapter/ heads.safetensors   the final weights
@@ -19,6 +20,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.config.recipe import Recipe, parse_recipe
+from coat.data.index import open_manifest
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.base import Expert
@@ -40,6 +43,7 @@ from coat.training.checkpoint import load_weights, save_weights
 from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.features import Workshop, audio_of, prepare
+from coat.training.held_out import HeldOut, take_best
 from coat.training.preemption import Preemption
 from coat.training.processes import processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
@@ -194,6 +198,7 @@ class _Job:
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.corpus, self.dataset = corpus, ManifestDataset(corpus.rows)
         self.state, self.preemption = processes(), Preemption()
+        self.held_out = open_manifest(recipe.data.held_out) if recipe.data.held_out else None
         self.workshop: Workshop | None = None
         if recipe.data.cache:
             self.workshop = Workshop(
@@ -204,7 +209,7 @@ class _Job:
 
     def _fill(self, workshop: Workshop) -> None:
         """Compute missing features, but not while other processes wait for them."""
-        files = audio_of(self.dataset.rows)
+        files = audio_of(chain(self.dataset.rows, self.held_out or ()))
         if self.state.num_processes == 1:
             with make_progress() as bar:
                 prepare(workshop, files, progress=bar_for(bar))
@@ -294,6 +299,7 @@ class _Job:
             return
         weights = resolve_weights(stage.experts, self.calibrated)
         _set_trainable(self.model, list(weights))
+        measured = self._held_out(place, stage.name)
         trainer = StageTrainer(
             self.model,
             experts=self.experts,
@@ -303,11 +309,13 @@ class _Job:
             draw=self.corpus.draw(self.recipe, index - 1),
             collator=self.collator(list(weights)),
             args=training_arguments(place, stage, self.recipe.training),
-            callbacks=self._callbacks(index, stage.name),
+            callbacks=[*self._callbacks(index, stage.name), *measured],
             group_by_length=self.recipe.data.group_by_length,
             max_bad_steps=self.recipe.training.max_bad_steps,
             keep_checkpoints=self.recipe.training.keep_checkpoints,
         )
+        for callback in measured:
+            callback.trainer = trainer
         checkpoints = list_checkpoints(place)
         if checkpoints:
             self.say(f"Going on from {checkpoints[-1]}.")
@@ -318,11 +326,20 @@ class _Job:
                 raise
             raise unwritable(place, trainer.state.global_step, error) from None
         self.preemption.leave_if_asked(trainer.state.global_step)
+        if self.recipe.training.keep == "best" and (step := take_best(self.model, place)) is not None:
+            self.say(f"Stage {stage.name} ends with the weights of step {step}, the best on held-out rows.")
         if self.state.is_main_process:
             partial = place / "done.partial"
             save_weights(self.model, partial)
             partial.rename(done)
         self.state.wait_for_everyone()
+
+    def _held_out(self, place: Path, name: str) -> list[HeldOut]:
+        if self.held_out is None:
+            return []
+        training = self.recipe.training
+        lines = self.folder / "held_out.jsonl"
+        return [HeldOut(self.held_out, place, lines, name, every=training.evaluate_every, patience=training.patience)]
 
     def _callbacks(self, index: int, name: str) -> list[Any]:
         from torch.utils.tensorboard import SummaryWriter

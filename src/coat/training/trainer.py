@@ -64,7 +64,7 @@ class StageTrainer(StepTrainer):
         output: CoatOutput = model(inputs, list(self.weights), whole_path=True)
         parts = {"ce": response_cross_entropy(output.response_logits, output.response_labels) / totals.response_tokens}
         for name in self.weights:
-            parts[name] = self._expert_loss(name, inputs, output) / totals.think_tokens
+            parts[name] = self.expert_loss(name, inputs, output) / totals.think_tokens
         loss = parts["ce"] + sum(weight * parts[name] for name, weight in self.weights.items())
         if output.idle is not None:
             loss = loss + output.idle
@@ -84,7 +84,8 @@ class StageTrainer(StepTrainer):
             self._parts[name] = self._parts.get(name, 0.0) + torch.nan_to_num(value, 0.0, 0.0, 0.0)
         return loss
 
-    def _expert_loss(self, name: str, batch: Batch, output: CoatOutput) -> Tensor:
+    def expert_loss(self, name: str, batch: Batch, output: CoatOutput) -> Tensor:
+        """An expert's loss, summed over real frames; zero without audio."""
         if output.think_hidden is None or output.think_mask is None:
             return output.response_logits.new_zeros(())
         assert output.audio_embeddings is not None
@@ -192,6 +193,6 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
-        report_to=[],
+        report_to=training.report_to,
         disable_tqdm=True,
     )
