@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from coat.data.mixture import Plan
     from coat.training.features import Estimate
 
+SHOWN_OVERLAPS = 20
+
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 
 
@@ -69,6 +71,56 @@ def check(
     write_data_page(found, out)
     console.print(f"Page: {out}", soft_wrap=True)
     raise typer.Exit(1 if found.errors or (strict and found.findings) else 0)
+
+
+@data.command("overlap")
+def overlap(
+    manifest: Annotated[Path, typer.Argument(help="What is trained on (JSON Lines).")],
+    others: Annotated[list[Path], typer.Argument(help="What is evaluated on.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the rows that share nothing.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
+) -> None:
+    """Find sounds that training and evaluation share, by how they sound; leave their rows out on request."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.cli.quiet import quiet
+    from coat.files import write_whole
+
+    quiet()
+    from coat.data.index import open_manifest
+    from coat.data.overlap import find_overlaps
+    from coat.training.features import audio_of_manifests
+    from coat.training.progress import bar_for, make_progress
+
+    if out and out.resolve().parent != manifest.resolve().parent:
+        raise CoatError(
+            "Paths in a manifest start at its folder.", f"Write it there: --out {manifest.parent / out.name}"
+        )
+    rows = open_manifest(manifest)
+    with make_progress() as bar:
+        found = find_overlaps(
+            audio_of_manifests([str(manifest)]),
+            audio_of_manifests(map(str, others)),
+            workers=workers,
+            progress=bar_for(bar),
+        )
+    console = Console()
+    table = Table("trained on", "evaluated on", "seconds shared", "bits that differ")
+    for item in found[:SHOWN_OVERLAPS]:
+        table.add_row(str(item.ref.path), str(item.other.path), f"{item.seconds:.1f}", f"{item.bit_errors:.0%}")
+    if found:
+        console.print(table)
+    shared = {item.ref for item in found}
+    held = [index for index, row in enumerate(rows) if shared.intersection(row.audios)]
+    console.print(f"{len(held):,} of {len(rows):,} rows share a sound with what is evaluated on.", highlight=False)
+    if out:
+        left_out = {int(rows.notes.lines[index]) for index in held}
+        lines = manifest.read_text().splitlines(keepends=True)
+        write_whole(
+            out, "".join(line for number, line in enumerate(lines, 1) if number not in left_out and line.strip())
+        )
+        console.print(f"{out}: {len(rows) - len(held):,} rows.", soft_wrap=True)
 
 
 @data.command("plan")
