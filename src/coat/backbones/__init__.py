@@ -57,13 +57,19 @@ def backbone_class(family: str) -> type[Backbone]:
 
 
 def load_backbone(
-    family: str, path: str | None = None, *, dtype: torch.dtype | None = None, weights: bool = True
+    family: str,
+    path: str | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    weights: bool = True,
+    four_bit: bool = False,
 ) -> Backbone:
     """Load a checkpoint of a family; its usual hub checkpoint if no path is given.
 
-    ``weights=False`` reads only the configuration; see :meth:`Backbone.from_pretrained`.
+    ``weights=False`` reads only the configuration, ``four_bit=True`` holds the language model in four bits; see
+    :meth:`Backbone.from_pretrained`.
     """
     import torch
 
     cls = backbone_class(family)
-    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32, weights=weights)
+    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit)

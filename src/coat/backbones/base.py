@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from coat.audio import Hearing
 from coat.data.conversation import Message
+from coat.errors import CoatError
 from coat.files import write_whole
 
 
@@ -86,7 +87,9 @@ class Backbone(nn.Module, ABC):
         self.hearing = self._hearing()
 
     @classmethod
-    def from_pretrained(cls, path: str, *, dtype: torch.dtype = torch.float32, weights: bool = True) -> Self:
+    def from_pretrained(
+        cls, path: str, *, dtype: torch.dtype = torch.float32, weights: bool = True, four_bit: bool = False
+    ) -> Self:
         """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template.
 
         Args:
@@ -94,6 +97,11 @@ class Backbone(nn.Module, ABC):
             dtype: Of the weights.
             weights: False reads only the configuration, into a model without storage: it knows its sizes and
                 counts audio tokens, in a second and in no memory.
+            four_bit: Hold the language model's linear layers in four bits (bitsandbytes, NF4): a quarter of the
+                memory, for LoRA on one small GPU. The tower and the output layer stay as they are.
+
+        Raises:
+            CoatError: bitsandbytes is not installed.
         """
         import transformers
 
@@ -101,7 +109,8 @@ class Backbone(nn.Module, ABC):
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
         model_class = getattr(transformers, cls.model_class)
         if weights:
-            model = model_class.from_pretrained(path, dtype=dtype)
+            options = {"quantization_config": _four_bit(dtype)} if four_bit else {}
+            model = model_class.from_pretrained(path, dtype=dtype, **options)
         else:
             with torch.device("meta"):
                 model = model_class(model_class.config_class.from_pretrained(path))
@@ -243,3 +252,18 @@ class Backbone(nn.Module, ABC):
     def save_model(self, folder: str) -> None:
         """Write weights and configurations in the layout of the family's hub checkpoints."""
         self.model.save_pretrained(folder)
+
+
+def _four_bit(dtype: torch.dtype) -> Any:
+    import importlib.util
+
+    import transformers
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise CoatError("bitsandbytes is not installed.", "pip install 'coat-audio[quantized]', or take four_bit out.")
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["model.audio_tower", "model.multi_modal_projector", "lm_head"],
+    )

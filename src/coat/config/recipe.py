@@ -23,6 +23,9 @@ class BackboneConfig(_Part):
 
     family: str = Field("qwen2_audio", description="Family of audio language models.")
     path: str | None = Field(None, description="Hub id or folder; the family's usual checkpoint if left out.")
+    four_bit: bool = Field(
+        False, description="Train on a language model held in four bits (bitsandbytes): for one small GPU."
+    )
 
 
 class ThinkingConfig(_Part):

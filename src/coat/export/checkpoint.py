@@ -83,7 +83,7 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     run, out = Path(run), Path(out)
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
-    model, recipe = load_run(run), load_run_recipe(run)
+    model, recipe = load_run(run, four_bit=False), load_run_recipe(run)
     source = recipe.backbone.path or model.backbone.hub_id
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -34,6 +34,7 @@ GPUS = {
 UTILISATION = 0.11
 GB = 1e9
 FP32, BF16, ADAM = 4, 2, 8
+FOUR_BIT = 0.5 + 2 / 64
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,11 @@ def _memory(
     recipe: Recipe, parameters: Mapping[str, int], trained: int, tokens: int, layers: int, hidden: int, row: Row,
     vocabulary: int,
 ) -> dict[str, float]:  # fmt: skip
-    frozen = parameters["tower and projector"] + parameters["language model"]
-    each = FP32 if recipe.training.precision == "fp32" else BF16
+    each: float = FP32 if recipe.training.precision == "fp32" else BF16
+    # Embedding and output layer are not quantised; NF4 keeps a scale for every 64 weights.
+    plain = 2 * vocabulary * hidden
+    body = FOUR_BIT if recipe.backbone.four_bit else each
+    frozen = each * (parameters["tower and projector"] + plain) + body * (parameters["language model"] - plain)
     rows = recipe.training.micro_batch_size
     if recipe.training.micro_batch_tokens:
         rows = max(1, min(rows, recipe.training.micro_batch_tokens // tokens))
@@ -191,7 +195,7 @@ def _memory(
     # A layer's inputs where it is computed again, or what its backward pass reads: 34 numbers a position.
     activations = held * each * (layers + 17) if recipe.training.gradient_checkpointing else held * 17 * each * layers
     return {
-        "frozen weights": frozen * each,
+        "frozen weights": frozen,
         "trained weights, gradients, optimizer": trained * (FP32 + FP32 + ADAM),
         "experts": 0.0 if recipe.data.cache else parameters["experts"] * FP32,
         "activations": activations,

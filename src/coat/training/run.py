@@ -120,7 +120,8 @@ def frozen_dtype(recipe: Recipe) -> torch.dtype:
 
 def build_model(recipe: Recipe) -> CoatModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads."""
-    backbone = load_backbone(recipe.backbone.family, recipe.backbone.path, dtype=frozen_dtype(recipe))
+    asked = recipe.backbone
+    backbone = load_backbone(asked.family, asked.path, dtype=frozen_dtype(recipe), four_bit=asked.four_bit)
     thinking = recipe.thinking
     return CoatModel(backbone, ThinkingSettings(thinking.enabled, thinking.placement, thinking.stride))
 
@@ -156,12 +157,13 @@ def add_heads(model: CoatModel, experts: Mapping[str, Expert], recipe: Recipe) -
         )
 
 
-def load_run(folder: str | Path, *, heads: bool = False) -> CoatModel:
+def load_run(folder: str | Path, *, heads: bool = False, four_bit: bool = True) -> CoatModel:
     """The model of a finished run, ready to answer.
 
     Args:
         folder: The run's folder.
         heads: Load the projection heads too, for analysis.
+        four_bit: Hold the language model in four bits where it was trained so; False gives full weights, to merge.
 
     Raises:
         CoatError: There is no finished run in the folder.
@@ -170,6 +172,8 @@ def load_run(folder: str | Path, *, heads: bool = False) -> CoatModel:
     if not is_finished(folder):
         raise CoatError(f"There is no finished run in {folder}.", "Train one: coat train RECIPE --out DIR")
     recipe = load_run_recipe(folder)
+    if not four_bit:
+        recipe = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"four_bit": False})})
     model = build_model(recipe)
     if heads:
         add_heads(model, build_experts(recipe, model), recipe)
