@@ -345,3 +345,31 @@ def test_what_is_missing_is_named(tmp_path):
         list(corpus("librispeech").asked({"words": "x"}, np.random.default_rng(0)))
     with pytest.raises(CoatError, match="Did you mean 'meld'"):
         corpus("mled")
+
+
+def test_any_data_set_with_an_audio_column(tmp_path):
+    """Transcripts alone, questions and answers under others' names, whole conversations, text alone."""
+    talk = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "She."}]
+    shapes = {
+        "words": [{"audio": audio(), "sentence": "x", "text": "hello there"}],
+        "asked": [{"context": audio(), "instruction": "What emotion?", "answer": "joy", "choices": ["joy", "fear"]}],
+        "talks": [{"audio": audio(), "messages": talk, "id": "t1"}],
+        "plain": [{"question": "Say a colour.", "answer": "red"}],
+    }
+    for name, rows in shapes.items():
+        column = "context" if name == "asked" else "audio" if name != "plain" else None
+        split(rows, column=column).to_parquet(str(tmp_path / name / "train.parquet"))
+        asked = ("data", "prepare", f"hub:someone/{name}", "--from", name, "--question", "What is said?")
+        made = coat(*asked, cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+    rows = {name: read_manifest(tmp_path / "data" / f"{name}.jsonl")[0] for name in shapes}
+    assert {name: [m["content"] for m in row.messages] for name, row in rows.items()} == {
+        "words": ["<audio>What is said?", "hello there"],
+        "asked": ["<audio>What emotion?", "joy"],
+        "talks": ["<audio>Who?", "She."],
+        "plain": ["Say a colour.", "red"],
+    }
+    assert rows["asked"].choices == ("joy", "fear")
+    assert rows["talks"].id == "talks-t1"
+    assert [len(row.audios) for row in rows.values()] == [1, 1, 1, 0]
+    assert "names no data set" in coat("data", "prepare", "hub:x", cwd=tmp_path).stderr

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from coat.config.recipe import Recipe
     from coat.data.mixture import Plan
+    from coat.data.sources.base import Corpus
     from coat.training.features import Estimate
 
 SHOWN_OVERLAPS = 20
@@ -196,17 +197,21 @@ def prepare(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="For a corpus: at most so many records.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="For a corpus: of wordings.")] = 0,
     revision: Annotated[str | None, typer.Option("--revision", help="For a corpus on the hub.")] = None,
+    split: Annotated[str, typer.Option("--split", help="For hub:OWNER/NAME: splits, with commas.")] = "train",
+    question: Annotated[str, typer.Option("--question", help="For hub:OWNER/NAME: asked where rows ask nothing.")] = "",
 ) -> None:
     """Make a corpus's manifest, or compute expert features ahead. Stopped, either goes on where it was."""
     from rich.console import Console
 
     from coat.cli.quiet import quiet
-    from coat.data.sources import REGISTRY
+    from coat.data.sources import REGISTRY, corpus
+    from coat.data.sources.anything import PREFIX, Anything
 
     quiet()
     console = Console()
-    if source in REGISTRY:
-        _prepare_corpus(console, source, out, folder, limit, seed, revision)
+    if source in REGISTRY or source.startswith(PREFIX):
+        found = Anything(source, tuple(split.split(",")), question) if source.startswith(PREFIX) else corpus(source)
+        _prepare_corpus(console, found, out, folder, limit, seed, revision)
         return
     recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
     from coat.training import features
@@ -255,20 +260,18 @@ def sources() -> None:
 
 def _prepare_corpus(
     console: Console,
-    name: str,
+    found: Corpus,
     out: Path,
     folder: Path | None,
     limit: int | None,
     seed: int,
     revision: str | None,
 ) -> None:
-    from coat.data.sources import corpus
     from coat.data.sources.prepare import folder_records, hub_records, prepare_corpus
     from coat.training.progress import bar_for, make_progress
 
-    found = corpus(name)
     if folder is None and not found.hub_id:
-        raise CoatError(f"{name} comes as files: {found.files}.", f"{found.access} Then: --from FOLDER")
+        raise CoatError(f"{found.name} comes as files: {found.files}.", f"{found.access} Then: --from FOLDER")
     if not found.access.startswith("open"):
         console.print(f"{found.title}. Licence: {found.licence}. {found.access}", soft_wrap=True)
     with make_progress() as bar:

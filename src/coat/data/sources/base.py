@@ -25,12 +25,14 @@ class Asked:
         answer: What is trained on.
         task: For scores.
         choices: The options of a multiple-choice question.
+        messages: A whole conversation with its marks, in place of question and answer.
     """
 
     question: str
     answer: str
     task: str
     choices: tuple[str, ...] = ()
+    messages: tuple[dict[str, str], ...] = ()
 
 
 class Corpus(ABC):

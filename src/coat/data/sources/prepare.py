@@ -199,9 +199,10 @@ class _Writer:
             return
         key = corpus.key(record, place)
         audios: list[dict[str, Any]] = []
-        if corpus.has_audio:
+        audio = corpus.audio(record) if corpus.has_audio else None
+        if audio is not None:
             try:
-                audios = [self._sound(corpus.audio(record), key)]
+                audios = [self._sound(audio, key)]
             except CoatError as error:
                 self.bad.append(f"{key}: {error.problem}")
                 return
@@ -209,7 +210,8 @@ class _Writer:
             mark = "<audio>" if audios else ""
             row = {
                 "id": f"{corpus.name}-{key}" + (f"-{number}" if len(asked) > 1 else ""),
-                "messages": [
+                "messages": list(item.messages)
+                or [
                     {"role": "user", "content": mark + item.question},
                     {"role": "assistant", "content": item.answer},
                 ],
