@@ -83,3 +83,16 @@ def test_processes_that_do_not_divide_a_batch_are_refused(tiny_path, mixed, tmp_
     result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
     assert result.returncode != 0
     assert "cannot share training.batch_size 3" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_model_in_shards_is_trained_and_saved_as_a_whole_one(tiny_path, mixed, tmp_path):
+    """FSDP2 by torch itself, for accelerate shards on GPUs alone; audio on one process, text on the other."""
+    (tmp_path / "recipe.yaml").write_text(recipe(tiny_path, mixed).dump())
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+        "--rdzv-endpoint", "localhost:0", "-m", "tests.training.sharded", str(tmp_path / "recipe.yaml"), str(tmp_path),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "equal" in result.stdout

@@ -165,10 +165,20 @@ class CoatModel(nn.Module):
             self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
         return self._check_adapted()
 
-    def save_adapter(self, folder: str) -> None:
+    def adapter_weights(self) -> dict[str, Tensor]:
+        """LoRA weights and token rows by PEFT's names; where processes hold shards of them, all must ask."""
+        parts = ("lora_", "trainable_tokens", "modules_to_save")
+        return {n: _whole(value) for n, value in self.peft.state_dict().items() if any(part in n for part in parts)}
+
+    def head_weights(self) -> dict[str, Tensor]:
+        """Of all heads; where processes hold shards of them, all must ask."""
+        return {name: _whole(value) for name, value in self.heads.state_dict().items()}
+
+    def save_adapter(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write LoRA weights and token rows as a standard PEFT adapter (safetensors)."""
         # "auto" would look the base up on the hub to see whether its embedding has grown.
-        self.peft.save_pretrained(folder, save_embedding_layers=False)
+        state = dict(self.adapter_weights() if weights is None else weights)
+        self.peft.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
 
     def merge_adapter(self) -> None:
         """Fold LoRA and token rows into the backbone's weights; what remains is a plain model."""
@@ -233,7 +243,8 @@ class CoatModel(nn.Module):
                 "predictions": {name: self.heads[name](think, mask) for name in names},
             }
         elif whole_path:
-            zeros = hidden.new_zeros(1, 1, hidden.shape[-1])
+            # Made of the hidden states, so that the backward pass meets heads and layers in the order of every other.
+            zeros = hidden[:1, :1] * 0
             mask = torch.ones(1, 1, dtype=torch.bool, device=hidden.device)
             output["idle"] = sum((self.heads[name](zeros, mask).sum() * 0 for name in names), hidden.new_zeros(()))
         return CoatOutput(**output)
@@ -260,6 +271,12 @@ class CoatModel(nn.Module):
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
         self.heads.load_state_dict(weights)
+
+
+def _whole(value: Tensor) -> Tensor:
+    """All of a tensor that processes may hold shards of."""
+    gather = getattr(value, "full_tensor", None)
+    return (gather() if gather else value).detach()
 
 
 def split_segments(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,15 +11,23 @@ from coat.thinking.model import CoatModel
 ADAPTER, HEADS = "adapter", "heads.safetensors"
 
 
-def save_weights(model: CoatModel, folder: Path) -> None:
-    """Write what training changed: a PEFT adapter (LoRA and the three token rows) and the heads."""
+def save_weights(model: CoatModel, folder: Path, *, writes: bool = True) -> None:
+    """Write what training changed: a PEFT adapter (LoRA and the three token rows) and the heads.
+
+    Args:
+        model: Whole, or in shards that several processes hold: then all must call this.
+        folder: Where to.
+        writes: Whether this process is the one that writes.
+    """
     from safetensors.torch import save_file
 
+    adapter, heads = model.adapter_weights(), model.head_weights()
+    if not writes:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_adapter(str(folder / ADAPTER))
-    if model.heads:
-        weights = {name: value.detach().cpu().contiguous() for name, value in model.heads.state_dict().items()}
-        save_file(weights, folder / HEADS)
+    model.save_adapter(str(folder / ADAPTER), adapter)
+    if heads:
+        save_file({name: value.cpu().contiguous() for name, value in heads.items()}, folder / HEADS)
 
 
 def load_weights(model: CoatModel, folder: Path, *, trainable: bool = False) -> None:

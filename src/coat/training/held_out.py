@@ -89,12 +89,15 @@ class HeldOut(TrainerCallback):
             return
         assert self.trainer is not None
         losses = held_out_losses(self.trainer, self.rows)
+        line = {"stage": self.stage, "step": state.global_step, **losses}
         if state.is_world_process_zero:
-            line = {"stage": self.stage, "step": state.global_step, **losses}
             with self.lines.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            if self._since(state.global_step) == 0:
-                save_weights(self.trainer.accelerator.unwrap_model(self.trainer.model), self.place / BEST)
+        self.trainer.accelerator.wait_for_everyone()
+        if self._since(state.global_step) == 0:
+            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            save_weights(model, self.place / BEST, writes=state.is_world_process_zero)
+            if state.is_world_process_zero:
                 write_whole(self.place / BEST / "step.json", json.dumps(line))
         self.trainer.accelerator.wait_for_everyone()
         if self.patience is not None and self._since(state.global_step) >= self.patience:

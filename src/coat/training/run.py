@@ -100,8 +100,8 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
+    save_weights(model, folder, writes=state.is_main_process)
     if state.is_main_process:
-        save_weights(model, folder)
         write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
     say(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]')
@@ -332,9 +332,9 @@ class _Job:
         self.preemption.leave_if_asked(trainer.state.global_step)
         if self.recipe.training.keep == "best" and (step := take_best(self.model, place)) is not None:
             self.say(f"Stage {stage.name} ends with the weights of step {step}, the best on held-out rows.")
+        partial = place / "done.partial"
+        save_weights(self.model, partial, writes=self.state.is_main_process)
         if self.state.is_main_process:
-            partial = place / "done.partial"
-            save_weights(self.model, partial)
             partial.rename(done)
         self.state.wait_for_everyone()
 

@@ -114,8 +114,11 @@ class StageTrainer(StepTrainer):
             self._logged_at = self.state.global_step
         super().log(logs, start_time)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_weights(self.accelerator.unwrap_model(self.model), Path(output_dir or self.args.output_dir))
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Adapter and heads; every process takes part, for each may hold shards of them."""
+        del _internal_call
+        folder = Path(output_dir or self.args.output_dir)
+        save_weights(self.accelerator.unwrap_model(self.model), folder, writes=self.args.should_save)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint), trainable=True)
