@@ -8,6 +8,7 @@ Rows themselves are read when they are asked for.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,7 +53,26 @@ class Notes:
     names: np.ndarray
 
 
-class Manifest(Sequence[Row]):
+class Rows(Sequence[Row], ABC):
+    """Rows that are read when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.row(index)
+
+    @abstractmethod
+    def row(self, index: int) -> Row:
+        """The row at a place."""
+
+
+class Manifest(Rows):
     """A manifest (JSON Lines) that is read by place.
 
     Args:
@@ -67,15 +87,8 @@ class Manifest(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.notes.offsets)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def row(self, index: int) -> Row:
+        """The row at a place."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         if self._file is None:
@@ -104,7 +117,7 @@ class Manifest(Sequence[Row]):
         return self.__dict__ | {"_file": None}
 
 
-class Joined(Sequence[Row]):
+class Joined(Rows):
     """Manifests one after another, or some rows of them.
 
     Args:
@@ -122,15 +135,8 @@ class Joined(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def row(self, index: int) -> Row:
+        """The row at a place."""
         place = int(self.places[index])
         part = int(np.searchsorted(self._ends, place, side="right"))
         return self.parts[part][place - (int(self._ends[part - 1]) if part else 0)]
