@@ -44,7 +44,7 @@ def test_a_folder_tells_how_far_a_run_is(runs):
 def test_from_the_command_line(runs):
     listed = coat("runs", "list", cwd=runs)
     assert "3 of 4" in listed.stdout, listed.stderr
-    assert "2.5000 at 3" in " ".join(listed.stdout.split()) or "2.5000" in listed.stdout
+    assert "2.5000" in listed.stdout
     compared = coat("runs", "compare", "runs/a", "runs/b", cwd=runs).stdout
     assert "lora.rank" in compared
     assert coat("runs", "plot", "runs/a", "runs/b", cwd=runs).returncode == 0

@@ -1,7 +1,7 @@
 """Manifests of millions of rows: read by place, with lengths and groups at hand.
 
 A pass over the file checks every row and notes where it begins, how long its audio is, and which group and source
-it is of: 20 bytes a row. The notes are kept beside the file, ``NAME.index.npz``, for as long as it does not change.
+it is of: 24 bytes a row. The notes are kept beside the file, ``NAME.index.npz``, for as long as it does not change.
 Rows themselves are read when they are asked for.
 """
 

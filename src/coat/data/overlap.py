@@ -84,7 +84,7 @@ def find_overlaps(
 
     Args:
         first: The larger set, which is gone through clip by clip.
-        second: The smaller, which is held in memory: 170 bytes a second of audio and clip.
+        second: The smaller, which is held in memory: about 1 kB a second of audio.
         workers: Processes that decode.
         progress: Called with (what, clips just done, clips in all).
     """

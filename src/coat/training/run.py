@@ -104,7 +104,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     if state.is_main_process:
         write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
-    say(f'Done. Try it: [bold]coat chat {folder} --audio clip.wav "What is said?"[/bold]')
+    say(f'Done. Try it: coat chat {folder} --audio clip.wav "What is said?"')
     return folder
 
 
