@@ -18,10 +18,11 @@ LAYERS = [
     {"losses", "heads"},
     {"backbones", "experts"},
     {"thinking"},
-    {"generation"},
+    {"generation", "reasoning"},
     {"training", "evaluation"},
     {"analysis", "export"},
     {"api"},
+    {"answering"},
     {"miniature", "serving"},
     {"cli", "__main__"},
 ]

@@ -15,10 +15,12 @@ from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.places import check_place
+from coat.reasoning import MORE_TOKENS, reasoned, reasoning_prompt
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 
 AudioLike = str | Path | Clip
+MINIATURE = "miniature"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Coat:
         """A finished run, an export, or a plain checkpoint of a known family, which answers without a block.
 
         Args:
-            place: A folder, or a hub id.
+            place: A folder, or a hub id; ``miniature`` for the small model that ships with the package.
 
         Raises:
             CoatError: It is none of them.
@@ -61,6 +63,8 @@ class Coat:
         from coat.thinking.settings import export_settings
         from coat.training.run import is_finished
 
+        if str(place) == MINIATURE and not Path(place).exists():
+            return cls.miniature()
         check_place(str(place))
         if is_finished(Path(place)):
             return cls.from_run(place)
@@ -88,13 +92,22 @@ class Coat:
         """The small trained model that ships with the package."""
         return cls.from_run(miniature_folder(), heads=heads)
 
-    def chat(self, audio: AudioLike | Sequence[AudioLike] | None, text: str, *, max_new_tokens: int = 256) -> str:
+    def chat(
+        self,
+        audio: AudioLike | Sequence[AudioLike] | None,
+        text: str,
+        *,
+        max_new_tokens: int = 256,
+        text_cot: bool = False,
+    ) -> str:
         """Answer a question about one or several clips, or about none.
 
         Args:
             audio: Paths or clips; they go before the text unless it says ``<audio>`` itself.
             text: The question.
             max_new_tokens: Where the answer is cut at the latest.
+            text_cot: Have the model think in text first, as the paper's rival does; the answer holds the chain, and
+                :func:`coat.reasoning.final_answer` takes it off.
 
         Raises:
             CoatError: A clip cannot be read or is too short or too long.
@@ -102,6 +115,9 @@ class Coat:
         clips = self._clips(audio)
         marks = "" if "<audio>" in text else "<audio>" * len(clips)
         messages: list[Message] = [{"role": "user", "content": marks + text}]
+        if text_cot:
+            messages = reasoned(messages, reasoning_prompt(self.model.backbone))
+            max_new_tokens += MORE_TOKENS
         return generate(self.model, [Conversation(messages, clips, "question")], max_new_tokens=max_new_tokens)[0]
 
     @torch.inference_mode()

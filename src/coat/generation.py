@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from coat.audio import Clip
 from coat.data.conversation import Conversation
-from coat.thinking.batch import make_batch
+from coat.thinking.batch import Encoded, collate, encode
 from coat.thinking.model import CoatModel
+
+LOADERS = 4
+# Clips whose embeddings are kept: benchmarks ask several questions about one clip, in several orders of options.
+KEPT_CLIPS = 256
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and what it took.
+
+    Attributes:
+        text: Of the answer.
+        prompt_tokens: Of the prefill, block included.
+        think_tokens: Of them, in blocks, their ends included.
+        new_tokens: Decoded, the end of the turn included.
+        finished: False if it was cut at the most tokens.
+    """
+
+    text: str
+    prompt_tokens: int
+    think_tokens: int
+    new_tokens: int
+    finished: bool
 
 
 @torch.inference_mode()
@@ -24,42 +52,142 @@ def generate(model: CoatModel, conversations: Sequence[Conversation], *, max_new
     Returns:
         One answer each.
     """
-    batch = make_batch(model.builder, conversations, padding_side="left").to(model.backbone.device)
-    embeddings, mask = model.prepare_prefill(batch)
+    encoded = [encode(model.builder, conversation) for conversation in conversations]
+    return [reply.text for reply in reply_to(model, encoded, max_new_tokens=max_new_tokens)]
+
+
+@torch.inference_mode()
+def reply_to(
+    model: CoatModel, encoded: Sequence[Encoded], *, max_new_tokens: int, embeddings: Embeddings | None = None
+) -> list[Reply]:
+    """Answer some conversations as one batch, greedily; see :func:`generate`.
+
+    Args:
+        model: In evaluation mode.
+        encoded: From :func:`coat.thinking.batch.encode`.
+        max_new_tokens: Where an answer is cut at the latest.
+        embeddings: Keeps those of clips that are asked about again.
+    """
+    if embeddings is not None:
+        embeddings.fill(model, encoded)
+    batch = collate(model.builder, encoded, padding_side="left", embed=embeddings.of if embeddings else None)
+    batch = batch.to(model.backbone.device)
+    prompt, mask = model.prepare_prefill(batch)
     tokenizer = model.backbone.tokenizer
+    end = int(tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn))
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "do_sample": False,
         "suppress_tokens": list(model.tokens.ids),  # think tokens are consumed, never produced
-        "eos_token_id": tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn),
+        "eos_token_id": end,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    new = model.backbone.generate(embeddings, mask, **options)
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    new = model.backbone.generate(prompt, mask, **options)
+    texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    replies = []
+    for row, text, item in zip(new.tolist(), texts, encoded, strict=True):
+        finished = end in row
+        think = sum(block.length for block in item.prompt.blocks)
+        length = row.index(end) + 1 if finished else len(row)
+        replies.append(Reply(text, len(item.prompt.input_ids), think, length, finished))
+    return replies
 
 
-def generate_many(
+def reply_to_many(
     model: CoatModel,
-    conversations: Sequence[Callable[[], Conversation]],
+    load: Sequence[Callable[[], Conversation]],
     lengths: Sequence[float],
     *,
     batch_size: int = 32,
     max_new_tokens: int = 256,
-) -> Iterator[tuple[int, str]]:
-    """Answer many conversations, those of like length together.
+) -> Iterator[tuple[int, Reply | Exception]]:
+    """Answer many conversations, those of like length together; clips are decoded while others are answered.
+
+    A conversation that cannot be loaded or answered gives its error, and the others go on; a batch that does not fit
+    in memory is halved.
 
     Args:
         model: In evaluation mode.
-        conversations: How to load each, decoded only when its turn comes.
-        lengths: To sort by.
+        load: How to load each, called when its turn is near.
+        lengths: To sort by; those of equal length stay neighbours.
         batch_size: Conversations at a time.
         max_new_tokens: See :func:`generate`.
 
     Yields:
-        Index and answer, in the order of length.
+        Index and reply, or what went wrong, in the order of length.
     """
-    order = sorted(range(len(conversations)), key=lambda i: -lengths[i])
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        answers = generate(model, [conversations[i]() for i in part], max_new_tokens=max_new_tokens)
-        yield from zip(part, answers, strict=True)
+    order = sorted(range(len(load)), key=lambda i: -lengths[i])
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    embeddings = Embeddings()
+
+    def ready(index: int) -> Encoded | Exception:
+        try:
+            return encode(model.builder, load[index]())
+        except Exception as error:  # of one conversation; the caller names it
+            return error
+
+    with ThreadPoolExecutor(LOADERS) as pool:
+        coming = [pool.submit(ready, index) for index in parts[0]] if parts else []
+        for number, part in enumerate(parts):
+            encoded = [future.result() for future in coming]
+            coming = [pool.submit(ready, index) for index in parts[number + 1]] if number + 1 < len(parts) else []
+            good = [(i, item) for i, item in zip(part, encoded, strict=True) if isinstance(item, Encoded)]
+            yield from ((i, item) for i, item in zip(part, encoded, strict=True) if isinstance(item, Exception))
+            yield from _replies(model, good, max_new_tokens, embeddings)
+
+
+def _replies(
+    model: CoatModel, part: list[tuple[int, Encoded]], max_new_tokens: int, embeddings: Embeddings
+) -> Iterator[tuple[int, Reply | Exception]]:
+    """One batch; in halves where it fails, until what fails stands alone."""
+    if not part:
+        return
+    try:
+        replies = reply_to(model, [item for _, item in part], max_new_tokens=max_new_tokens, embeddings=embeddings)
+    except Exception as error:
+        embeddings.clear()
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            torch.cuda.empty_cache()
+        if len(part) == 1:
+            yield part[0][0], error
+            return
+        for half in (part[: len(part) // 2], part[len(part) // 2 :]):
+            yield from _replies(model, half, max_new_tokens, embeddings)
+        return
+    yield from zip((index for index, _ in part), replies, strict=True)
+
+
+class Embeddings:
+    """x_A of clips, so that a clip that is asked about again is encoded once."""
+
+    def __init__(self, kept: int = KEPT_CLIPS) -> None:
+        self.kept = kept
+        self.rows: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+
+    def fill(self, model: CoatModel, encoded: Sequence[Encoded]) -> None:
+        """Encode the clips that are new, all at once."""
+        new: dict[tuple[str, int], Any] = {}
+        wanted = set()
+        for item in encoded:
+            for clip, waveform, length in zip(item.clips, item.waveforms, item.num_audio_tokens, strict=True):
+                key = clip.content_key, length
+                wanted.add(key)
+                if key in self.rows:
+                    self.rows.move_to_end(key)
+                else:
+                    new[key] = waveform
+        if not new:
+            return
+        features = model.backbone.audio_features(list(new.values()))
+        features = replace(features, values=features.values.to(model.backbone.device))
+        self.rows.update(zip(new, model.backbone.audio_embeddings(features), strict=True))
+        while len(self.rows) > max(self.kept, len(wanted)):
+            self.rows.popitem(last=False)
+
+    def of(self, clip: Clip, length: int) -> Tensor:
+        """Of a clip with so many audio tokens."""
+        return self.rows[clip.content_key, length]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.rows.clear()

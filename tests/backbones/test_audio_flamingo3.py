@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coat.backbones import load_backbone
-from coat.backbones.audio_flamingo3 import THINK_PROMPT
+from coat.backbones.audio_flamingo3 import AudioFlamingo3
 from coat.errors import CoatError
 from coat.miniature.families import random_backbone
 
@@ -47,7 +47,7 @@ def test_think_mode_is_merged_from_any_layout(checkpoint):
         after = backbone.model(ids).logits
     assert not torch.allclose(before, expected, atol=1e-3)
     torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
-    assert "think" in THINK_PROMPT
+    assert "think" in AudioFlamingo3.think_prompt
 
 
 def test_a_checkpoint_without_it_is_named(tmp_path):

@@ -46,7 +46,8 @@ def test_the_report_shows_the_runs_own_numbers(demo):
     assert len(pictures) >= 5
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     for arm in ARMS:
-        scores = json.loads((folder / "runs" / f"{arm}-seed0" / "scores-test.json").read_text())
+        tasks = json.loads((folder / "runs" / f"{arm}-seed0" / "eval-test" / "scores-strict.json").read_text())
+        scores = {task["task"]: task["scores"][0] for task in tasks}
         assert {"transcription", "mood", "pitch_class", "instrument", "event", "choice"} <= set(scores)
         for score in scores.values():
             assert f"{score['value']:.3f} [{score['low']:.2f}, {score['high']:.2f}]" in page

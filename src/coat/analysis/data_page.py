@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 
 from coat.analysis.plots import COLOURS, encode, plt
-from coat.analysis.report import Section, Table, write_report
+from coat.analysis.report import Player, Section, Table, write_report
 from coat.data.checks import ERROR, KINDS, Checked
 
 SHOWN, PLAYED = 50, 8
@@ -38,7 +38,7 @@ def write_data_page(checked: Checked, path: Path) -> None:
     for kind, items in found.items():
         shown = [[item.row, item.text] for item in items[:SHOWN]]
         more = f" The first {SHOWN} of {len(items):,}." if len(items) > SHOWN else ""
-        players = [(quote(str(Path(item.audio).resolve())), item.row) for item in items if item.audio][:PLAYED]
+        players = [Player(quote(str(Path(item.audio).resolve())), item.row) for item in items if item.audio][:PLAYED]
         grave = "error" if KINDS[kind][0] == ERROR else "warning"
         table = Table(["row", "what"], shown)
         title = f"{kind.capitalize()} ({grave})"

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 
 from coat.analysis.reconstructions import Reconstruction
-from coat.evaluation.metrics import Score
+from coat.evaluation.statistics import Score
 from coat.experts.base import Picture
 
 mpl.use("Agg")

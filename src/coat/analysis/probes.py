@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from coat.data.conversation import Conversation
-from coat.evaluation.metrics import Score, score_shares
+from coat.evaluation.statistics import Score, ratio
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
 
@@ -73,4 +73,4 @@ def probe(
     )
     classifier.fit(train_states, list(train_labels))
     right = classifier.predict(test_states) == np.asarray(test_labels)
-    return score_shares("accuracy", right.astype(float), np.ones(len(right)))
+    return ratio("accuracy", right.astype(float)).score()

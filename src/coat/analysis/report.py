@@ -24,6 +24,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Player:
+    """A sound that can be played.
+
+    Attributes:
+        source: Its address, or a ``data:`` URI; empty where there is none to play.
+        caption: What it is.
+        text: Lines below it.
+    """
+
+    source: str
+    caption: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a report.
 
@@ -33,7 +48,7 @@ class Section:
         table: Shown under the text.
         figures: ``data:`` URIs with their captions.
         code: Preformatted text at the end.
-        players: Addresses of sounds with their captions.
+        players: Sounds.
     """
 
     title: str
@@ -41,7 +56,7 @@ class Section:
     table: Table | None = None
     figures: list[tuple[str, str]] = field(default_factory=list)
     code: str = ""
-    players: list[tuple[str, str]] = field(default_factory=list)
+    players: list[Player] = field(default_factory=list)
 
 
 def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> None:

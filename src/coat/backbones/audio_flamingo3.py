@@ -14,8 +14,6 @@ from coat.errors import CoatError
 MAX_SECONDS = 600.0
 
 THINK_SUBFOLDER = "think"
-# What the family's think mode was trained to see at the end of a question.
-THINK_PROMPT = "\nPlease think and reason about the input audio before you respond."
 
 
 class AudioFlamingo3(WhisperBackbone):
@@ -26,6 +24,8 @@ class AudioFlamingo3(WhisperBackbone):
     model_class = "AudioFlamingo3ForConditionalGeneration"
     audio_token = "<sound>"
     max_clips = 1
+    # What its think mode was trained to see at the end of a question.
+    think_prompt = "\nPlease think and reason about the input audio before you respond."
 
     @property
     def _max_seconds(self) -> float:
@@ -57,7 +57,7 @@ class AudioFlamingo3(WhisperBackbone):
     def load_think_mode(self, path: str | None = None) -> None:
         """Turn on the family's own chain-of-thought mode, which thinks in text: a baseline of Table 2.
 
-        Its adapter and embedding are merged into the weights. Append ``THINK_PROMPT`` to questions.
+        Its adapter and embedding are merged into the weights. Append ``think_prompt`` to questions.
 
         Args:
             path: The checkpoint, hub id or folder, with the subfolder ``think``; the family's own if None.
@@ -88,6 +88,7 @@ class AudioFlamingo3(WhisperBackbone):
         missing = [name for name in loaded.missing_keys if "lora_" in name]
         self._expect_nothing([*loaded.unexpected_keys, *missing])
         self.model = peft_model.merge_and_unload()
+        self.thinks_in_text = True
 
     def _expect_nothing(self, names: list[str]) -> None:
         if names:

@@ -64,6 +64,7 @@ class Backbone(nn.Module, ABC):
         audio_token: The placeholder.
         lora_targets: A regular expression over module names; it must match the language model alone.
         max_clips: Clips that one conversation may hold; None for any number.
+        think_prompt: What the family's own mode of thinking in text is asked by; empty where it has none.
         model: The transformers model.
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
         feature_extractor: Waveforms to log-mel.
@@ -77,6 +78,7 @@ class Backbone(nn.Module, ABC):
     audio_token: ClassVar[str] = "<|AUDIO|>"
     lora_targets: ClassVar[str] = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     max_clips: ClassVar[int | None] = None
+    think_prompt: ClassVar[str] = ""
 
     def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
         super().__init__()
@@ -85,6 +87,7 @@ class Backbone(nn.Module, ABC):
         self.feature_extractor = feature_extractor
         self.chat_template = chat_template or tokenizer.chat_template
         self.hearing = self._hearing()
+        self.thinks_in_text = False
 
     @classmethod
     def from_pretrained(
@@ -241,6 +244,17 @@ class Backbone(nn.Module, ABC):
             return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
         finally:
             last.remove()
+
+    def load_think_mode(self, path: str | None = None) -> None:
+        """Turn on the family's own mode of thinking in text; ``think_prompt`` then asks for it.
+
+        Args:
+            path: The checkpoint that has it; the family's own if None.
+
+        Raises:
+            CoatError: The family has none, or the checkpoint does not hold it.
+        """
+        raise CoatError(f"{self.family} has no think mode of its own.", "Ask for a chain of thought by a prompt.")
 
     def save_pretrained(self, folder: str) -> None:
         """Write model, tokenizer, feature extractor and chat template so that ``from_pretrained`` reads them back."""

@@ -20,6 +20,9 @@ def chat(
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
     miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
     max_new_tokens: Annotated[int, typer.Option(help="Where an answer is cut at the latest.")] = 256,
+    text_cot: Annotated[
+        bool, typer.Option("--text-cot", help="Think in text first, and show it: the paper's rival.")
+    ] = False,
 ) -> None:
     r"""Ask a question about a clip.
 
@@ -41,4 +44,4 @@ def chat(
     model = Coat.miniature() if miniature else Coat.load(places[0])
     if not model.model.settings.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
-    typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens))
+    typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens, text_cot=text_cot))

@@ -33,7 +33,7 @@ from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 from coat.thinking.settings import export_settings
-from coat.training.run import load_run, load_run_recipe
+from coat.training.run import is_finished, load_run, load_run_recipe
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
@@ -117,6 +117,17 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
             f"(largest {agreement.scale:.3g}), {agreement.same_choices:.1%} of choices the same."
         )
     return out
+
+
+def exported(place: str, say: Callable[[str], None] = print) -> str:
+    """What vLLM can read: a run's export, made inside its folder once; any other place as it is."""
+    if not is_finished(Path(place)):
+        return place
+    folder = Path(place) / "export"
+    if not folder.is_dir():
+        say(f"Exporting the run to {folder} first.")
+        export(place, folder, say=say)
+    return str(folder)
 
 
 def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> CoatModel:

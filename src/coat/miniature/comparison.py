@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,27 @@ import numpy as np
 
 from coat.backbones import load_backbone
 from coat.data.conversation import Conversation
-from coat.data.manifest import Row, read_manifest
-from coat.evaluation.metrics import Score
-from coat.evaluation.runner import answer_rows, score_rows
+from coat.errors import CoatError
+from coat.evaluation.answerers.local import LocalAnswerer
+from coat.evaluation.fingerprint import fingerprint
+from coat.evaluation.results import leading_scores, score_run
+from coat.evaluation.run import run_tasks
+from coat.evaluation.sources import Opened, open_manifest_tasks
+from coat.evaluation.statistics import Score
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
 from coat.thinking.model import CoatModel, ThinkingSettings
-from coat.training.progress import make_progress
+from coat.training.progress import bar_for, make_progress
 from coat.training.run import load_run, train
 
 PROBED = {"mood": ("speech", "mood"), "pitch_class": ("music", "pitch_class"), "instrument": ("music", "family")}
 PROBE_CLIPS = 600
 DECODER_CLIPS, DECODER_STEPS = 500, 600
 PROBE_QUESTION = "Describe the audio."
+MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -124,37 +129,47 @@ def fit_eye(world: World) -> Path:
     return world.decoder
 
 
-def held_out(world: World, settings: Settings, split: str = "test") -> list[Row]:
+def held_out(world: World, settings: Settings, split: str = "test") -> list[Opened]:
     """The same questions for every arm: at most ``items_per_task`` of each task."""
-    rows = read_manifest(world.corpus / f"{split}.jsonl")
+    opened = open_manifest_tasks(world.corpus / f"{split}.jsonl", max_new_tokens=MAX_NEW_TOKENS)
     rng = np.random.default_rng(17)
-    by_task: dict[str, list[Row]] = {}
-    for index in rng.permutation(len(rows)):
-        by_task.setdefault(rows[index].task, []).append(rows[index])
-    return [row for members in by_task.values() for row in members[: settings.items_per_task]]
+    return [
+        replace(
+            each, items=[each.items[i] for i in sorted(rng.permutation(len(each.items))[: settings.items_per_task])]
+        )
+        for each in opened
+    ]
 
 
 def evaluate_arm(world: World, settings: Settings, name: str, seed: int, split: str = "test") -> dict[str, Score]:
-    """Answer the held-out questions and score them; the scores are kept."""
-    folder = world.run(name, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = held_out(world, settings, split)
-    path = folder / f"scores-{split}.json"
-    if path.is_file():
-        return {task: Score(**score) for task, score in json.loads(path.read_text()).items()}
-    model = load_arm(world, name, seed)
+    """Ask an arm the held-out questions and score its answers; both are kept, as an evaluation of its own."""
+    run = world.run(name, seed)
+    folder = run / f"eval-{split}"
+    if (scores := leading_scores(folder)) is not None:
+        return scores
+    weights = fingerprint(str(world.backbone), str(run))
+    answerer = LocalAnswerer(load_arm(world, name, seed), place=str(run), fingerprint=weights, batch_size=64)
+    return ask(answerer, held_out(world, settings, split), folder, ARMS[name].title)
+
+
+def ask(answerer: LocalAnswerer, opened: Sequence[Opened], folder: Path, title: str) -> dict[str, Score]:
+    """Ask questions with a bar, and score the answers.
+
+    Raises:
+        CoatError: A question failed.
+    """
     with make_progress() as bar:
-        task = bar.add_task(f"{ARMS[name].title}: {split} questions", total=len(rows), note="")
-        answers = answer_rows(
-            model,
-            rows,
-            folder / f"predictions-{split}.jsonl",
-            batch_size=64,
-            progress=lambda done: bar.advance(task, done),
-        )
-    scores = score_rows(rows, answers)
-    write_whole(path, json.dumps({task: asdict(score) for task, score in scores.items()}, indent=1))
-    return scores
+        advance = bar_for(bar)
+
+        def questions(what: str, now: int, total: int) -> None:
+            if what == "questions":
+                advance(f"{title}: {what}", now, total)
+
+        done = run_tasks(answerer, opened, folder, progress=questions)
+    if done.errors or done.bad:
+        name, why = next(iter((done.errors | done.bad).items()))
+        raise CoatError(f"{len(done.errors) + len(done.bad)} questions failed, such as {name}: {why}")
+    return {score.task: score.leading for score in score_run(folder)}
 
 
 def probe_arm(world: World, name: str, seed: int) -> dict[str, dict[str, Any]]:

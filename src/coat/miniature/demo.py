@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from coat.analysis.report import Section, Table, write_report
-from coat.evaluation.metrics import Score
-from coat.evaluation.runner import WER_TASKS
+from coat.evaluation.statistics import Score
 from coat.files import read_jsonl
 from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.comparison import World, compare, fit_eye, load_arm
@@ -163,7 +162,9 @@ def _terminal_table(results: Mapping[str, Any]) -> RichTable:
     )
     for task in _ordered_tasks(results):
         best = _best(results, task)
-        name = task.replace("_", " ") + (" WER" if task in WER_TASKS else "") + (" *" if task in SCARCE_TASKS else "")
+        first = Score(**results["scores"][next(iter(results["scores"]))][results["seeds"][0]][task])
+        name = task.replace("_", " ") + (" WER" if first.metric == "wer" else "")
+        name += " *" if task in SCARCE_TASKS else ""
         cells = []
         for arm in results["scores"]:
             values = _values(results, arm, task)

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import coat
-from coat.evaluation.runner import answer_rows, score_rows
+from coat.evaluation.answerers.local import LocalAnswerer
 from coat.files import write_whole
 from coat.miniature.arms import ARMS, Settings
-from coat.miniature.comparison import World, evaluate_arm, held_out, prepare, run_arm
+from coat.miniature.comparison import World, ask, evaluate_arm, held_out, prepare, run_arm
 from coat.training.run import load_run, load_run_recipe
 
 MAX_BYTES = 6_000_000
@@ -58,10 +58,10 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     config = json.loads((partial / "adapter" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "backbone"
     write_whole(partial / "adapter" / "adapter_config.json", json.dumps(config, indent=1))
-    rows = held_out(world, settings)
     with TemporaryDirectory() as place:  # what ships is scored as it ships, in half precision
-        answers = answer_rows(load_run(partial), rows, Path(place) / "predictions.jsonl", batch_size=64)
-    scores = {"baseline": evaluate_arm(world, settings, "baseline", seed), "coat": score_rows(rows, answers)}
+        answerer = LocalAnswerer(load_run(partial), batch_size=64)
+        shipped = ask(answerer, held_out(world, settings), Path(place), "what ships")
+    scores = {"baseline": evaluate_arm(world, settings, "baseline", seed), "coat": shipped}
     write_whole(partial / "README.md", _card(scores, settings, seed))
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     assert size <= MAX_BYTES, f"the miniature has {size} bytes, at most {MAX_BYTES} may ship"

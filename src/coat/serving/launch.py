@@ -66,7 +66,9 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
     backend, why = choose_backend(options)
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":
-        command = vllm_command(options, _exported(options.place, say))
+        from coat.export.checkpoint import exported
+
+        command = vllm_command(options, exported(options.place, say))
         os.execve(command[0], command, {**os.environ, **vllm_environment(options)})
     _serve_embedded(options, say)
 
@@ -135,20 +137,6 @@ def _why_not_vllm(place: str) -> str | None:
         family = settings.family
     stock = backbone_class(family).model_class.replace("Thinker", "")
     return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {family} there."
-
-
-def _exported(place: str, say: Callable[[str], None]) -> str:
-    """VLLM reads exports: a run is exported into its own folder once."""
-    from coat.export.checkpoint import export
-    from coat.training.run import is_finished
-
-    if not is_finished(Path(place)):
-        return place
-    folder = Path(place) / "export"
-    if not folder.is_dir():
-        say(f"Exporting the run to {folder} first.")
-        export(place, folder, say=say)
-    return str(folder)
 
 
 def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:

@@ -75,19 +75,19 @@ class CoatModel(nn.Module):
 
     def __init__(self, backbone: Backbone, settings: ThinkingSettings | None = None) -> None:
         super().__init__()
-        self.settings = settings or ThinkingSettings()
         self.backbone = backbone.requires_grad_(False).eval()
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         backbone.fit_vocabulary()
         self.heads = nn.ModuleDict()
-        self.builder = PromptBuilder(
-            backbone,
-            self.tokens if self.settings.enabled else None,
-            self.settings.placement,
-            self.settings.stride,
-        )
+        self.think_as(settings or ThinkingSettings())
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
         self._peft: list[Any] = []
+
+    def think_as(self, settings: ThinkingSettings) -> None:
+        """Think in another way from now on: without the block, at another stride."""
+        self.settings = settings
+        tokens = self.tokens if settings.enabled else None
+        self.builder = PromptBuilder(self.backbone, tokens, settings.placement, settings.stride)
 
     def processor(self) -> CoatProcessor:
         """The processor that makes this model's prompts, block included, for everything that takes a processor."""

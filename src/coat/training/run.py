@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from coat.backbones import load_backbone
+from coat.backbones import backbone_class, load_backbone
 from coat.config.recipe import Recipe, parse_recipe
 from coat.data.index import open_manifest
 from coat.errors import CoatError
@@ -182,14 +182,26 @@ def load_run(folder: str | Path, *, heads: bool = False, four_bit: bool = True) 
 
 
 def load_run_recipe(folder: Path) -> Recipe:
-    """The resolved recipe of a run; a backbone path inside the run is relative to it."""
+    """The resolved recipe of a run.
+
+    A relative path of a backbone starts at the run, at the working folder, or at a folder above the run: runs are
+    used from elsewhere than where they were trained.
+    """
     import yaml
 
     raw = yaml.safe_load((folder / "recipe.yaml").read_text())
     path = raw["backbone"].get("path")
-    if path and not Path(path).is_absolute() and (folder / path).is_dir():
-        raw["backbone"]["path"] = str(folder / path)
+    if path and not Path(path).is_absolute():
+        starts = [folder, Path(), *folder.resolve().parents]
+        found = next((start / path for start in starts if (start / path / "config.json").is_file()), None)
+        raw["backbone"]["path"] = path if found is None else str(found)
     return parse_recipe(raw, str(folder / "recipe.yaml"))
+
+
+def base_of(folder: Path) -> str:
+    """Where the backbone of a run is: a folder, or a hub id."""
+    asked = load_run_recipe(folder).backbone
+    return asked.path or backbone_class(asked.family).hub_id
 
 
 class _Job:

@@ -1,0 +1,363 @@
+"""``coat eval``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coat.errors import CoatError, did_you_mean
+
+if TYPE_CHECKING:
+    from coat.evaluation.run import Done
+    from coat.evaluation.scoring import TaskScore
+
+Run = Annotated[Path, typer.Argument(help="An evaluation's folder.")]
+Protocol = Annotated[str, typer.Option("--protocol", help="strict, paper or upstream: docs/evaluation.md.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", help="Tasks of 'coat eval list', YAML files, manifests, or all. Repeatable; commas too."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", help="A folder with a folder a task, or 'sample'; the hub if left out.")
+]
+
+evaluate = typer.Typer(help="Ask a model, score its answers, compare runs.", no_args_is_help=True)
+
+
+@evaluate.command("run")
+def run(
+    model: Annotated[str, typer.Argument(help="A run, export, checkpoint, hub id, address, or 'miniature'.")],
+    tasks: Tasks = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the evaluation.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="transformers, vllm or openai.")] = "transformers",
+    think: Annotated[str, typer.Option("--think", help="on, or off: leave the block out.")] = "on",
+    text_cot: Annotated[
+        str, typer.Option("--text-cot", help="Think in text first: off, auto, prompt, or own (the family's mode).")
+    ] = "off",
+    audio: Annotated[str, typer.Option("--audio", help="real, silence or shuffled: what does it answer by?")] = "real",
+    choice_orders: Annotated[int, typer.Option("--choice-orders", min=1, help="Rotations of options.")] = 1,
+    profile: Annotated[str, typer.Option("--profile", help="Ask by the prompts of this family of models.")] = "",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items a task, evenly chosen.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Questions at a time (transformers).")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers to a manifest's questions.")] = 256,
+    served: Annotated[str | None, typer.Option("--model", help="Name of the model at an address.")] = None,
+    weights: Annotated[str, typer.Option(help="What stands behind an address: answers are kept by it.")] = "",
+    concurrency: Annotated[int, typer.Option(min=1, help="Questions at once, to an address.")] = 8,
+    hears: Annotated[
+        float | None, typer.Option(help="Seconds that a model behind an address takes in one clip.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE. Repeatable.")
+    ] = None,
+    protocol: Protocol = "strict",
+) -> None:
+    """Ask a model the questions of tasks, and score its answers.
+
+    Stopped and started again, it goes on where it was; questions that failed are asked again.
+
+    coat eval run miniature --tasks all --data sample
+    """
+    if not tasks:
+        raise CoatError("Which tasks?", "coat eval list shows them; --tasks mmau,mmar or --tasks my-test.jsonl")
+    one_of("--backend", backend, ("transformers", "vllm", "openai"))
+    one_of("--think", think, ("on", "off"))
+    one_of("--text-cot", text_cot, ("off", "auto", "prompt", "own"))
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from coat.answering import AnswererOptions, open_answerer
+    from coat.evaluation.run import EvalSettings, audio_mode, run_tasks
+    from coat.evaluation.sources import open_tasks
+    from coat.training.progress import bar_for, make_progress
+
+    folder = out or Path("runs") / "eval" / _name(model, think, text_cot, audio)
+    options = AnswererOptions(
+        backend=backend,  # type: ignore[arg-type]
+        think=think == "on",
+        text_cot=text_cot,  # type: ignore[arg-type]
+        profile=profile,
+        batch_size=batch_size,
+        model=served,
+        key=os.environ.get("OPENAI_API_KEY", "none"),
+        weights=weights,
+        concurrency=concurrency,
+        hears=hears,
+        engine=_engine(engine or []),
+    )
+    opened = open_tasks(_split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens)
+    answerer, reasoning = open_answerer(model, options)
+    settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
+    with make_progress() as bar:
+        done = run_tasks(answerer, opened, folder, settings, progress=bar_for(bar))
+    _tell(done)
+    score(folder, protocol)
+    if done.errors or done.bad:
+        raise typer.Exit(1)
+
+
+@evaluate.command("score")
+def score(folder: Run, protocol: Protocol = "strict") -> None:
+    """Score an evaluation again, by another protocol perhaps: no model is needed."""
+    from rich.console import Console
+
+    from coat.evaluation.results import score_run
+    from coat.evaluation.scoring import check_protocol
+
+    scores = score_run(folder, check_protocol(protocol))
+    console = Console()
+    console.print(_table(scores, f"{folder}, protocol {protocol}"))
+    for each in scores:
+        if each.missing:
+            console.print(f"[red]{each.title}: {each.missing} without an answer; coat eval run goes on.[/red]")
+        if each.unjudged:
+            console.print(f"{each.title}: {each.unjudged} wait for a judge: coat eval judge {folder}", markup=False)
+
+
+@evaluate.command("judge")
+def judge(
+    folder: Run,
+    model: Annotated[str | None, typer.Option("--judge", help="The judge; the paper's if left out.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Base address of an OpenAI-compatible endpoint.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count calls and tokens; ask for nothing.")] = False,
+    max_calls: Annotated[int | None, typer.Option(min=1, help="At most so many calls.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Verdicts at once.")] = 8,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Say no temperature and no limit: for models that refuse.")
+    ] = False,
+    protocol: Protocol = "strict",
+) -> None:
+    """Have open answers rated by a judge; the key is read from OPENAI_API_KEY.
+
+    Verdicts are kept: what was rated once is not paid for again.
+    """
+    from coat.evaluation.judge import JUDGE, URL, JudgeSettings, judge_run
+    from coat.training.progress import bar_for, make_progress
+
+    key = os.environ.get("OPENAI_API_KEY", "")
+    settings = JudgeSettings(model or JUDGE, url or URL, key, concurrency=concurrency, max_calls=max_calls)
+    if plain:
+        settings = replace(settings, temperature=None, max_tokens=None)
+    with make_progress() as bar:
+        advance = bar_for(bar)
+        found = judge_run(
+            folder, settings, dry_run=dry_run, progress=lambda now, total: advance("verdicts", now, total)
+        )
+    told = f"{found.wanted} answers to rate, {found.known} rated before"
+    if dry_run:
+        typer.echo(f"{told}; {found.calls} calls, about {found.tokens:,} tokens of prompts, to {settings.model}.")
+        return
+    typer.echo(f"{told}, {found.rated} now by {settings.model}, in {found.calls} calls.")
+    for name, why in list(found.failed.items())[:10]:
+        typer.echo(f"  failed: {name}: {why}", err=True)
+    if found.left:
+        typer.echo(f"{found.left} are left: the budget of {max_calls} calls is spent.", err=True)
+    score(folder, protocol)
+    if found.failed or found.left:
+        raise typer.Exit(1)
+
+
+@evaluate.command("compare")
+def compare(
+    first: Annotated[Path, typer.Argument(help="An evaluation, such as the baseline's.")],
+    second: Annotated[Path, typer.Argument(help="Another, of the same tasks.")],
+    protocol: Protocol = "strict",
+    flips: Annotated[int, typer.Option(min=0, help="Items that flipped, shown for each task.")] = 3,
+) -> None:
+    """Say where two evaluations differ, with intervals, tests and the items that flipped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.evaluation.compare import compare_runs
+    from coat.evaluation.scoring import check_protocol
+    from coat.evaluation.statistics import LOWER_IS_BETTER
+
+    found = compare_runs(first, second, check_protocol(protocol))
+    table = Table(
+        "task", first.name, second.name, "difference [95 %]", "p (Holm)", "items", title=f"protocol {protocol}"
+    )
+    for each in found:
+        for place, change in enumerate(each.differences):
+            better = (change.value > 0) == (change.metric not in LOWER_IS_BETTER)
+            moved = rf"{100 * change.value:+.1f} \[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+            if place == 0 and each.corrected < 0.05:
+                moved = f"[{'green' if better else 'red'}]{moved}[/]"
+            table.add_row(
+                f"{each.title}, {change.metric}",
+                f"{100 * change.first:.1f}",
+                f"{100 * change.second:.1f}",
+                moved,
+                f"{change.p:.2g}" + (f" ({each.corrected:.2g})" if place == 0 else ""),
+                str(change.items),
+            )
+    console = Console()
+    console.print(table)
+    for each in found:
+        gained = [flip for flip in each.flips if flip.gained]
+        if each.flips:
+            console.print(f"{each.title}: {len(gained)} gained, {len(each.flips) - len(gained)} lost", markup=False)
+        for flip in [*gained[:flips], *[flip for flip in each.flips if not flip.gained][:flips]]:
+            sign = "+" if flip.gained else "-"
+            said = f"  {sign} {flip.id}: {flip.reference!r}; said {flip.first[:60]!r}, then {flip.second[:60]!r}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        if each.only_one or each.different:
+            console.print(
+                f"{each.title}: left out: {each.only_one} with one answer, {each.different} asked otherwise.",
+                markup=False,
+            )
+
+
+@evaluate.command("report")
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Evaluations; the first is the one to compare with.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The page.")] = None,
+    protocol: Protocol = "strict",
+) -> None:
+    """Write one page: scores with intervals, classes confused, the worst answers with their sounds."""
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from coat.analysis.eval_page import write_eval_page
+    from coat.evaluation.compare import compare_runs
+    from coat.evaluation.scoring import check_protocol
+
+    path, chosen = out or folders[-1] / "report.html", check_protocol(protocol)
+    compared = [
+        (folders[0].name, folder.name, compare_runs(folders[0], folder, chosen)) for folder in folders[1:]
+    ]  # fmt: skip
+    write_eval_page(folders, path, protocol=chosen, compared=compared)
+    typer.echo(str(path))
+
+
+@evaluate.command("list")
+def list_tasks() -> None:
+    """List the tasks: what they are, where their data is, how they are scored."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.evaluation.task import load_task, task_names
+
+    table = Table("task", "benchmark", "data", "scored by", "tokens", "lmms-eval")
+    tasks = sorted((load_task(name) for name in task_names()), key=lambda task: (task.family, task.title))
+    for task in tasks:
+        source = task.source
+        rows = f", {source.rows:,} rows" if source.rows else ""
+        table.add_row(
+            task.name,
+            task.title,
+            f"{source.hub or source.access} {source.split}{rows}",
+            task.kind + (", weighted F1" if task.weighted_f1 else ""),
+            str(task.max_new_tokens),
+            task.upstream.task if task.upstream else "no; ours",
+        )
+    Console().print(table)
+
+
+@evaluate.command("check")
+def check(tasks: Tasks = None, data: Data = None) -> None:
+    """Look at the data of tasks without a model: columns, counts, lengths, revision, what would be left out."""
+    from tempfile import TemporaryDirectory
+
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from rich.console import Console
+
+    from coat.evaluation.sources import measured, open_tasks
+    from coat.evaluation.task import task_names
+
+    console, problems = Console(), 0
+    names = [name for each in _split(tasks or ["all"]) for name in (task_names() if each == "all" else [each])]
+    with TemporaryDirectory() as scratch:
+        for name in names:
+            try:
+                found = [measured(each) for each in open_tasks([name], data, Path(scratch))]
+            except CoatError as error:
+                problems += 1
+                console.print(f"[red]{name}[/red]: {error.problem} {error.remedy}", highlight=False, soft_wrap=True)
+                continue
+            for each in found:
+                rows = len(each.items) + sum(map(len, each.skipped.values())) + len(each.bad)
+                said = each.task.source.rows
+                count = f"{rows:,} rows"
+                if said and said != rows and data != "sample":
+                    count += f" ([red]{said:,} are documented[/red])"
+                seconds = sorted(item.seconds for item in each.items) or [0.0]
+                lengths = f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, {sum(seconds) / 3600:.2f} h"
+                left = "".join(f"; {len(ids)} {why}" for why, ids in each.skipped.items())
+                revision = f"; {each.revision}" if each.revision else ""
+                console.print(f"{each.task.name}: {count}, {lengths}{left}{revision}", highlight=False, soft_wrap=True)
+                for row, why in list(each.bad.items())[:5]:
+                    console.print(f"  [red]{row}[/red]: {why}", highlight=False, soft_wrap=True)
+                problems += bool(each.bad)
+    if problems:
+        raise typer.Exit(1)
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise a CoatError if an option's value is not among those allowed."""
+    if value not in allowed:
+        raise CoatError(f"{option} {value} is not possible.", did_you_mean(value, list(allowed)))
+
+
+def _table(scores: Sequence[TaskScore], title: str) -> Any:
+    from rich.table import Table
+
+    table = Table("task", "score [95 %]", "items", "notes", title=title)
+    for each in scores:
+        counts = {"unread": each.unread, "cut": each.cut, **each.left_out}
+        notes = [f"{count} {why}" for why, count in counts.items() if count]
+        if each.orders:
+            agree, right = (f"{100 * each.orders[name]:.1f}" for name in ("consistency", "correctness"))
+            notes.append(f"over {each.orders['orders']:.0f} orders {agree} consistent, {right} right")
+        for place, metric in enumerate(each.scores):
+            interval = f"[{100 * metric.low:.1f}, {100 * metric.high:.1f}]" if metric.items else ""
+            table.add_row(
+                f"{each.title}, {metric.metric}",
+                rf"{100 * metric.value:.1f} \{interval}",
+                str(metric.items) if place == 0 else "",
+                "; ".join(notes) if place == 0 else "",
+            )
+    return table
+
+
+def _tell(done: Done) -> None:
+    typer.echo(f"{done.asked:,} questions, {done.answered:,} answered now: {done.folder}")
+    for why, count in done.skipped.items():
+        typer.echo(f"  {count} left out: {why}")
+    for title, problems in (("failed", done.errors), ("cannot be asked", done.bad)):
+        for name, why in list(problems.items())[:10]:
+            typer.echo(f"  {title}: {name}: {why}", err=True)
+        if len(problems) > 10:
+            typer.echo(f"  and {len(problems) - 10} more", err=True)
+
+
+def _split(names: Sequence[str]) -> list[str]:
+    return [part for name in names for part in name.split(",") if part]
+
+
+def _name(model: str, think: str, text_cot: str, audio: str) -> str:
+    """What an evaluation is called if nobody says."""
+    name = model.rstrip("/").split("://")[-1].removesuffix("/v1").replace("/", "-").replace(":", "-").strip(".-")
+    parts = [name] + ["no-block"] * (think == "off") + [f"cot-{text_cot}"] * (text_cot != "off")
+    return "-".join(parts + [audio] * (audio != "real"))
+
+
+def _engine(options: Sequence[str]) -> dict[str, Any]:
+    import json
+
+    found = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise CoatError(f"--engine {option} names no value.", "For example: --engine tensor_parallel_size=4")
+        try:
+            found[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            found[name.replace("-", "_")] = value
+    return found

@@ -1,0 +1,88 @@
+"""What is asked of a model, and what comes back, whoever runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from coat.audio import Clip
+from coat.data.conversation import Conversation, Message
+from coat.data.formats import MARK
+from coat.generation import Reply
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question.
+
+    Attributes:
+        name: For messages.
+        messages: With ``<audio>`` where clips go; the last is the user's.
+        load: Decodes the clips.
+        seconds: Of audio, to sort by.
+        max_new_tokens: Where the answer is cut at the latest.
+    """
+
+    name: str
+    messages: list[Message]
+    load: Callable[[], list[Clip]]
+    seconds: float
+    max_new_tokens: int
+
+    def conversation(self, hears: float | None) -> Conversation:
+        """With its clips decoded, and cut into pieces where a model hears no more at once.
+
+        Args:
+            hears: Seconds that the model hears in one clip, if it takes several; None cuts nothing.
+        """
+        clips = self.load()
+        if hears is None or all(clip.seconds <= hears for clip in clips):
+            return Conversation(self.messages, clips, self.name)
+        return in_pieces(Conversation(self.messages, clips, self.name), hears)
+
+
+class Answerer(Protocol):
+    """A model, wherever it runs.
+
+    Attributes:
+        backend: ``transformers``, ``vllm`` or ``openai``.
+        place: What was given.
+        fingerprint: Of what answers: weights, settings; it changes when the answers may.
+        profile: The family of models whose prompts it is given.
+    """
+
+    backend: str
+    place: str
+    fingerprint: str
+    profile: str
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
+        """Index and reply of each, in any order; an error where one failed."""
+        ...
+
+
+def in_pieces(conversation: Conversation, hears: float) -> Conversation:
+    """Clips that are too long as pieces of equal length, one after another, each with its own mark.
+
+    Nothing is cut off: 50 s for a model that hears 30 s are two pieces of 25 s.
+    """
+    pieces = [_pieces(clip, hears) for clip in conversation.clips]
+    rest = iter(pieces)
+    messages = []
+    for message in conversation.messages:
+        head, *tail = str(message["content"]).split(MARK)
+        text = head + "".join(MARK * len(next(rest)) + part for part in tail)
+        messages.append({**message, "content": text})
+    return Conversation(messages, [piece for group in pieces for piece in group], conversation.name)
+
+
+def _pieces(clip: Clip, hears: float) -> list[Clip]:
+    count = max(1, math.ceil(clip.seconds / hears - 1e-6))
+    ends = [round(place * len(clip.waveform) / count) for place in range(count + 1)]
+    return [
+        Clip(clip.waveform[first:last], clip.sampling_rate, f"{clip.name}, part {number}")
+        for number, (first, last) in enumerate(pairwise(ends), 1)
+    ]

@@ -1,0 +1,157 @@
+"""Any endpoint that speaks OpenAI's chat completions with ``input_audio``."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from coat.audio import Clip
+from coat.data.conversation import Conversation, Message
+from coat.data.formats import MARK
+from coat.errors import CoatError
+from coat.evaluation.answerers.base import Request
+from coat.generation import Reply
+
+
+class EndpointAnswerer:
+    """Asks an OpenAI-compatible server, several questions at once.
+
+    Args:
+        url: Its base address, ending in ``/v1``.
+        model: The model's name there; the only one it has if None.
+        key: API key.
+        profile: The family of models whose prompts it is given.
+        think: False asks a CoAT server to leave the block out; True says nothing.
+        weights: What stands behind the address, in words of yours: answers are kept by it.
+        concurrency: Questions at once.
+        hears: Seconds of audio that the model takes in one clip; longer ones are sent in pieces.
+        timeout: Seconds for one answer.
+
+    Raises:
+        CoatError: The server is not there, or has no such model.
+    """
+
+    backend = "openai"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str | None = None,
+        key: str = "none",
+        profile: str = "",
+        think: bool = True,
+        weights: str = "",
+        concurrency: int = 8,
+        hears: float | None = None,
+        timeout: float = 600.0,
+    ) -> None:
+        self.client = make_client(url, key, timeout=timeout)
+        self.model = served_model(self.client, url, model)
+        self.place, self.profile, self.think = url, profile, think
+        self.concurrency, self.hears = concurrency, hears
+        self.fingerprint = f"{self.model} at {url} {weights} | {'block' if think else 'no block'}"
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
+        """See :class:`coat.evaluation.answerers.base.Answerer`."""
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            asked = {pool.submit(self._ask, request): index for index, request in enumerate(requests)}
+            for future in as_completed(asked):
+                error = future.exception()
+                if isinstance(error, Exception):
+                    yield asked[future], error
+                else:
+                    yield asked[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _ask(self, request: Request) -> Reply:
+        conversation = request.conversation(self.hears)
+        options: dict[str, Any] = {} if self.think else {"chat_template_kwargs": {"audio_think": False},
+                                                         "mm_processor_kwargs": {"audio_think": False}}  # fmt: skip
+        made = self.client.chat.completions.create(
+            model=self.model,
+            messages=spoken(conversation),
+            temperature=0,
+            max_tokens=request.max_new_tokens,
+            extra_body=options,
+        )
+        choice, usage = made.choices[0], made.usage
+        if choice.message.content is None:
+            raise CoatError(f"{request.name}: the server's answer holds no text ({choice.finish_reason}).")
+        return Reply(
+            choice.message.content.strip(),
+            usage.prompt_tokens if usage else 0,
+            int(getattr(usage, "think_tokens", 0) or 0) if usage else 0,
+            usage.completion_tokens if usage else 0,
+            choice.finish_reason != "length",
+        )
+
+
+def make_client(url: str, key: str, *, timeout: float, retries: int = 6) -> Any:
+    """An OpenAI client, which waits and asks again where a server is busy or fails.
+
+    Raises:
+        CoatError: The client is not installed.
+    """
+    try:
+        import openai
+    except ImportError:
+        raise CoatError("Endpoints are asked by OpenAI's client.", "pip install 'coat-audio[eval]'") from None
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=timeout)
+
+
+def served_model(client: Any, url: str, wanted: str | None) -> str:
+    """The name of a server's model.
+
+    Raises:
+        CoatError: The server is not there, has no such model, or has several and none is named.
+    """
+    import openai
+
+    try:
+        names = [model.id for model in client.models.list().data]
+    except openai.NotFoundError:  # some proxies list nothing
+        names = []
+    except openai.OpenAIError as error:
+        raise CoatError(
+            f"{url} does not answer: {error}", "Give the base address, such as http://host:8000/v1."
+        ) from None
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is None or (names and wanted not in names):
+        raise CoatError(f"{url} serves {', '.join(names) or 'no named model'}.", "Name one: --model NAME")
+    return wanted
+
+
+def spoken(conversation: Conversation) -> list[Message]:
+    """Messages as OpenAI's API has them, clips inside as WAV of 16 bits."""
+    clips = iter(conversation.clips)
+    messages = []
+    for message in conversation.messages:
+        text = str(message["content"])
+        if MARK not in text:
+            messages.append(message)
+            continue
+        parts: list[dict[str, Any]] = []
+        for place, piece in enumerate(text.split(MARK)):
+            if place:
+                sound = {"data": base64.b64encode(wav(next(clips))).decode(), "format": "wav"}
+                parts.append({"type": "input_audio", "input_audio": sound})
+            if piece:
+                parts.append({"type": "text", "text": piece})
+        messages.append({**message, "content": parts})
+    return messages
+
+
+def wav(clip: Clip) -> bytes:
+    """A clip as a file: WAV, 16 bits, which every server reads."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, clip.waveform, clip.sampling_rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()

@@ -1,0 +1,362 @@
+"""Ask a model the questions of tasks, and keep every answer: a folder that can be stopped, resumed, and scored alone.
+
+```
+RUN/
+  eval.json           what answers, how it is asked, versions
+  tasks/NAME.jsonl    the task as declared, and its items: what was asked, with keys of what was asked
+  predictions.jsonl   an answer a line, by key
+  errors.jsonl        questions that failed, and why; asked again by the next run
+  judge.jsonl         verdicts, by key
+  scores-PROTOCOL.json, report.html
+```
+
+A key is a hash of clips, prompt, settings of generation and the fingerprint of what answers: a checkpoint that is
+trained anew, or a row that was corrected, is asked again; nothing else is.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+
+from coat.audio import Clip
+from coat.data.conversation import Message
+from coat.errors import CoatError, did_you_mean
+from coat.evaluation.answerers.base import Answerer, Request
+from coat.evaluation.items import Item, Sound
+from coat.evaluation.scoring import Answer
+from coat.evaluation.sources import Opened, measured, orders_of
+from coat.evaluation.task import Task
+from coat.files import read_jsonl, write_jsonl, write_whole
+from coat.reasoning import MORE_TOKENS, final_answer, reasoned
+
+log = logging.getLogger("coat")
+AudioMode = Literal["real", "silence", "shuffled"]
+AUDIO_MODES: tuple[AudioMode, ...] = ("real", "silence", "shuffled")
+PACKAGES = ("coat-audio", "torch", "transformers", "vllm", "openai")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How questions are asked.
+
+    Attributes:
+        choice_orders: Rotations of a choice's options.
+        audio: What is heard: the clip, silence of its length, or the clip of another question.
+        reasoning: The sentence that asks for a chain of thought; empty asks for the answer alone.
+        reasoning_tokens: That it may take.
+        profile: The family of models whose prompts are used.
+        limit: At most so many items a task, chosen evenly.
+        seed: Of shuffled clips.
+    """
+
+    choice_orders: int = 1
+    audio: AudioMode = "real"
+    reasoning: str = ""
+    reasoning_tokens: int = MORE_TOKENS
+    profile: str = ""
+    limit: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run came to.
+
+    Attributes:
+        folder: Its folder.
+        asked: Questions in all, orders of options included.
+        answered: Now, not counting what was there.
+        errors: Questions that failed: name and why.
+        bad: Rows that could not be asked.
+        skipped: Rows that are not asked, by why.
+    """
+
+    folder: Path
+    asked: int
+    answered: int
+    errors: dict[str, str] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A question to be answered."""
+
+    task: Task
+    item: Item
+    order: int
+    messages: list[Message]
+    sounds: tuple[Sound, ...]
+    key: str
+
+
+def run_tasks(
+    answerer: Answerer,
+    opened: Sequence[Opened],
+    folder: str | Path,
+    settings: EvalSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Done:
+    """Ask every question that has no answer yet.
+
+    Args:
+        answerer: Who answers.
+        opened: Tasks with their rows.
+        folder: Where answers are kept.
+        settings: How questions are asked.
+        progress: Called with what is done, how many now, and how many in all.
+
+    Raises:
+        CoatError: The folder holds answers to other questions, or of another model.
+    """
+    folder, settings = Path(folder), settings or EvalSettings()
+    (folder / "tasks").mkdir(parents=True, exist_ok=True)
+    _claim(folder, answerer, settings)
+    say = progress or _silent
+    wanted: list[_Wanted] = []
+    bad: dict[str, str] = {}
+    skipped: dict[str, int] = {}
+    for each in opened:
+        name, total = each.task.title, len(each.items)
+        say(f"{name}: clips", 0, total)
+        chosen = replace(each, items=_thinned(each.items, settings.limit))
+        ready = measured(chosen, lambda now, name=name, total=total: say(f"{name}: clips", now, total))  # type: ignore[misc]
+        asked = list(_questions(ready, answerer, settings))
+        _write_task(folder, ready, asked)
+        wanted += asked
+        bad |= {f"{each.task.name} {row}": why for row, why in ready.bad.items()}
+        for why, ids in ready.skipped.items():
+            skipped[why] = skipped.get(why, 0) + len(ids)
+    answered, errors = _answer(answerer, wanted, folder, settings, say)
+    return Done(folder, len(wanted), answered, errors, bad, skipped)
+
+
+def audio_mode(name: str) -> AudioMode:
+    """What is heard, by name.
+
+    Raises:
+        CoatError: There is no such mode.
+    """
+    for mode in AUDIO_MODES:
+        if mode == name:
+            return mode
+    raise CoatError(f"--audio {name} is not possible.", did_you_mean(name, list(AUDIO_MODES)))
+
+
+def _answer(
+    answerer: Answerer, wanted: Sequence[_Wanted], folder: Path, settings: EvalSettings, say: Progress
+) -> tuple[int, dict[str, str]]:  # fmt: skip
+    path = folder / "predictions.jsonl"
+    by_key = {line["key"]: line for line in read_jsonl(path)}
+    # Equal questions are asked once.
+    missing = list({each.key: each for each in wanted if each.key not in by_key}.values())
+    say("questions", len(wanted) - len(missing), len(wanted))
+    errors: dict[str, str] = {}
+    requests = [
+        Request(
+            f"{each.task.name} {each.item.id}",
+            each.messages,
+            _loader(each.sounds, settings.audio),
+            each.item.seconds,
+            each.task.max_new_tokens + (settings.reasoning_tokens if settings.reasoning else 0),
+        )
+        for each in missing
+    ]
+    with path.open("a") as file:
+        for index, reply in answerer.answer(requests) if requests else ():
+            each = missing[index]
+            if isinstance(reply, Exception):
+                errors[f"{each.task.name} {each.item.id} order {each.order}"] = _said(reply)
+            else:
+                told = asdict(reply)
+                asked = {"key": each.key, "task": each.task.name, "id": each.item.id, "order": each.order}
+                _write_line(file, {**asked, "answer": told.pop("text"), **told})
+            say("questions", 1, len(wanted))
+    write_jsonl(folder / "errors.jsonl", [{"question": name, "error": why} for name, why in errors.items()])
+    return len(missing) - len(errors), errors
+
+
+def _silent(what: str, now: int, total: int) -> None:
+    del what, now, total
+
+
+def _write_line(file: TextIO, line: dict[str, Any]) -> None:
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+
+
+def _questions(opened: Opened, answerer: Answerer, settings: EvalSettings) -> Iterator[_Wanted]:
+    task = opened.task
+    profile = settings.profile or answerer.profile
+    swapped = _swapped(opened.items, settings.seed) if settings.audio == "shuffled" else None
+    for place, item in enumerate(opened.items):
+        heard = item if swapped is None else opened.items[swapped[place]]
+        for order in orders_of(item, settings.choice_orders):
+            messages = item.conversation(task, order, profile)
+            if settings.reasoning:
+                messages = reasoned(messages, settings.reasoning)
+            limit = task.max_new_tokens + (settings.reasoning_tokens if settings.reasoning else 0)
+            key = question_key(answerer, heard.clips, messages, limit, settings.audio)
+            yield _Wanted(task, item, order, messages, heard.sounds, key)
+
+
+def question_key(
+    answerer: Answerer, clips: Sequence[str], messages: Sequence[Message], max_new_tokens: int, audio: str
+) -> str:  # fmt: skip
+    """The key of a question: equal questions to equal weights have equal answers."""
+    silence = "silence" if audio == "silence" else ""
+    told = [answerer.backend, answerer.fingerprint, list(clips), list(messages), max_new_tokens, silence]
+    return blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _loader(sounds: Sequence[Sound], audio: AudioMode) -> Callable[[], list[Clip]]:
+    def load() -> list[Clip]:
+        clips = [sound.load() for sound in sounds]
+        if audio == "silence":
+            return [replace(clip, waveform=np.zeros_like(clip.waveform)) for clip in clips]
+        return clips
+
+    return load
+
+
+def _swapped(items: Sequence[Item], seed: int) -> list[int]:
+    """For each item one with another clip: a random cycle, so that nobody keeps their own."""
+    order = np.random.default_rng(seed).permutation(len(items))
+    given = [0] * len(items)
+    for place, index in enumerate(order):
+        step = next(
+            (s for s in range(1, len(items)) if items[order[(place + s) % len(items)]].clips != items[index].clips), 0
+        )
+        given[index] = int(order[(place + step) % len(items)])
+    return given
+
+
+def _thinned(items: list[Item], limit: int | None) -> list[Item]:
+    """Some of the items, evenly spaced: rows are often sorted by class."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, limit).round()]
+
+
+def _write_task(folder: Path, opened: Opened, asked: Sequence[_Wanted]) -> None:
+    keys: dict[str, list[str]] = {}
+    for each in asked:
+        keys.setdefault(each.item.id, []).append(each.key)
+    head = {
+        "task": opened.task.model_dump(exclude={"sample"}),
+        "place": opened.place,
+        "revision": opened.revision,
+        "skipped": opened.skipped,
+        "bad": opened.bad,
+    }
+    rows = [{**item.record(), "keys": keys[item.id]} for item in opened.items]
+    write_jsonl(folder / "tasks" / f"{opened.task.name}.jsonl", [head, *rows])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A task of a run, with its answers.
+
+    Attributes:
+        task: As it was declared when it was asked.
+        items: What was asked.
+        keys: Of each question, by item and order.
+        answers: By item and order; fewer where questions failed.
+        predictions: The lines that they come from.
+        place: Of the data.
+        revision: Of the data.
+        skipped: Rows that were not asked, by why.
+        bad: Rows that could not be asked.
+    """
+
+    task: Task
+    items: list[Item]
+    keys: dict[tuple[str, int], str]
+    answers: dict[tuple[str, int], Answer]
+    predictions: dict[tuple[str, int], dict[str, Any]]
+    place: str
+    revision: str
+    skipped: dict[str, list[str]]
+    bad: dict[str, str]
+
+
+def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
+    """What a run's folder holds: how it was asked, and every task with its answers.
+
+    Raises:
+        CoatError: It holds no evaluation.
+    """
+    folder = Path(folder)
+    if not (folder / "eval.json").is_file():
+        raise CoatError(f"{folder} holds no evaluation.", "coat eval run MODEL --tasks ... --out FOLDER makes one.")
+    about = json.loads((folder / "eval.json").read_text())
+    by_key = {line["key"]: line for line in read_jsonl(folder / "predictions.jsonl")}
+    verdicts = {line["key"]: line for line in read_jsonl(folder / "judge.jsonl")}
+    reasoned_first = bool(about["settings"]["reasoning"])
+    tasks = []
+    for path in sorted((folder / "tasks").glob("*.jsonl")):
+        head, *rows = read_jsonl(path)
+        items, keys = [], {}
+        for row in rows:
+            for order, key in enumerate(row.pop("keys")):
+                keys[row["id"], order] = key
+            items.append(Item.of_record(row))
+        found = {place: by_key[key] for place, key in keys.items() if key in by_key}
+        answers = {}
+        for place, line in found.items():
+            verdict = verdicts.get(keys[place], {})
+            text = final_answer(line["answer"]) if reasoned_first else line["answer"]
+            answers[place] = Answer(text, line["finished"], verdict.get("rating"), verdict.get("verdict") or "")
+        tasks.append(
+            Answered(Task(**head["task"]), items, keys, answers, found, head["place"], head["revision"],
+                     head["skipped"], head["bad"])
+        )  # fmt: skip
+    return about, tasks
+
+
+def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
+    """One folder holds one model, asked in one way."""
+    path = folder / "eval.json"
+    profile = settings.profile or answerer.profile
+    asked = asdict(replace(settings, profile=profile))
+    about = {
+        "model": answerer.place,
+        "backend": answerer.backend,
+        "fingerprint": answerer.fingerprint,
+        "settings": asked,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+    if path.is_file():
+        held = json.loads(path.read_text())
+        differs = [name for name in ("model", "backend") if held[name] != about[name]]
+        differs += [name for name in asked if held["settings"].get(name) != asked[name]]
+        if differs:
+            raise CoatError(
+                f"{folder} holds an evaluation with another {', '.join(differs)}.", "Give another folder: --out"
+            )
+        if held["fingerprint"] != about["fingerprint"]:
+            log.warning("The weights of %s have changed; every question is asked again.", answerer.place)
+    write_whole(path, json.dumps(about, indent=1))
+
+
+def _said(error: Exception) -> str:
+    return error.problem if isinstance(error, CoatError) else f"{type(error).__name__}: {error}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
