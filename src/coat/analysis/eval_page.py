@@ -19,7 +19,7 @@ from coat.evaluation.results import scored
 from coat.evaluation.run import Answered, read_run
 from coat.evaluation.scoring import Protocol, Scored, TaskScore
 from coat.evaluation.sources import open_manifest_tasks, open_task
-from coat.evaluation.statistics import Score
+from coat.evaluation.statistics import LOWER_IS_BETTER, Score
 
 WORST, PLAYED_SECONDS, PLAYED_RATE = 12, 30.0, 16_000
 SHORT = 300
@@ -128,7 +128,8 @@ def _comparison(first: str, second: str, found: Sequence[Compared]) -> Section:
     for each in found:
         for place, change in enumerate(each.differences):
             p = f"{change.p:.3g}" + (f" ({each.corrected:.3g})" if place == 0 else "")
-            if place == 0 and each.corrected < 0.05:
+            better = (change.value > 0) == (change.metric not in LOWER_IS_BETTER)
+            if place == 0 and better and each.corrected < 0.05:
                 best.add((len(rows), 1))
             gained = sum(flip.gained for flip in each.flips)
             flips = f"{gained} gained, {len(each.flips) - gained} lost" if each.flips and place == 0 else ""
@@ -152,6 +153,8 @@ def _counts(results: Results, order: Sequence[str]) -> Section:
             left = ", ".join(f"{count} {why}" for why, count in score.left_out.items())
             orders = score.orders
             over = f"{100 * orders['consistency']:.1f} / {100 * orders['correctness']:.1f}" if orders else ""
+            if not (score.unread or score.cut or score.missing or score.unjudged or over or left):
+                continue
             rows.append(
                 [f"{score.title}, {name}", str(score.leading.items), _share(score.unread, score.leading.items),
                  _share(score.cut, score.leading.items), str(score.missing or ""), str(score.unjudged or ""), over,
@@ -159,9 +162,12 @@ def _counts(results: Results, order: Sequence[str]) -> Section:
             )  # fmt: skip
     return Section(
         "What was counted",
-        "Unread: nothing could be made out of the answer. Cut: it reached the most tokens. Orders: over rotations of "
-        "the options, how often two agree (consistency) and how often they are right (correctness).",
-        table=Table(["task", "scored", "unread", "cut", "no answer", "unjudged", "orders", "left out"], rows),
+        "Tasks with something to say. Unread: nothing could be made out of the answer. Cut: it reached the most "
+        "tokens. Orders: over rotations of the options, how often two agree (consistency) and how often they are "
+        "right (correctness).",
+        table=Table(["task", "scored", "unread", "cut", "no answer", "unjudged", "orders", "left out"], rows)
+        if rows
+        else None,
     )
 
 

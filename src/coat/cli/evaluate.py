@@ -316,10 +316,10 @@ def _table(scores: Sequence[TaskScore], title: str) -> Any:
             agree, right = (f"{100 * each.orders[name]:.1f}" for name in ("consistency", "correctness"))
             notes.append(f"over {each.orders['orders']:.0f} orders {agree} consistent, {right} right")
         for place, metric in enumerate(each.scores):
-            interval = f"[{100 * metric.low:.1f}, {100 * metric.high:.1f}]" if metric.items else ""
+            shown = rf"{100 * metric.value:.1f} \[{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
             table.add_row(
                 f"{each.title}, {metric.metric}",
-                rf"{100 * metric.value:.1f} \{interval}",
+                shown if metric.items else "none yet",
                 str(metric.items) if place == 0 else "",
                 "; ".join(notes) if place == 0 else "",
             )

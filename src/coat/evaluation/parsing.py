@@ -15,7 +15,7 @@ DISAGREE = -1
 _MARKED = re.compile(r"<answer>(.*?)</answer>|\\boxed\{(?:\\text\{)?([^{}]*)\}", re.IGNORECASE | re.DOTALL)
 _FINAL = re.compile(
     r"(?:final answer|correct (?:answer|option|choice)|best (?:answer|option|choice)|answer|option|choice)"
-    r"\s*(?:is|would be|should be|:|=)+\s*:?\s*(.+)",
+    r"\s*(?:is|would be|should be|:|=)+\s*:?[ \t]*",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"^(?:option|choice|answer)?\W*([A-Za-z])\W*$", re.IGNORECASE)
@@ -23,6 +23,8 @@ _LEADING = re.compile(
     r"^(?:option|choice)?\s*[(\[*_]*([A-Z])[)\]*_]*\s*[.):,\-]+\**\s*(?=\S)|^\(([A-Z])\)", re.IGNORECASE
 )
 _OPENING_LETTER = re.compile(r"^(?:option|choice)?\s*[(\[*_]*([A-Za-z])(?![\w'])")
+# "The answer is a dog" names no letter; "the answer is A because" does.
+_ARTICLE = re.compile(r"^[aAI]\s+(?!because|since|as\b|for\b|due\b|given|which)\w")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _SPACES = re.compile(r"\s+")
 
@@ -43,10 +45,10 @@ def parse_choice(answer: str, options: Sequence[str]) -> int | None:
     found = _stated("".join(marked[-1]).strip() if marked else text, options)
     if found is not None or marked:
         return None if found == DISAGREE else found
-    for said in reversed(_FINAL.findall(text)):
-        found = _stated(said.strip(), options)
+    for said in _finals(text):
+        found = _stated(said, options)
         if found is None:
-            found = _opening_letter(said.strip(), options)
+            found = _opening_letter(said, options)
         if found is not None:
             return None if found == DISAGREE else found
     mentioned = _mentioned(text, options)
@@ -65,19 +67,24 @@ def parse_label(answer: str, labels: Mapping[str, Sequence[str]]) -> str | None:
     """
     marked = _MARKED.findall(answer)
     text = "".join(marked[-1]) if marked else answer
-    finals = _FINAL.findall(text)
-    for part in (text, *(reversed(finals))):
+    finals = _finals(text)
+    for part in (text, *finals):
         words = _plain(part)
         for label, others in labels.items():
             if words in {_plain(word) for word in (label, *others)}:
                 return label
-    for part in (*(reversed(finals)), text):
+    for part in (*finals, text):
         found = _labels_in(_plain(part), labels)
         if len(found) == 1:
             return found.pop()
         if found:
             return None
     return None
+
+
+def _finals(text: str) -> list[str]:
+    """What follows "the answer is", to the end of its line; the last comes first."""
+    return [text[match.end() :].split("\n")[0].strip() for match in _FINAL.finditer(text)][::-1]
 
 
 def _labels_in(words: str, labels: Mapping[str, Sequence[str]]) -> set[str]:
@@ -100,7 +107,7 @@ def _stated(text: str, options: Sequence[str]) -> int | None:
     if len(by_text) == 1:
         return by_text[0]
     match = _LEADING.match(text)
-    if match is None:
+    if match is None or len(set(_BRACKETED.findall(text))) > 1:
         return None
     by_letter = _place(match[1] or match[2], options)
     rest = _plain(text[match.end() :].split("\n")[0])
@@ -110,8 +117,7 @@ def _stated(text: str, options: Sequence[str]) -> int | None:
 
 def _opening_letter(text: str, options: Sequence[str]) -> int | None:
     match = _OPENING_LETTER.match(text)
-    # "the answer is a dog": an article is no letter.
-    if match is None or (match[1] == "a" and len(text) > 1):
+    if match is None or _ARTICLE.match(text):
         return None
     return _place(match[1], options)
 

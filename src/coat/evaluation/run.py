@@ -128,11 +128,10 @@ def run_tasks(
     wanted: list[_Wanted] = []
     bad: dict[str, str] = {}
     skipped: dict[str, int] = {}
-    for each in opened:
-        name, total = each.task.title, len(each.items)
-        say(f"{name}: clips", 0, total)
-        chosen = replace(each, items=_thinned(each.items, settings.limit))
-        ready = measured(chosen, lambda now, name=name, total=total: say(f"{name}: clips", now, total))  # type: ignore[misc]
+    chosen = [replace(each, items=_thinned(each.items, settings.limit)) for each in opened]
+    total = sum(len(each.items) for each in chosen)
+    for each in chosen:
+        ready = measured(each, lambda now: say("clips", now, total))
         asked = list(_questions(ready, answerer, settings))
         _write_task(folder, ready, asked)
         wanted += asked
@@ -161,8 +160,11 @@ def _answer(
     path = folder / "predictions.jsonl"
     by_key = {line["key"]: line for line in read_jsonl(path)}
     # Equal questions are asked once.
-    missing = list({each.key: each for each in wanted if each.key not in by_key}.values())
-    say("questions", len(wanted) - len(missing), len(wanted))
+    first: dict[str, _Wanted] = {}
+    for each in wanted:
+        first.setdefault(each.key, each)
+    missing = [each for key, each in first.items() if key not in by_key]
+    say("questions", len(first) - len(missing), len(first))
     errors: dict[str, str] = {}
     requests = [
         Request(
@@ -183,7 +185,7 @@ def _answer(
                 told = asdict(reply)
                 asked = {"key": each.key, "task": each.task.name, "id": each.item.id, "order": each.order}
                 _write_line(file, {**asked, "answer": told.pop("text"), **told})
-            say("questions", 1, len(wanted))
+            say("questions", 1, len(first))
     write_jsonl(folder / "errors.jsonl", [{"question": name, "error": why} for name, why in errors.items()])
     return len(missing) - len(errors), errors
 
