@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coat.generation import generate, generate_many
+from coat.generation import generate, reply_to_many
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 from tests.conftest import conversation
@@ -61,5 +61,6 @@ def test_the_block_costs_no_decoding_steps(model):
 def test_many_come_back_with_their_index(model):
     loaders = [lambda item=item: item for item in CONVERSATIONS]
     lengths = [sum(clip.seconds for clip in item.clips) for item in CONVERSATIONS]
-    answers = dict(generate_many(model, loaders, lengths, batch_size=3, max_new_tokens=8))
+    replies = reply_to_many(model, loaders, lengths, batch_size=3, max_new_tokens=8)
+    answers = {index: reply.text for index, reply in replies}
     assert answers == dict(enumerate(generate(model, CONVERSATIONS, max_new_tokens=8)))

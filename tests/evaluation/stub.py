@@ -55,7 +55,8 @@ def served(say):
                 message = {"role": "assistant", "content": said}
                 self.reply(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "stub",
                                  "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                                 "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}})  # fmt: skip
+                                 "usage": {"prompt_tokens": 7, "completion_tokens": 3,
+                                           "total_tokens": 10}})  # fmt: skip
 
         def reply(self, status, body, headers=None):
             data = json.dumps(body).encode()

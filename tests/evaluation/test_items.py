@@ -15,7 +15,10 @@ MMAU = load_task("mmau")
 
 @pytest.mark.parametrize(
     "value",
-    ['["a", "b", "c"]', ["a", "b", "c"], ["A. a", "B. b", "C. c"], "(A) a\n(B) b\n(C) c", "(A) a (B) b (C) c", "A. a\nB. b\nC. c"],
+    [
+        '["a", "b", "c"]', ["a", "b", "c"], ["A. a", "B. b", "C. c"], "(A) a\n(B) b\n(C) c", "(A) a (B) b (C) c",
+        "A. a\nB. b\nC. c",
+    ],
 )  # fmt: skip
 def test_options_are_read_however_they_are_held(value):
     assert read_options(MMAU, {"choices": value}, "row") == ("a", "b", "c")
@@ -25,7 +28,7 @@ def test_options_in_columns_leave_out_what_is_not_there():
     task = load_task("air_bench_speech")
     raw = {"choice_a": "real", "choice_b": "fake", "choice_c": None, "choice_d": None}
     assert read_options(task, raw, "row") == ("real", "fake")
-    with pytest.raises(CoatError, match="Row 7.*1 option"):
+    with pytest.raises(CoatError, match=r"Row 7.*1 option"):
         read_options(task, {"choice_a": "real"}, "7")
 
 

@@ -148,10 +148,8 @@ def test_scores_apart_and_classes_confused(samples):
     assert score.scores[1].value == pytest.approx(0.4 / 4)
     assert score.leading.clusters == 2, "two dialogues"
     events = [Item(str(i), "e", "?", name) for i, name in enumerate(["rain", "wind"] * 3)]
-    table, _ = score_task(
-        Task(name="e", title="e", kind="exact"), events,
-        {(item.id, 0): Answer(text) for item, text in zip(events, ["Rain", "rain", "wind.", "wind", "", "hail"], strict=True)},
-        "strict",
-    )  # fmt: skip
+    said = ["Rain", "rain", "wind.", "wind", "", "hail"]
+    answers = {(item.id, 0): Answer(text) for item, text in zip(events, said, strict=True)}
+    table, _ = score_task(Task(name="e", title="e", kind="exact"), events, answers, "strict")
     assert table.confusion["rain"] == {"rain": 1, "other": 1, "nothing read": 1}
     assert table.confusion["wind"] == {"rain": 1, "wind": 1, "other": 1}
