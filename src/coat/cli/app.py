@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coat.cli import chat, data, demo, doctor, evaluate, experts, export, runs, serve, train
+from coat.cli import chat, cost, data, demo, doctor, evaluate, experts, export, runs, serve, train
 
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
@@ -20,5 +20,6 @@ app.command("serve")(serve.serve)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
 app.add_typer(evaluate.evaluate, name="eval")
+app.command("cost")(cost.cost)
 app.add_typer(runs.runs, name="runs")
 app.command("doctor")(doctor.doctor)

@@ -88,9 +88,9 @@ def run(
         weights=weights,
         concurrency=concurrency,
         hears=hears,
-        engine=_engine(engine or []),
+        engine=engine_options(engine or []),
     )
-    opened = open_tasks(_split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens)
+    opened = open_tasks(split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens)
     answerer, reasoning = open_answerer(model, options)
     settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
     with make_progress() as bar:
@@ -272,7 +272,7 @@ def check(tasks: Tasks = None, data: Data = None) -> None:
     from coat.evaluation.task import task_names
 
     console, problems = Console(), 0
-    names = [name for each in _split(tasks or ["all"]) for name in (task_names() if each == "all" else [each])]
+    names = [name for each in split(tasks or ["all"]) for name in (task_names() if each == "all" else [each])]
     with TemporaryDirectory() as scratch:
         for name in names:
             try:
@@ -337,7 +337,8 @@ def _tell(done: Done) -> None:
             typer.echo(f"  and {len(problems) - 10} more", err=True)
 
 
-def _split(names: Sequence[str]) -> list[str]:
+def split(names: Sequence[str]) -> list[str]:
+    """Names, given one by one or with commas."""
     return [part for name in names for part in name.split(",") if part]
 
 
@@ -348,7 +349,12 @@ def _name(model: str, think: str, text_cot: str, audio: str) -> str:
     return "-".join(parts + [audio] * (audio != "real"))
 
 
-def _engine(options: Sequence[str]) -> dict[str, Any]:
+def engine_options(options: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE options as keywords, values as JSON where they are.
+
+    Raises:
+        CoatError: One names no value.
+    """
     import json
 
     found = {}

@@ -17,6 +17,7 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.backbones.base import Backbone
+from coat.backbones.work import count, language_flops, tower_flops
 from coat.config.recipe import Recipe
 from coat.errors import CoatError, did_you_mean
 from coat.experts import expert_class, make_expert
@@ -128,47 +129,38 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
     think = math.ceil(audio / recipe.thinking.stride) + 2 if recipe.thinking.enabled and audio else 0
     tokens = audio + think + row.text_tokens
     lora = _lora_size(recipe, backbone)
-    rows_trained = 3 * hidden if recipe.train_embeddings == "rows" else _count(backbone.embedding)
-    language = _count(backbone.language_model) + _count(backbone.lm_head)
-    tower = _count(backbone.model) - language
-    worked = _matrices(backbone.model) - _matrices(backbone.language_model) - _matrices(backbone.lm_head)
+    rows_trained = 3 * hidden if recipe.train_embeddings == "rows" else count(backbone.embedding)
+    language = count(backbone.language_model) + count(backbone.lm_head)
+    tower = count(backbone.model) - language
     parameters = {
         "tower and projector": tower,
         "language model": language,
         "LoRA": lora,
         "token rows": rows_trained if recipe.thinking.enabled else 0,
         "heads": sum(heads.values()),
-        "experts": sum(_count(expert) for expert in experts.values()),
+        "experts": sum(count(expert) for expert in experts.values()),
     }
     trained = lora + parameters["token rows"] + parameters["heads"]
     config = backbone.model.config.get_text_config()
     layers = int(config.num_hidden_layers)
     memory = _memory(recipe, parameters, trained, tokens, layers, hidden, row, int(config.vocab_size))
     stages = [
-        _stage(recipe, index, backbone, experts, heads, tokens, audio, think, row, worked, lora)
-        for index in range(len(recipe.stages))
+        _stage(recipe, index, backbone, experts, heads, tokens, think, row, lora) for index in range(len(recipe.stages))
     ]
     return Cost(parameters, trained, tokens, memory, stages)
 
 
 def _stage(
     recipe: Recipe, index: int, backbone: Backbone, experts: Mapping[str, Expert], heads: Mapping[str, int],
-    tokens: int, audio: int, think: int, row: Row, tower: int, lora: int,
+    tokens: int, think: int, row: Row, lora: int,
 ) -> StageCost:  # fmt: skip
     stage = recipe.stages[index]
-    config = backbone.model.config.get_text_config()
-    body = _count(backbone.language_model) - _count(backbone.embedding)
-    active = getattr(config, "num_experts_per_tok", None)
-    if active:  # of a mixture, few experts work on a token
-        body = _active_parameters(backbone, int(active), int(config.num_experts))
-    attention = 2 * int(config.num_hidden_layers) * tokens**2 * backbone.hidden_size
-    forward = 2 * body * tokens + attention + 2 * _count(backbone.lm_head) * row.response_tokens
+    forward = language_flops(backbone, tokens, logits=row.response_tokens)
     passes = 3 if recipe.training.gradient_checkpointing else 2  # forward, backward to inputs, forward again
     cached = recipe.data.cache is not None
     work = {
         "language model": passes * forward + 6 * lora * tokens,
-        # The tower works at twice the token rate before it pools.
-        "tower": 0.0 if cached and recipe.data.cache_embeddings else 2 * tower * 2 * audio,
+        "tower": 0.0 if cached and recipe.data.cache_embeddings else tower_flops(backbone, row.seconds),
         "heads": sum(6 * heads[name] * max(think - 2, 0) for name in stage.experts),
         "experts": 0.0
         if cached
@@ -218,7 +210,7 @@ def _head_size(recipe: Recipe, hidden: int, feature_dim: int) -> int:
     heads = recipe.heads
     with torch.device("meta"):
         made = make_head(heads.kind, hidden, feature_dim, num_heads=heads.num_heads, ffn_ratio=heads.ffn_ratio)
-    return _count(made)
+    return count(made)
 
 
 def _lora_size(recipe: Recipe, backbone: Backbone) -> int:
@@ -228,19 +220,3 @@ def _lora_size(recipe: Recipe, backbone: Backbone) -> int:
         for name, module in backbone.model.named_modules()
         if isinstance(module, nn.Linear) and pattern.fullmatch(name)
     )
-
-
-def _active_parameters(backbone: Backbone, active: int, experts: int) -> int:
-    """Of a mixture-of-experts decoder: all but the experts, and the few that work on a token."""
-    total = _count(backbone.language_model) - _count(backbone.embedding)
-    mixed = sum(p.numel() for n, p in backbone.language_model.named_parameters() if ".experts." in n)
-    return total - mixed + mixed * active // experts
-
-
-def _matrices(module: nn.Module) -> int:
-    """Weights that every position is multiplied by: not tables of positions."""
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv1d))
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

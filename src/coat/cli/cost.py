@@ -1,0 +1,184 @@
+"""``coat cost``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coat.errors import CoatError
+
+if TYPE_CHECKING:
+    from coat.backbones.base import Backbone
+    from coat.thinking.model import CoatModel
+
+RANDOM = "random:"
+
+
+def cost(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run, export or checkpoint; 'random:FAMILY' for a tiny one of random weights, 'random:FAMILY:real' "
+            "for one of the family's true sizes."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the measurement.")],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Answers without the block; the same weights if left out.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", help="Tasks or manifests to draw questions from; noise if left out.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="As for coat eval run.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="transformers or vllm.")] = "transformers",
+    samples: Annotated[int, typer.Option(min=1, help="Questions a range and seed.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 128,
+    cot_tokens: Annotated[int, typer.Option(min=0, help="Of a chain of thought beside it.")] = 1024,
+    longest: Annotated[float, typer.Option(help="Leave out ranges that begin at this many seconds or later.")] = 120.0,
+    engine: Annotated[list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE.")] = None,
+) -> None:
+    """Time answers by the length of audio: baseline, chain of thought in text, the block at strides 1, 2 and 4.
+
+    Batches of one, no prefix cache. Ends in a table, summary.csv, timings.jsonl and cost.html; stopped, it goes on.
+
+    coat cost runs/pitch --tasks my-test.jsonl --out runs/cost
+    """
+    from coat.cli.evaluate import engine_options, one_of, split
+    from coat.cli.quiet import quiet
+
+    one_of("--backend", backend, ("transformers", "vllm"))
+    quiet()
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.analysis.cost_page import HEAD, row, write_cost_page
+    from coat.analysis.inference_cost import (
+        RANGES,
+        CostSettings,
+        arms_of,
+        measure,
+        noise_questions,
+        summarise,
+        task_questions,
+        work_of,
+        write_csv,
+    )
+    from coat.evaluation.sources import open_tasks
+    from coat.training.progress import bar_for, make_progress
+
+    out.mkdir(parents=True, exist_ok=True)
+    ranges = tuple(each for each in RANGES if each[0] < longest)
+    settings = CostSettings(samples, seeds, ranges, max_new_tokens, cot_tokens)
+    stopwatch, backbone, reasoning = _opened(model, baseline, backend, out, engine_options(engine or []))
+    hears = backbone.hearing.max_seconds if backbone.max_clips is None else None
+    if tasks:
+        questions = task_questions(open_tasks(split(tasks), data, out / "sample"), settings, hears)
+    else:
+        questions = noise_questions(settings, hears, float("inf") if hears else backbone.hearing.max_seconds)
+    with make_progress() as bar:
+        advance = bar_for(bar)
+        lines = measure(
+            stopwatch, arms_of(settings, reasoning), questions, settings, out / "timings.jsonl",
+            one_arm_at_a_time=backend == "vllm", progress=lambda now, total: advance("answers", now, total),
+        )  # fmt: skip
+    cells = summarise(lines, settings)
+    write_csv(cells, out / "summary.csv")
+    table = Table("", *HEAD[2:], title=f"{model}, {backend}")
+    for place, cell in enumerate(cells):
+        span, arm, *numbers = row(cell)
+        if not place or cells[place - 1].low != cell.low:
+            table.add_section()
+            table.add_row(f"[bold]{span}[/bold]")
+        table.add_row(f"  {arm}", *(number.split(" ±")[0] for number in numbers))
+    console = Console()
+    console.print(table)
+    work, name = _work(backbone, ranges)
+    about = _about(model, baseline, backend, settings, tasks)
+    spans = dict.fromkeys((cell.low, cell.high) for cell in cells)
+    own = [work_of(backbone, (low + high) / 2) for low, high in spans]
+    write_cost_page(out / "cost.html", f"The price of an answer: {model}", cells, own, work, name, about)
+    console.print(f"{out / 'cost.html'}, {out / 'summary.csv'}", highlight=False, soft_wrap=True)
+
+
+def _opened(
+    place: str, baseline: str | None, backend: str, out: Path, engine: dict[str, Any]
+) -> tuple[Any, Backbone, str]:  # fmt: skip
+    """What answers, a backbone that knows its sizes, and the sentence that asks for a chain of thought."""
+    from coat.analysis.latency import LocalStopwatch, VllmStopwatch
+    from coat.reasoning import PROMPT, reasoning_prompt
+
+    if backend == "vllm":
+        from coat.backbones import load_backbone
+        from coat.export.checkpoint import exported
+        from coat.thinking.settings import export_settings
+
+        folder = exported(place)
+        settings = export_settings(folder)
+        if settings is None:
+            raise CoatError(f"{place} is no run and no export.", "coat export RUN --out DIR makes one.")
+        outline = load_backbone(settings.family, folder, weights=False)
+        return VllmStopwatch(folder, out / "strides", **engine), outline, PROMPT
+    model = _model(place)
+    plain = _model(baseline) if baseline else model
+    if not baseline and plain.backbone.think_prompt and not place.startswith(RANDOM):
+        typer.echo("The chain of thought is asked for by a prompt; the family's own mode needs --baseline.", err=True)
+    elif baseline and plain.backbone.think_prompt:
+        plain.backbone.load_think_mode(baseline)
+    return LocalStopwatch(model, plain), model.backbone, reasoning_prompt(plain.backbone)
+
+
+def _model(place: str) -> CoatModel:
+    import torch
+
+    from coat.api import Coat
+    from coat.miniature.families import REAL_SIZES, random_backbone
+    from coat.thinking.model import CoatModel
+
+    if not place.startswith(RANDOM):
+        model = Coat.load(place).model
+        model.merge_adapter()
+        return model
+    family, _, size = place.removeprefix(RANDOM).partition(":")
+    if size not in ("", "real"):
+        raise CoatError(f"{place}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
+    if not size:
+        return CoatModel(random_backbone(family)).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            return CoatModel(random_backbone(family, sizes=REAL_SIZES[family])).eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _work(backbone: Backbone, ranges: Any) -> tuple[list[Any], str]:
+    """What the sizes of the family's published checkpoint say, whatever was measured."""
+    import torch
+
+    from coat.analysis.inference_cost import work_of
+    from coat.miniature.families import REAL_SIZES, random_backbone
+
+    with torch.device("meta"):
+        real = random_backbone(backbone.family, sizes=REAL_SIZES[backbone.family])
+    longest = float("inf") if real.max_clips is None else real.hearing.max_seconds
+    lengths = [high for _, high in ranges if high <= longest]
+    return [work_of(real, length) for length in lengths], f"{backbone.hub_id}, bf16, a question of 40 tokens"
+
+
+def _about(model: str, baseline: str | None, backend: str, settings: Any, tasks: Any) -> str:
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return (
+        f"model {model}; baseline {baseline or 'the same weights, without the block'}; {backend}; {device}\n"
+        f"questions {', '.join(tasks) if tasks else 'about noise'}; {settings}\n"
+        f"coat-audio {version('coat-audio')}, torch {torch.__version__}, transformers {version('transformers')}, "
+        f"Python {platform.python_version()}"
+    )
