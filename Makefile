@@ -1,10 +1,10 @@
-# make demo | test | test-vllm | lint | miniature | clean
+# make demo | test | test-vllm | test-lmms | lint | miniature | clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: demo test test-vllm conformance lint bench miniature install system clean
+.PHONY: demo test test-vllm test-lmms conformance lint bench miniature install system clean
 
 demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
@@ -15,6 +15,10 @@ test: $(STAMP) system   ## install, then run the tests
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm
 	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python
+
+test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model and tasks, compare scores
+	sh scripts/lmms_env.sh $(VENV)-lmms
+	$(PY) -m pytest -m lmms --lmms=$(VENV)-lmms/bin/python
 
 conformance: $(STAMP)   ## only the tests that run over every registered backbone and expert
 	$(PY) -m pytest -m conformance
@@ -47,4 +51,4 @@ system:
 	@sh scripts/system_packages.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lmms build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

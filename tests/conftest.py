@@ -16,18 +16,20 @@ from coat.data.conversation import Conversation
 from coat.miniature.families import random_backbone
 
 RATE = 16_000
+OTHER_ENVIRONMENTS = ("vllm", "lmms")
 # Tests run side by side; two that each want every core slow each other down tenfold.
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--vllm", default=".venv-vllm/bin/python", help="the Python of an environment that holds vLLM")
+    for name in OTHER_ENVIRONMENTS:
+        parser.addoption(f"--{name}", default=f".venv-{name}/bin/python", help=f"the Python of one that holds {name}")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that start vLLM run when they are asked for: ``-m vllm``."""
-    if "vllm" not in config.getoption("-m"):
-        items[:] = [item for item in items if item.get_closest_marker("vllm") is None]
+    """Tests that need another environment run when they are asked for: ``-m vllm``, ``-m lmms``."""
+    left_out = [name for name in OTHER_ENVIRONMENTS if name not in config.getoption("-m")]
+    items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in left_out)]
 
 
 @pytest.fixture(autouse=True)

@@ -346,4 +346,7 @@ def _text(raw: Mapping[str, Any], column: str | None, task: Task, name: str) -> 
             f"Row {name} of {task.name} has no '{column}'; it has {', '.join(sorted(raw))}.",
             f"coat eval check {task.name} shows what is expected.",
         )
-    return str(raw[column])
+    value = raw[column]
+    if column in task.label_names and isinstance(value, int):
+        return task.label_names[column][value]
+    return str(value)

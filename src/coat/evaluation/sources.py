@@ -82,9 +82,7 @@ def open_task(task: Task, data: str | None = None, scratch: Path | None = None) 
         write_sample(task, folder)
         return _of_dataset(task, _load_folder(task, folder), SAMPLE, "")
     if data is not None:
-        folder = Path(data) / task.name if (Path(data) / task.name).is_dir() else Path(data)
-        if not folder.is_dir():
-            raise CoatError(f"There is no folder {folder}.", f"{task.name} needs its rows there, as Parquet.")
+        folder = _folder_of(task, Path(data))
         if task.source.reader and not list(folder.glob("*.parquet")):
             from coat.evaluation.eval2000 import read_eval2000
 
@@ -188,9 +186,9 @@ def write_sample(task: Task, folder: Path) -> Path:
     features = {}
     table = datasets.Dataset.from_list([{k: v for k, v in row.items() if k != task.columns.audio} for row in rows])
     for name, feature in table.features.items():
-        labels = task.sample_labels.get(name)
+        labels = task.label_names.get(name)
         features[name] = datasets.ClassLabel(names=list(labels)) if labels else feature
-    table = table.cast(datasets.Features(features)) if task.sample_labels else table
+    table = table.cast(datasets.Features(features)) if task.label_names else table
     sounds = [row[task.columns.audio] for row in rows]
     plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     table = table.add_column(task.columns.audio, sounds, feature=plain)
@@ -199,6 +197,22 @@ def write_sample(task: Task, folder: Path) -> Path:
     table.to_parquet(partial)
     partial.replace(path)
     return path
+
+
+def _folder_of(task: Task, data: Path) -> Path:
+    """The folder of a task's own, or the one that is given, where it holds the rows itself.
+
+    Raises:
+        CoatError: There is neither.
+    """
+    own = data / task.name
+    if own.is_dir():
+        return own
+    if not data.is_dir():
+        raise CoatError(f"There is no folder {data}.", f"{task.name} needs its rows there, as Parquet.")
+    if task.source.reader or any(data.glob("*.parquet")) or (data / "dataset_info.json").is_file():
+        return data
+    raise CoatError(f"{data} has no folder {task.name}, and holds no Parquet files itself.", f"Put them into {own}.")
 
 
 def _of_dataset(task: Task, dataset: Any, place: str, revision: str) -> Opened:

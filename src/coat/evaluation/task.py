@@ -102,7 +102,9 @@ class Task(_Part):
     upstream: Upstream | None = Field(None, description="None where lmms-eval has no such task.")
     sample: tuple[dict[str, Any], ...] = Field((), description="Rows in the data's own schema, without sound.")
     sample_rate: int = Field(16_000, description="That the data's card declares, for the sample.")
-    sample_labels: dict[str, tuple[str, ...]] = Field({}, description="Label columns of the sample.")
+    label_names: dict[str, tuple[str, ...]] = Field(
+        {}, description="What numbers in a label column stand for, where the data does not say."
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Task:
