@@ -1,6 +1,13 @@
 import pytest
 
+from coat.answering import AnswererOptions, open_answerer
+from coat.api import Coat
+from coat.backbones import REGISTRY
+from coat.errors import CoatError
+from coat.miniature.families import random_backbone
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
+from coat.thinking.model import CoatModel, ThinkingSettings
+from tests.conftest import noise
 
 
 @pytest.mark.parametrize(
@@ -23,3 +30,36 @@ def test_a_family_is_asked_by_its_own_mode_once_that_is_on(backbone):
     assert reasoning_prompt(backbone) == PROMPT
     asked = reasoned([{"role": "user", "content": "<audio>What?"}], PROMPT)
     assert asked == [{"role": "user", "content": f"<audio>What?{PROMPT}"}]
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("family", sorted(REGISTRY))
+def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
+    model = CoatModel(random_backbone(family), ThinkingSettings(enabled=False)).eval()
+    seen = []
+    build = model.builder.build
+    monkeypatch.setattr(
+        model.builder, "build", lambda messages, *a, **k: seen.append(messages) or build(messages, *a, **k)
+    )
+    monkeypatch.setattr("coat.api.MORE_TOKENS", 4)
+    assert isinstance(Coat(model).chat(noise(0.5), "What?", max_new_tokens=2, text_cot=True), str)
+    assert str(seen[0][0]["content"]).endswith("What?" + PROMPT)
+    if not model.backbone.think_prompt:
+        with pytest.raises(CoatError, match="no think mode of its own"):
+            model.backbone.load_think_mode()
+
+
+@pytest.mark.parametrize("text_cot", ["prompt", "auto"])
+def test_answerers_are_opened_with_their_sentence(tiny_path, text_cot):
+    answerer, sentence = open_answerer(str(tiny_path), AnswererOptions(text_cot=text_cot))
+    assert sentence == PROMPT
+    assert answerer.profile == "qwen2_audio"
+    assert "no block" in answerer.fingerprint
+    with pytest.raises(CoatError, match="no think mode"):
+        open_answerer(str(tiny_path), AnswererOptions(text_cot="own"))
+
+
+def test_audio_flamingos_own_mode_is_wanted_from_its_checkpoint(tmp_path):
+    random_backbone("audio_flamingo3", tmp_path / "af3")
+    with pytest.raises(CoatError, match="has no think mode"):
+        open_answerer(str(tmp_path / "af3"), AnswererOptions(text_cot="auto", think_mode=str(tmp_path / "af3")))

@@ -54,7 +54,7 @@ def cost(
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.cost_page import HEAD, row, write_cost_page
+    from coat.analysis.cost_page import row, write_cost_page
     from coat.analysis.inference_cost import (
         RANGES,
         CostSettings,
@@ -86,7 +86,9 @@ def cost(
         )  # fmt: skip
     cells = summarise(lines, settings)
     write_csv(cells, out / "summary.csv")
-    table = Table("", *HEAD[2:], title=f"{model}, {backend}")
+    short = ("first", "ratio", "decode", "in all", "ratio", "tokens", "prefix")
+    table = Table("ms; to baseline", *short, title=f"{model}, {backend}")
+    table.columns[0].no_wrap = True
     for place, cell in enumerate(cells):
         span, arm, *numbers = row(cell)
         if not place or cells[place - 1].low != cell.low:

@@ -242,18 +242,20 @@ def list_tasks() -> None:
 
     from coat.evaluation.task import load_task, task_names
 
-    table = Table("task", "benchmark", "data", "scored by", "tokens", "lmms-eval")
-    tasks = sorted((load_task(name) for name in task_names()), key=lambda task: (task.family, task.title))
-    for task in tasks:
-        source = task.source
-        rows = f", {source.rows:,} rows" if source.rows else ""
+    table = Table("task", "data", "rows", "scored by", "tokens")
+    table.columns[0].no_wrap = True
+    family = None
+    for task in sorted(map(load_task, task_names()), key=lambda task: (task.family, task.title)):
+        if task.family != family:
+            table.add_section()
+            table.add_row(f"[bold]{task.family}[/bold]")
+            family = task.family
         table.add_row(
             task.name,
-            task.title,
-            f"{source.hub or source.access} {source.split}{rows}",
+            task.source.hub or "of the LDC",
+            f"{task.source.rows:,}" if task.source.rows else "",
             task.kind + (", weighted F1" if task.weighted_f1 else ""),
             str(task.max_new_tokens),
-            task.upstream.task if task.upstream else "no; ours",
         )
     Console().print(table)
 
@@ -299,6 +301,46 @@ def check(tasks: Tasks = None, data: Data = None) -> None:
         raise typer.Exit(1)
 
 
+@evaluate.command("lmms")
+def lmms(
+    model: Annotated[str, typer.Argument(help="A run, export, checkpoint, hub id, address, or 'miniature'.")],
+    tasks: Tasks = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A folder with a folder a task of ours.")] = None,
+    include: Annotated[list[Path] | None, typer.Option("--include", help="Folder of task files. Repeatable.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where our task files and the results go.")] = Path("runs/lmms"),
+    think: Annotated[str, typer.Option("--think", help="on, or off: leave the block out.")] = "on",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Documents a task.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Questions at a time.")] = 32,
+    simple: Annotated[bool, typer.Option("--simple", help="By the simple interface, not the chat one.")] = False,
+) -> None:
+    """Run lmms-eval's own tasks on a model, and ours as coat_NAME, in the environment that holds lmms-eval.
+
+    coat eval lmms runs/pitch --tasks mmau_test_mini,librispeech_test_clean,coat_meld
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.files import write_whole
+    from coat.lmms.evaluate import evaluate as evaluate_there
+
+    one_of("--think", think, ("on", "off"))
+    if not tasks:
+        raise CoatError("Which tasks?", "lmms-eval's names, or ours with coat_ before them: coat_meld")
+    found = evaluate_there(
+        model, split(tasks), out / "tasks", data=data, include=include or (), limit=limit, batch_size=batch_size,
+        simple=simple, model_args={"think": think},
+    )  # fmt: skip
+    write_whole(out / "results.json", json.dumps(found, indent=1, default=str))
+    table = Table("task", "metric", "value")
+    for task, values in found.items():
+        for name, value in values.items():
+            if isinstance(value, int | float) and "stderr" not in name and "," in name:
+                table.add_row(task, name.split(",")[0], f"{value:.4g}")
+    Console().print(table)
+
+
 def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
     """Raise a CoatError if an option's value is not among those allowed."""
     if value not in allowed:
@@ -318,7 +360,7 @@ def _table(scores: Sequence[TaskScore], title: str) -> Any:
         for place, metric in enumerate(each.scores):
             shown = rf"{100 * metric.value:.1f} \[{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
             table.add_row(
-                f"{each.title}, {metric.metric}",
+                f"{each.title}, {metric.metric}" if place == 0 else f"  {metric.metric}",
                 shown if metric.items else "none yet",
                 str(metric.items) if place == 0 else "",
                 "; ".join(notes) if place == 0 else "",
