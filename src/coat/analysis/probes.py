@@ -13,6 +13,9 @@ from coat.evaluation.statistics import Score, ratio
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
 
+FOLDS = 3
+STRENGTHS = (0.01, 0.1, 1.0)
+
 
 @dataclass(frozen=True)
 class States:
@@ -55,22 +58,65 @@ def collect_states(model: CoatModel, conversations: Sequence[Conversation], *, b
     )
 
 
-def probe(
-    train_states: np.ndarray, train_labels: Sequence[str], test_states: np.ndarray, test_labels: Sequence[str]
-) -> Score:
-    """Accuracy of a logistic probe on held-out clips, with its 95 % bootstrap interval.
+@dataclass(frozen=True)
+class Probed:
+    """What a probe reads on held-out clips.
 
-    States are standardised on the training clips; the strength of L2 regularisation is chosen by three-fold
-    cross-validation on them.
+    Attributes:
+        score: Accuracy, with an interval over groups.
+        said: The label that it gives each.
+        confidence: The probability that it gives each clip's own label.
+    """
+
+    score: Score
+    said: np.ndarray
+    confidence: np.ndarray
+
+
+def probe(
+    train_states: np.ndarray,
+    train_labels: Sequence[str],
+    test_states: np.ndarray,
+    test_labels: Sequence[str],
+    *,
+    train_groups: Sequence[str] | None = None,
+    test_groups: Sequence[str] | None = None,
+) -> Probed:
+    """A logistic probe, fitted on some clips and scored on others.
+
+    States are standardised on the clips that it is fitted on; the strength of L2 regularisation is chosen by
+    cross-validation on them, in folds that share no group.
+
+    Args:
+        train_states: ``(N, d)``.
+        train_labels: ``(N,)``.
+        test_states: ``(M, d)``.
+        test_labels: ``(M,)``.
+        train_groups: Speakers, instruments: what must not be in two folds; each clip its own if None.
+        test_groups: The same of the others: what intervals are over.
     """
     from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import GroupKFold, StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    labels = np.asarray(train_labels)
+    few = train_groups is None or len(set(train_groups)) < FOLDS
+    groups = None if few else np.asarray(train_groups)
+    folds = StratifiedKFold(FOLDS) if few else GroupKFold(FOLDS)
     classifier = make_pipeline(
         StandardScaler(),
-        LogisticRegressionCV(Cs=[0.01, 0.1, 1.0], cv=3, max_iter=300, tol=1e-3, use_legacy_attributes=False),
-    )
-    classifier.fit(train_states, list(train_labels))
-    right = classifier.predict(test_states) == np.asarray(test_labels)
-    return ratio("accuracy", right.astype(float)).score()
+        LogisticRegressionCV(
+            Cs=STRENGTHS, cv=list(folds.split(train_states, labels, groups)), max_iter=300, tol=1e-3,
+            use_legacy_attributes=False,
+        ),
+    )  # fmt: skip
+    classifier.fit(train_states, labels)
+    said, classes = classifier.predict(test_states), classifier[-1].classes_.tolist()
+    chances = classifier.predict_proba(test_states)
+    own = [
+        row[classes.index(label)] if label in classes else 0.0
+        for row, label in zip(chances, test_labels, strict=True)
+    ]  # fmt: skip
+    right = (said == np.asarray(test_labels)).astype(float)
+    return Probed(ratio("accuracy", right, clusters=test_groups).score(), said, np.array(own))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coat.cli import chat, cost, data, demo, doctor, evaluate, experts, export, runs, serve, train
+from coat.cli import ablate, chat, cost, data, demo, doctor, evaluate, experts, export, probe, runs, serve, train
 
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
@@ -21,5 +21,7 @@ app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
 app.add_typer(evaluate.evaluate, name="eval")
 app.command("cost")(cost.cost)
+app.command("ablate")(ablate.ablate)
+app.command("probe")(probe.probe)
 app.add_typer(runs.runs, name="runs")
 app.command("doctor")(doctor.doctor)

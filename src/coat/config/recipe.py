@@ -36,6 +36,9 @@ class ThinkingConfig(_Part):
         "assistant_prefix", description="Head of the assistant turn, or right before its header."
     )
     stride: int = Field(1, ge=1, description="Audio tokens that one think token stands for; 1 is the paper.")
+    fill: Literal["token", "random"] = Field(
+        "token", description="What think positions hold: the trained token, or fixed random vectors, as a control."
+    )
 
 
 class LoraConfig(_Part):

@@ -49,6 +49,8 @@ class Expert(nn.Module, ABC):
         licence: Of the weights.
         commercial: Whether that licence allows commercial use.
         reference: The paper to cite.
+        representational: Whether it anchors the think states in what is heard and said (§3.3.1), rather than adding a
+            capability of one domain (§3.3.2).
         gflops_per_second: Work for a second of audio, where it has been counted (``benchmarks/experts.py``).
     """
 
@@ -57,6 +59,7 @@ class Expert(nn.Module, ABC):
     commercial: ClassVar[bool] = True
     reference: ClassVar[str] = ""
     gflops_per_second: ClassVar[float] = 0.0
+    representational: ClassVar[bool] = False
     needs_waveform: ClassVar[bool] = True
     version: ClassVar[int] = 1
 

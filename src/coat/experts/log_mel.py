@@ -16,6 +16,7 @@ class LogMel(Expert):
     """Log-mel spectrogram, 80 bands a hundred times a second. Mean squared error."""
 
     name = "log_mel"
+    representational = True
     feature_dim = BANDS
     frame_rate = 16_000 / HOP
     filters: Tensor

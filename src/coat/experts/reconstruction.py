@@ -18,6 +18,7 @@ class AudioReconstruction(Expert):
     """
 
     name = "audio_reconstruction"
+    representational = True
     licence = "the backbone's"
     needs_waveform = False
 

@@ -32,6 +32,7 @@ class SpidR(SpeechExpert):
     licence: ClassVar[str] = "CC-BY-NC-4.0 (Meta): not for commercial use"
     commercial: ClassVar[bool] = False
     reference: ClassVar[str] = "arXiv 2512.20308"
+    representational: ClassVar[bool] = True
     source: ClassVar[str] = "https://dl.fbaipublicfiles.com/shared/devai/assets/models/spidr_base.pt"
 
     def build(self, sizes: SpidRSizes) -> None:

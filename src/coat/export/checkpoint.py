@@ -84,6 +84,9 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
     model, recipe = load_run(run, four_bit=False), load_run_recipe(run)
+    if model.settings.fill == "random":
+        problem = f"{run} thinks in random vectors, which no server knows."
+        raise CoatError(problem, "It is a control, to be measured here.")
     source = recipe.backbone.path or model.backbone.hub_id
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

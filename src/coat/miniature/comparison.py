@@ -198,8 +198,8 @@ def probe_arm(world: World, name: str, seed: int) -> dict[str, dict[str, Any]]:
             for where in ("audio", "think", "pre_generation"):
                 train_states = getattr(states["train"], where)
                 if train_states is not None:
-                    score = probe(train_states, labels["train"], getattr(states["test"], where), labels["test"])
-                    results[target][where] = asdict(score)
+                    found = probe(train_states, labels["train"], getattr(states["test"], where), labels["test"])
+                    results[target][where] = asdict(found.score)
             bar.advance(work)
     write_whole(path, json.dumps(results, indent=1))
     return results

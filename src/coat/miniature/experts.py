@@ -28,6 +28,7 @@ class StandInSpeech(Expert):
     """
 
     name = "standin_speech"
+    representational = True
     feature_dim = NUM_MELS * (2 * CONTEXT + 1)
     frame_rate = 50.0
     filters: Tensor

@@ -20,6 +20,7 @@ from coat.thinking.tokens import ThinkTokens, add_think_tokens
 if TYPE_CHECKING:
     from coat.thinking.processor import CoatProcessor
 
+RANDOM_VECTORS = 4096
 OUTSIDE_LANGUAGE_MODEL = r"(?!.*language_model\.).*"
 
 
@@ -31,11 +32,13 @@ class ThinkingSettings:
         enabled: False gives the plain backbone, for baselines.
         placement: Where blocks stand.
         stride: Audio tokens that one think token stands for.
+        fill: What stands at think positions: the trained token, or fixed random vectors, as a control.
     """
 
     enabled: bool = True
     placement: Placement = "assistant_prefix"
     stride: int = 1
+    fill: Literal["token", "random"] = "token"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class CoatModel(nn.Module):
         backbone.fit_vocabulary()
         self.heads = nn.ModuleDict()
         self.think_as(settings or ThinkingSettings())
+        self._noise: Tensor | None = None
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
         self._peft: list[Any] = []
 
@@ -223,9 +227,7 @@ class CoatModel(nn.Module):
         audio = self.audio_embeddings(batch)
         if batch.idle_audio is not None:
             self.backbone.audio_embeddings(batch.idle_audio)
-        hidden = self.backbone.hidden_states(
-            self.backbone.input_embeddings(batch.input_ids, audio), batch.attention_mask
-        )
+        hidden = self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask)
         predicts = batch.labels[:, 1:] != IGNORE
         output: dict[str, Any] = {
             "response_logits": self.backbone.lm_head(hidden[:, :-1][predicts]),
@@ -255,17 +257,36 @@ class CoatModel(nn.Module):
             return []
         return batch.audio if isinstance(batch.audio, list) else self.backbone.audio_embeddings(batch.audio)
 
+    def _embeddings(self, batch: Batch, audio: list[Tensor]) -> Tensor:
+        """What the language model reads, ``(B, T, d)``."""
+        embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
+        if self.settings.fill == "token" or batch.think_lengths is None:
+            return embeddings
+        thinks = batch.input_ids == self.tokens.think
+        vectors = self._random_vectors(embeddings)
+        return torch.where(
+            thinks.unsqueeze(-1), vectors[(thinks.cumsum(-1) - 1).clamp(min=0) % len(vectors)], embeddings
+        )
+
+    def _random_vectors(self, like: Tensor) -> Tensor:
+        """As large as the rows of the embedding; the same for every model, row and run."""
+        if self._noise is None:
+            made = torch.randn(RANDOM_VECTORS, like.shape[-1], generator=torch.Generator().manual_seed(0))
+            self._noise = made * float(self.backbone.embedding.weight.detach().float().std())
+        self._noise = self._noise.to(like)
+        return self._noise
+
     def prepare_prefill(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Input embeddings ``(B, T, d)`` and attention mask of a left-padded batch, ready to generate from."""
         with torch.no_grad():
             audio = self.audio_embeddings(batch)
-            return self.backbone.input_embeddings(batch.input_ids, audio), batch.attention_mask
+            return self._embeddings(batch, audio), batch.attention_mask
 
     @torch.no_grad()
     def prefill_states(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Final-layer states ``(B, T, d)`` of whole prompts, and x_A of every clip."""
         audio = self.audio_embeddings(batch)
-        embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
+        embeddings = self._embeddings(batch, audio)
         return self.backbone.hidden_states(embeddings, batch.attention_mask), audio
 
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:

@@ -123,7 +123,7 @@ def build_model(recipe: Recipe) -> CoatModel:
     asked = recipe.backbone
     backbone = load_backbone(asked.family, asked.path, dtype=frozen_dtype(recipe), four_bit=asked.four_bit)
     thinking = recipe.thinking
-    return CoatModel(backbone, ThinkingSettings(thinking.enabled, thinking.placement, thinking.stride))
+    return CoatModel(backbone, ThinkingSettings(**thinking.model_dump()))
 
 
 def adapt(model: CoatModel, recipe: Recipe) -> list[str]:

@@ -1,0 +1,418 @@
+"""Arms of one recipe that differ in one thing each: the ladder of Table 4, the heads of Table 5, and ours.
+
+Every arm trains on the same rows in the same order with the same seeds and steps, and is asked the same questions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coat.config.recipe import Recipe, StageConfig, parse_recipe
+from coat.errors import CoatError, did_you_mean
+from coat.evaluation.statistics import Score
+from coat.experts import expert_class
+from coat.files import write_whole
+
+BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
+LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
+GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "random")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        name: Of its folder.
+        title: For tables.
+        against: The arm that it is compared with.
+        recipe: What it trains; None leaves the backbone as it is.
+    """
+
+    name: str
+    title: str
+    against: str
+    recipe: Recipe | None
+
+
+def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
+    """Arms of some groups, each once; a group's arms come with what they are compared with.
+
+    Args:
+        recipe: The full method.
+        groups: Of ``GROUPS``.
+
+    Raises:
+        CoatError: There is no such group.
+    """
+    for group in groups:
+        if group not in GROUPS:
+            raise CoatError(f"There is no group of arms '{group}'.", did_you_mean(group, list(GROUPS)))
+    found = {FULL: Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)}
+    for group in groups:
+        for arm in _MAKERS[group](recipe):
+            found.setdefault(arm.name, arm)
+    order = [name for name in LADDER if name in found]
+    return [found[name] for name in order + [name for name in found if name not in order]]
+
+
+def _ladder(recipe: Recipe) -> Iterator[Arm]:
+    yield Arm(BASELINE, "as it is", BASELINE, None)
+    yield Arm(SFT, "fine-tuning alone", BASELINE, changed(_with_experts(recipe, ()), "thinking.enabled", False))
+    yield Arm(BLOCK, "+ block", SFT, _with_experts(recipe, ()))
+    kept = [name for name in recipe.active_experts() if _class_of(recipe, name).representational]
+    if set(kept) != set(recipe.active_experts()):
+        yield Arm(REPRESENTATIONAL, "+ representational", BLOCK, _with_experts(recipe, kept))
+
+
+def _heads(recipe: Recipe) -> Iterator[Arm]:
+    for kind in ("linear", "transformer"):
+        if kind != recipe.heads.kind:
+            yield Arm(f"{kind}-heads", f"{kind} heads", FULL, changed(recipe, "heads.kind", kind))
+
+
+def _placement(recipe: Recipe) -> Iterator[Arm]:
+    for place in ("assistant_prefix", "before_assistant"):
+        if place != recipe.thinking.placement:
+            yield Arm(place, place.replace("_", " "), FULL, changed(recipe, "thinking.placement", place))
+
+
+def _stride(recipe: Recipe) -> Iterator[Arm]:
+    for stride in (1, 2, 4):
+        if stride != recipe.thinking.stride:
+            yield Arm(f"stride-{stride}", f"stride {stride}", FULL, changed(recipe, "thinking.stride", stride))
+
+
+def _experts(recipe: Recipe) -> Iterator[Arm]:
+    names = recipe.active_experts()
+    for name in names if len(names) > 1 else ():
+        kept = [other for other in names if other != name]
+        yield Arm(f"without-{name}", f"without {name.replace('_', ' ')}", FULL, _with_experts(recipe, kept))
+
+
+def _weights(recipe: Recipe) -> Iterator[Arm]:
+    stages = [stage.model_copy(update={"experts": dict.fromkeys(stage.experts, 1.0)}) for stage in recipe.stages]
+    yield Arm("equal-weights", "all weights 1", FULL, recipe.model_copy(update={"stages": stages}))
+
+
+def _lora(recipe: Recipe) -> Iterator[Arm]:
+    rank, alpha = recipe.lora.rank, recipe.lora.alpha
+    for other in (max(1, rank // 4), rank * 4):
+        arm = changed(changed(recipe, "lora.rank", other), "lora.alpha", max(1, alpha * other // rank))
+        yield Arm(f"rank-{other}", f"LoRA rank {other}", FULL, arm)
+
+
+def _stages(recipe: Recipe) -> Iterator[Arm]:
+    if len(recipe.stages) > 1:
+        last = recipe.stages[-1]
+        steps = sum(stage.steps for stage in recipe.stages)
+        whole = StageConfig(name=last.name, steps=steps, learning_rate=last.learning_rate, experts=last.experts)
+        yield Arm("one-stage", "one stage", FULL, recipe.model_copy(update={"stages": [whole]}))
+
+
+def _random(recipe: Recipe) -> Iterator[Arm]:
+    plain = _with_experts(recipe, ())
+    yield Arm(BLOCK, "+ block", SFT, plain)
+    yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))
+
+
+_MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
+    "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
+    "weights": _weights, "lora": _lora, "stages": _stages, "random": _random,
+}  # fmt: skip
+
+
+def changed(recipe: Recipe, field: str, value: Any) -> Recipe:
+    """A recipe with one field of a part at another value, checked anew."""
+    raw = recipe.model_dump(mode="json")
+    part, name = field.split(".")
+    raw[part][name] = value
+    return parse_recipe(raw, f"the recipe with {field}: {value}")
+
+
+def _with_experts(recipe: Recipe, kept: Sequence[str]) -> Recipe:
+    stages = [
+        stage.model_copy(update={"experts": {name: w for name, w in stage.experts.items() if name in kept}})
+        for stage in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _class_of(recipe: Recipe, name: str) -> Any:
+    return expert_class(str(recipe.experts.get(name, {}).get("kind", name)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run.
+
+    Attributes:
+        folder: Everything goes there.
+        arms: Which.
+        seeds: Of training.
+        tasks: What is asked, as :func:`coat.evaluation.sources.open_tasks` takes it.
+        data: Where tasks' rows are.
+        limit: Items a task at most.
+        max_new_tokens: Of answers to a manifest's questions.
+        batch_size: Questions at a time.
+    """
+
+    folder: Path
+    arms: Sequence[Arm]
+    seeds: Sequence[int]
+    tasks: Sequence[str]
+    data: str | None = None
+    limit: int | None = None
+    max_new_tokens: int = 64
+    batch_size: int = 32
+
+    def run_of(self, arm: Arm, seed: int) -> Path:
+        """Folder of an arm and seed; the baseline has no seed."""
+        return self.folder / (arm.name if arm.recipe is None else f"{arm.name}-seed{seed}")
+
+    def jobs(self) -> list[tuple[Arm, int]]:
+        """Every arm and seed that is not done."""
+        jobs = [
+            (arm, seed)
+            for seed in self.seeds
+            for arm in self.arms
+            if arm.recipe is not None or seed == self.seeds[0]
+        ]  # fmt: skip
+        return [(arm, seed) for arm, seed in jobs if not self.scores_of(arm, seed).is_file()]
+
+    def scores_of(self, arm: Arm, seed: int) -> Path:
+        """Where an arm's scores are, once it is done."""
+        return self.run_of(arm, seed) / "eval" / "scores-strict.json"
+
+
+def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:
+    """Arms with as many steps as a budget of time allows: all shortened alike.
+
+    Args:
+        arms: Which.
+        share: Of their steps, at most 1.
+    """
+    if share >= 1:
+        return list(arms)
+
+    def shorter(recipe: Recipe) -> Recipe:
+        stages = [s.model_copy(update={"steps": max(1, int(s.steps * share))}) for s in recipe.stages]
+        return recipe.model_copy(update={"stages": stages})
+
+    return [replace(arm, recipe=arm.recipe and shorter(arm.recipe)) for arm in arms]
+
+
+def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None = None) -> str:
+    """Train an arm with a seed and ask it; what is done already is left as it is.
+
+    Args:
+        plan: Of all.
+        arm: Which.
+        seed: Of training.
+        base: Of the full method: its backbone is the baseline's.
+        threads: That this process may use.
+
+    Returns:
+        The arm's folder.
+    """
+    import torch
+
+    from coat.backbones import load_backbone
+    from coat.evaluation.answerers.local import LocalAnswerer
+    from coat.evaluation.fingerprint import fingerprint
+    from coat.evaluation.results import score_run
+    from coat.evaluation.run import EvalSettings, run_tasks
+    from coat.evaluation.sources import open_tasks
+    from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.training.run import base_of, load_run, train
+
+    if threads:
+        torch.set_num_threads(threads)
+    folder = plan.run_of(arm, seed)
+    if arm.recipe is None:
+        backbone = load_backbone(base.backbone.family, base.backbone.path)
+        model = CoatModel(backbone, ThinkingSettings(enabled=False)).eval()
+        weights = fingerprint(base.backbone.path or backbone.hub_id)
+    else:
+        train(changed(arm.recipe, "training.seed", seed), folder, say=lambda _: None)
+        model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
+    model = model.to("cuda") if torch.cuda.is_available() else model
+    answerer = LocalAnswerer(model, place=str(folder), fingerprint=weights, batch_size=plan.batch_size)
+    opened = open_tasks(list(plan.tasks), plan.data, plan.folder / "sample", max_new_tokens=plan.max_new_tokens)
+    done = run_tasks(answerer, opened, folder / "eval", EvalSettings(limit=plan.limit))
+    if done.errors:
+        name, why = next(iter(done.errors.items()))
+        raise CoatError(f"{len(done.errors)} questions failed for {arm.title}, such as {name}: {why}")
+    score_run(folder / "eval")
+    return str(folder)
+
+
+def run_plan(
+    plan: Plan, base: Recipe, *, workers: int = 1, ray: str | None = None, progress: Callable[[str], None] | None = None
+) -> None:
+    """Run every job that is not done: one after another, in processes side by side, or on a Ray cluster.
+
+    Args:
+        plan: What.
+        base: Of the full method.
+        workers: Processes; each takes its share of the cores.
+        ray: Address of a cluster, ``local`` for one of its own.
+        progress: Called with the name of a job that is done.
+    """
+    say = progress or (lambda _: None)
+    jobs = plan.jobs()
+    if ray is None and workers <= 1:
+        for arm, seed in jobs:
+            say(run_job(plan, arm, seed, base))
+        return
+    threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
+    if ray is not None:
+        for folder in _on_ray(plan, jobs, base, ray, threads):
+            say(folder)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(run_job, plan, arm, seed, base, threads) for arm, seed in jobs]
+        for future in as_completed(running):
+            say(future.result())
+
+
+def _on_ray(plan: Plan, jobs: Sequence[tuple[Arm, int]], base: Recipe, address: str, threads: int) -> Iterator[str]:
+    try:
+        import ray
+    except ImportError:
+        raise CoatError("Ray is not installed.", "pip install 'coat-audio[scale]'") from None
+    import torch
+
+    if not ray.is_initialized():
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
+    wants = {"num_gpus": 1} if torch.cuda.is_available() else {"num_cpus": threads}
+    remote = ray.remote(**wants)(run_job)
+    running = [remote.remote(plan, arm, seed, base, threads) for arm, seed in jobs]
+    while running:
+        done, running = ray.wait(running)
+        yield ray.get(done[0])
+
+
+@dataclass(frozen=True)
+class Change:
+    """An arm against another on a task, seed by seed.
+
+    Attributes:
+        value: Mean difference over seeds.
+        low: Lower end of its 95 % interval over seeds (Student's t); of one seed it is not known.
+        high: Its upper end.
+        wins: Seeds in which it is better.
+        seeds: Compared.
+    """
+
+    value: float
+    low: float
+    high: float
+    wins: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What arms came to.
+
+    Attributes:
+        arms: Names and titles, in order.
+        against: What each is compared with.
+        seeds: Of training.
+        scores: ``{arm: {task: [a score a seed]}}``.
+    """
+
+    arms: Mapping[str, str]
+    against: Mapping[str, str]
+    seeds: Sequence[int]
+    scores: Mapping[str, Mapping[str, Sequence[Score]]]
+
+    @property
+    def tasks(self) -> list[str]:
+        """In order."""
+        return list(next(iter(self.scores.values())))
+
+    def values(self, arm: str, task: str) -> np.ndarray:
+        """Values by seed; the baseline's is the same for all."""
+        found = np.array([score.value for score in self.scores[arm][task]])
+        return np.repeat(found, len(self.seeds)) if len(found) == 1 else found
+
+    def mean(self, arm: str, metric: str) -> np.ndarray:
+        """By seed, the mean over tasks of one metric's direction: errors (``wer``), or what is right."""
+        first = next(iter(self.scores.values()))
+        tasks = [task for task in self.tasks if (first[task][0].metric == "wer") == (metric == "wer")]
+        return np.mean([self.values(arm, task) for task in tasks], axis=0) if tasks else np.array([])
+
+    def change(self, arm: str, task: str, other: str | None = None) -> Change:
+        """An arm against what it is compared with."""
+        first = self.values(other or self.against[arm], task)
+        better = self.scores[arm][task][0].higher_is_better
+        return paired(first, self.values(arm, task), higher_is_better=better)
+
+
+def paired(first: np.ndarray, second: np.ndarray, *, higher_is_better: bool = True) -> Change:
+    """The difference of two arms over seeds, with Student's interval."""
+    from scipy.stats import t
+
+    moved = second - first
+    wins = int(((moved > 0) if higher_is_better else (moved < 0)).sum())
+    if len(moved) < 2:
+        return Change(float(moved.mean()), float("nan"), float("nan"), wins, len(moved))
+    half = float(t.ppf(0.975, len(moved) - 1)) * float(moved.std(ddof=1)) / len(moved) ** 0.5
+    return Change(float(moved.mean()), float(moved.mean()) - half, float(moved.mean()) + half, wins, len(moved))
+
+
+def collect(plan: Plan) -> Ablation:
+    """Every score of a plan that is done; kept as ``ablation.json``.
+
+    Raises:
+        CoatError: A job is not done.
+    """
+    left = plan.jobs()
+    if left:
+        raise CoatError(
+            f"{len(left)} runs are not done, such as {left[0][0].title}, seed {left[0][1]}.", "Run it again."
+        )
+    scores: dict[str, dict[str, list[Score]]] = {}
+    for arm in plan.arms:
+        for seed in plan.seeds if arm.recipe is not None else plan.seeds[:1]:
+            for task in json.loads(plan.scores_of(arm, seed).read_text()):
+                scores.setdefault(arm.name, {}).setdefault(task["task"], []).append(Score(**task["scores"][0]))
+    titles = {arm.name: arm.title for arm in plan.arms}
+    found = Ablation(titles, {arm.name: arm.against for arm in plan.arms}, list(plan.seeds), scores)
+    plain = {
+        "arms": found.arms,
+        "against": found.against,
+        "seeds": found.seeds,
+        "scores": {arm: {task: [asdict(s) for s in each] for task, each in by.items()} for arm, by in scores.items()},
+    }
+    write_whole(plan.folder / "ablation.json", json.dumps(plain, indent=1))
+    return found
+
+
+def read_ablation(folder: Path) -> Ablation:
+    """What :func:`collect` kept.
+
+    Raises:
+        CoatError: There is none.
+    """
+    path = folder / "ablation.json"
+    if not path.is_file():
+        raise CoatError(f"{folder} holds no ablation.", "coat ablate RECIPE --tasks ... --out FOLDER makes one.")
+    raw = json.loads(path.read_text())
+    scores = {
+        arm: {task: [Score(**score) for score in each] for task, each in by_task.items()}
+        for arm, by_task in raw["scores"].items()
+    }
+    return Ablation(raw["arms"], raw["against"], raw["seeds"], scores)

@@ -1,0 +1,139 @@
+"""``coat ablate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coat.errors import CoatError
+
+if TYPE_CHECKING:
+    from coat.analysis.ablation import Plan
+    from coat.config.recipe import Recipe
+
+
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="The full method's recipe.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of all arms.")],
+    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="As for coat eval run.")] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            "--arms",
+            help="Groups: ladder (Table 4), heads (Table 5), placement, stride, experts (leave one out), weights, "
+            "lora, stages, random; or all.",
+        ),
+    ] = "ladder",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each arm.")] = 3,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE over the recipe.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="As for coat eval run.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items a task.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers to a manifest's questions.")] = 64,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes side by side.")] = 1,
+    ray: Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster, or 'local'.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Such as 90m or 8h: all arms are shortened alike to fit.")
+    ] = None,
+) -> None:
+    """Train arms of a recipe that differ in one thing each, ask them the same questions, and compare over seeds.
+
+    Stopped and started again, it goes on. Ends in ablation.html, ablation.md and ablation.json.
+
+    coat ablate recipes/small-world.yaml --tasks runs/demo/corpus/test.jsonl --out runs/ladder
+    """
+    if not tasks:
+        raise CoatError("Which tasks?", "coat eval list shows them; a manifest is one: --tasks my-test.jsonl")
+    from coat.cli.evaluate import split
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from rich.console import Console
+    from rich.table import Table
+
+    from coat.analysis.ablation import GROUPS, Plan, arms_of, collect, fitted, run_plan
+    from coat.analysis.ablation_page import change_table, write_ablation_page
+    from coat.config.recipe import load_recipe
+    from coat.training.progress import bar_for, make_progress
+
+    full = load_recipe(recipe, sets or [])
+    groups = list(GROUPS) if arms == "all" else split([arms])
+    made = arms_of(full, groups)
+    out.mkdir(parents=True, exist_ok=True)
+    plan = Plan(out, made, range(seeds), split(tasks), data, limit, max_new_tokens)
+    console = Console()
+    _features(full, workers if ray is None else 2)
+    if budget:
+        share = _share(plan, full, seconds_of(budget), workers)
+        console.print(
+            f"{budget}: {share:.0%} of every arm's steps." if share < 1 else f"{budget} is enough for all steps."
+        )
+        plan = Plan(out, fitted(made, share), plan.seeds, plan.tasks, data, limit, max_new_tokens)
+    with make_progress() as bar:
+        advance = bar_for(bar)
+        total = sum(len(plan.seeds) if arm.recipe is not None else 1 for arm in plan.arms)
+        advance("arms and seeds", total - len(plan.jobs()), total)
+        run_plan(plan, full, workers=workers, ray=ray, progress=lambda _: advance("arms and seeds", 1, total))
+    found = collect(plan)
+    changes = change_table(found)
+    table = Table(*changes.head, title="differences, in hundredths; interval over seeds; seeds won")
+    for row in changes.rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print(table)
+    console.print(str(write_ablation_page(found, out, full.dump())), highlight=False, soft_wrap=True)
+
+
+def _features(full: Recipe, workers: int) -> None:
+    """Features are computed once, before processes that share them start."""
+    if workers < 2 or not full.data.cache:
+        return
+    from itertools import chain
+
+    from coat.data.index import open_manifest
+    from coat.training.features import FeatureJob, audio_of, prepare
+    from coat.training.progress import bar_for, make_progress
+    from coat.training.run import frozen_dtype
+
+    workshop = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
+    files = audio_of(chain.from_iterable(open_manifest(path) for path in full.data.manifests()))
+    with make_progress() as bar:
+        prepare(workshop, files, progress=bar_for(bar))
+
+
+def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
+    """Of all steps, how many fit into a time: by timing a few of the full method's, which is the slowest."""
+    import time
+    from tempfile import TemporaryDirectory
+
+    from coat.training.run import train
+
+    jobs = [arm for arm, _ in plan.jobs() if arm.recipe is not None]
+    steps = sum(stage.steps for arm in jobs if arm.recipe for stage in arm.recipe.stages)
+    if not steps:
+        return 1.0
+    times = []
+    for count in (2, 12):
+        stage = full.stages[-1].model_copy(update={"steps": count})
+        with TemporaryDirectory() as scratch:
+            began = time.perf_counter()
+            train(full.model_copy(update={"stages": [stage]}), Path(scratch) / "run", say=lambda _: None)
+            times.append(time.perf_counter() - began)
+    each = max(1e-6, (times[1] - times[0]) / 10)
+    start = max(0.0, times[0] - 2 * each) * len(jobs)
+    # A tenth is kept for asking; processes that share cores gain less than their number.
+    left = seconds * 0.9 * max(1.0, 0.7 * workers) - start
+    return max(0.0, min(1.0, left / (steps * each)))
+
+
+def seconds_of(text: str) -> float:
+    """A time such as 90m, 8h or 300s.
+
+    Raises:
+        CoatError: It is none.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    try:
+        return float(text[:-1]) * units[text[-1]]
+    except (KeyError, ValueError, IndexError):
+        raise CoatError(f"--budget {text} is no time.", "For example: 90m, 8h") from None
