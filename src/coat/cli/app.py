@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from coat.cli import ablate, chat, cost, data, demo, doctor, evaluate, experts, export, probe, runs, serve, train
+from coat.cli import (
+    ablate,
+    chat,
+    cost,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    experts,
+    export,
+    probe,
+    reconstruct,
+    runs,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
@@ -23,5 +38,6 @@ app.add_typer(evaluate.evaluate, name="eval")
 app.command("cost")(cost.cost)
 app.command("ablate")(ablate.ablate)
 app.command("probe")(probe.probe)
+app.command("reconstruct")(reconstruct.reconstruct)
 app.add_typer(runs.runs, name="runs")
 app.command("doctor")(doctor.doctor)

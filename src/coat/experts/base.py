@@ -105,6 +105,20 @@ class Expert(nn.Module, ABC):
         """
         return Picture(features.float().cpu().numpy().T, self.name, "dimension")
 
+    def agreement(self, prediction: Tensor, target: Tensor, frame_rate: float) -> dict[str, float]:
+        """Measures of one clip's prediction in the expert's own terms; none unless the expert has some.
+
+        Args:
+            prediction: ``(L, e_k)``.
+            target: ``(L, e_k)``.
+            frame_rate: Frames a second.
+
+        Returns:
+            By name, each at most 1; what cannot be measured on the clip is left out.
+        """
+        del prediction, target, frame_rate
+        return {}
+
     @torch.inference_mode()
     def targets(
         self, waveforms: Tensor, lengths: Tensor, num_tokens: Tensor, *, token_rate: float, first_token_seconds: float

@@ -18,6 +18,8 @@ UPSTREAM = "qiuqiangkong/audioset_tagging_cnn d2f4b8c"
 WINDOW, HOP, MELS = 1024, 320, 64
 # Five poolings by two: a frame for 32 frames of log-mel.
 POOLED = 32
+# Of a class's probability; AudioSet taggers seldom give much.
+HEARD = 0.1
 SHOWN = 12
 
 
@@ -150,6 +152,18 @@ class Panns(PretrainedExpert):
         most = known.amax(0).topk(min(SHOWN, scores.shape[-1])).indices.sort(descending=True).values
         names = audioset_labels()
         return Picture(scores[:, most].numpy().T, "sound events", "class", [names[i] for i in most.tolist()])
+
+    def agreement(self, prediction: Tensor, target: Tensor, frame_rate: float) -> dict[str, float]:
+        """Average precision over frames and classes; a class is there where PANNs gives it at least ``HEARD``."""
+        from sklearn.metrics import average_precision_score
+
+        del frame_rate
+        said, known = (
+            self.classifier(x.to(self.classifier.weight.dtype)).sigmoid().float().cpu().numpy()
+            for x in (prediction, target)
+        )
+        there = known >= HEARD
+        return {"frame AP": float(average_precision_score(there.ravel(), said.ravel()))} if there.any() else {}
 
 
 def _initialised(module: nn.Module) -> None:
