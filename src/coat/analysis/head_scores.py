@@ -86,6 +86,5 @@ def _score(name: str, pairs: Sequence[tuple[Tensor, Tensor]], own: Mapping[str, 
         left += float((target - made).square().sum())
         spread += float((target - mean).square().sum())
     measures = {measure: ratio(measure, np.array(values)).score() for measure, values in own.items()}
-    return HeadScore(
-        name, ratio("cosine", np.array(cosines)).score(), 1 - left / max(spread, 1e-9), measures, len(pairs)
-    )
+    cosine = ratio("cosine", np.array(cosines)).score()
+    return HeadScore(name, cosine, 1 - left / max(spread, 1e-9), measures, len(pairs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,14 +85,15 @@ def _measure(model: Any, experts: Any, manifest: Path, clips: int, ask: Any) -> 
     chosen = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(clips, len(paths))).round()]
     with make_progress() as bar:
         advance = bar_for(bar)
-        found = score_heads(
-            model, experts, [lambda path=path: ask(path) for path in chosen],
-            progress=lambda now: advance("clips", now, len(chosen)),
-        )  # fmt: skip
-    rows = [
-        [each.expert.replace("_", " "), f"{each.cosine.value:.3f} [{each.cosine.low:.3f}, {each.cosine.high:.3f}]",
-         f"{each.explained:.3f}", "; ".join(f"{n} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for n, s in each.own.items()),
-         str(each.clips)]
-        for each in found
-    ]  # fmt: skip
+        loads = [partial(ask, path) for path in chosen]
+        found = score_heads(model, experts, loads, progress=lambda now: advance("clips", now, len(chosen)))
+    rows = []
+    for each in found:
+        own = [f"{name} {_around(score)}" for name, score in each.own.items()]
+        name = each.expert.replace("_", " ")
+        rows.append([name, _around(each.cosine), f"{each.explained:.3f}", "; ".join(own), str(each.clips)])
     return Table(["head", "cosine", "R2", "in its own terms", "clips"], rows)
+
+
+def _around(score: Any) -> str:
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
