@@ -61,7 +61,7 @@ def change_cell(change: Change) -> str:
 
 
 def _cell(values: np.ndarray) -> str:
-    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(values) > 1 and values.std() > 0 else ""
+    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(set(values.tolist())) > 1 else ""
     return f"{100 * values.mean():.1f}{spread}"
 
 

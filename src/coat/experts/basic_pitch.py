@@ -207,7 +207,7 @@ def notes_of(contour: np.ndarray, frame_rate: float) -> tuple[np.ndarray, np.nda
     semitones = centred.reshape(len(contour), -1, 3).max(-1)
     # Neighbours of a note sound along; only the strongest of three is one.
     padded = np.pad(semitones, ((0, 0), (1, 1)))
-    peaks = (semitones >= padded[:, :-2]) & (semitones >= padded[:, 2:]) & (semitones >= NOTE_THRESHOLD)
+    peaks = (semitones > padded[:, :-2]) & (semitones >= padded[:, 2:]) & (semitones >= NOTE_THRESHOLD)
     spans, pitches = [], []
     for key in np.flatnonzero(peaks.any(0)):
         edges = np.flatnonzero(np.diff(np.pad(peaks[:, key].astype(int), 1)))
