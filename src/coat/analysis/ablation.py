@@ -149,6 +149,12 @@ def _class_of(recipe: Recipe, name: str) -> Any:
     return expert_class(str(recipe.experts.get(name, {}).get("kind", name)))
 
 
+def seeded(recipe: Recipe, seed: int) -> Recipe:
+    """A recipe with a seed; ``{seed}`` in ``data.train`` is the seed too, where each has rows of its own."""
+    made = changed(recipe, "training.seed", seed)
+    return changed(made, "data.train", made.data.train.replace("{seed}", str(seed))) if made.data.train else made
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is run.
@@ -241,7 +247,7 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
         model = CoatModel(backbone, ThinkingSettings(enabled=False)).eval()
         weights = fingerprint(base.backbone.path or backbone.hub_id)
     else:
-        train(changed(arm.recipe, "training.seed", seed), folder, say=lambda _: None)
+        train(seeded(arm.recipe, seed), folder, say=lambda _: None)
         model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
     model = model.to("cuda") if torch.cuda.is_available() else model
     answerer = LocalAnswerer(model, place=str(folder), fingerprint=weights, batch_size=plan.batch_size)
