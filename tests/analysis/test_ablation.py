@@ -15,7 +15,8 @@ from coat.analysis.ablation import (
     read_ablation,
     run_plan,
 )
-from coat.analysis.ablation_page import change_table, markdown, score_table, write_ablation_page
+from coat.analysis.ablation_page import change_table, score_table, write_ablation_page
+from coat.analysis.report import markdown
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score

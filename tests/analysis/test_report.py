@@ -1,6 +1,9 @@
 from html.parser import HTMLParser
 
+import pytest
+
 from coat.analysis.report import Section, Table, write_report
+from coat.errors import CoatError
 
 
 class Links(HTMLParser):
@@ -23,3 +26,33 @@ def test_a_page_is_whole_by_itself_and_escapes_what_it_is_given(tmp_path):
     links = Links()
     links.feed(page)
     assert links.found == ["data:image/png;base64,AAAA"]
+
+
+def test_pages_are_put_together_as_html_and_as_markdown(tmp_path):
+    from coat.analysis.plots import encode, plt
+    from coat.analysis.report import Player, Table, markdown, read_page, write_markdown, write_report, write_together
+
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    table = Table(["task", "a", "b"], [["mood", "0.1", "0.2"]], {(0, 2)})
+    sections = [
+        Section("Scores", "Of a hundred.", table, [(encode(figure), "A line.")]),
+        Section("Sounds", players=[Player("data:audio/ogg;base64,AA==", "a clip", "said: x")], code="x: 1"),
+    ]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_report(tmp_path / name / "x.html", f"Page {name}", "Lead.", sections)
+    page = read_page(tmp_path / "one")
+    assert page.sections == sections
+    write_together(tmp_path / "all.html", "All", "Everything.", [page, read_page(tmp_path / "two" / "x.html")])
+    text = (tmp_path / "all.html").read_text()
+    assert text.count("<h1") == 3
+    assert text.count("data:image/png") == 2
+    (tmp_path / "docs").mkdir()
+    write_markdown(tmp_path / "docs" / "all.md", "All", "", [page])
+    said = (tmp_path / "docs" / "all.md").read_text()
+    assert markdown(table) in said
+    assert "| mood | 0.1 | **0.2** |" in said
+    assert (tmp_path / "docs" / "images" / "page-one-scores-1.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(CoatError, match="no page of coat's"):
+        read_page(tmp_path)

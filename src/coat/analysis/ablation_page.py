@@ -9,7 +9,7 @@ import numpy as np
 
 from coat.analysis.ablation import Ablation, Change, paired
 from coat.analysis.plots import COLOURS, encode, plt
-from coat.analysis.report import Section, Table, write_report
+from coat.analysis.report import Section, Table, markdown, write_report
 from coat.files import write_whole
 
 
@@ -63,15 +63,6 @@ def change_cell(change: Change) -> str:
 def _cell(values: np.ndarray) -> str:
     spread = f" ± {100 * values.std(ddof=1):.1f}" if len(set(values.tolist())) > 1 else ""
     return f"{100 * values.mean():.1f}{spread}"
-
-
-def markdown(table: Table) -> str:
-    """A table for a page of documentation."""
-    lines = [f"| {' | '.join(table.head)} |", f"| {' | '.join('---' for _ in table.head)} |"]
-    for row, cells in enumerate(table.rows):
-        marked = [f"**{cell}**" if (row, column) in table.best else cell for column, cell in enumerate(cells)]
-        lines.append(f"| {' | '.join(marked)} |")
-    return "\n".join(lines) + "\n"
 
 
 def plot_ablation(found: Ablation, tasks: Sequence[str] = ()) -> str:

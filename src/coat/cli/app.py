@@ -16,6 +16,7 @@ from coat.cli import (
     export,
     probe,
     reconstruct,
+    report,
     runs,
     serve,
     train,
@@ -39,5 +40,6 @@ app.command("cost")(cost.cost)
 app.command("ablate")(ablate.ablate)
 app.command("probe")(probe.probe)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("report")(report.report)
 app.add_typer(runs.runs, name="runs")
 app.command("doctor")(doctor.doctor)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from coat.analysis.ablation import FULL, SFT, Ablation, Arm, Plan, arms_of, changed, collect, run_plan
-from coat.analysis.ablation_page import change_cell, markdown, write_ablation_page
+from coat.analysis.ablation_page import change_cell, write_ablation_page
 from coat.analysis.plots import COLOURS, encode, plt
-from coat.analysis.report import Section, Table, write_report
+from coat.analysis.report import Section, Table, markdown, write_report
 from coat.config.recipe import Recipe, load_recipe
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.arms import SCARCE_TASKS
