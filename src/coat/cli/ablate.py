@@ -63,7 +63,7 @@ def ablate(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(out, made, range(seeds), split(tasks), data, limit, max_new_tokens)
     console = Console()
-    _features(full, workers if ray is None else 2)
+    _features(full, plan, workers if ray is None else 2)
     if budget:
         share = _share(plan, full, seconds_of(budget), workers)
         console.print(
@@ -84,19 +84,21 @@ def ablate(
     console.print(str(write_ablation_page(found, out, full.dump())), highlight=False, soft_wrap=True)
 
 
-def _features(full: Recipe, workers: int) -> None:
+def _features(full: Recipe, plan: Plan, workers: int) -> None:
     """Features are computed once, before processes that share them start."""
     if workers < 2 or not full.data.cache:
         return
     from itertools import chain
 
+    from coat.analysis.ablation import seeded
     from coat.data.index import open_manifest
     from coat.training.features import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
     from coat.training.run import frozen_dtype
 
     workshop = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
-    files = audio_of(chain.from_iterable(open_manifest(path) for path in full.data.manifests()))
+    manifests = dict.fromkeys(path for seed in plan.seeds for path in seeded(full, seed).data.manifests())
+    files = audio_of(chain.from_iterable(open_manifest(path) for path in manifests))
     with make_progress() as bar:
         prepare(workshop, files, progress=bar_for(bar))
 
@@ -106,6 +108,7 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
     import time
     from tempfile import TemporaryDirectory
 
+    from coat.analysis.ablation import seeded
     from coat.training.run import train
 
     jobs = [arm for arm, _ in plan.jobs() if arm.recipe is not None]
@@ -117,7 +120,8 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
         stage = full.stages[-1].model_copy(update={"steps": count})
         with TemporaryDirectory() as scratch:
             began = time.perf_counter()
-            train(full.model_copy(update={"stages": [stage]}), Path(scratch) / "run", say=lambda _: None)
+            short = seeded(full.model_copy(update={"stages": [stage]}), plan.seeds[0])
+            train(short, Path(scratch) / "run", say=lambda _: None)
             times.append(time.perf_counter() - began)
     each = max(1e-6, (times[1] - times[0]) / 10)
     start = max(0.0, times[0] - 2 * each) * len(jobs)

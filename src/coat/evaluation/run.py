@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
+from pydantic import ValidationError
 
 from coat.audio import Clip
 from coat.data.conversation import Message
@@ -310,6 +311,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
     tasks = []
     for path in sorted((folder / "tasks").glob("*.jsonl")):
         head, *rows = read_jsonl(path)
+        task = _declared(head["task"], path)
         items, keys = [], {}
         for row in rows:
             for order, key in enumerate(row.pop("keys")):
@@ -322,10 +324,18 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
             text = final_answer(line["answer"]) if reasoned_first else line["answer"]
             answers[place] = Answer(text, line["finished"], verdict.get("rating"), verdict.get("verdict") or "")
         tasks.append(
-            Answered(Task(**head["task"]), items, keys, answers, found, head["place"], head["revision"],
+            Answered(task, items, keys, answers, found, head["place"], head["revision"],
                      head["skipped"], head["bad"])
         )  # fmt: skip
     return about, tasks
+
+
+def _declared(raw: dict[str, Any], path: Path) -> Task:
+    try:
+        return Task(**raw)
+    except ValidationError:
+        problem = f"{path} declares its task in a way that this version of coat does not know."
+        raise CoatError(problem, "Ask again: coat eval run; answers that are there are kept by their keys.") from None
 
 
 def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
