@@ -23,7 +23,7 @@ LAYERS = [
     {"analysis", "export"},
     {"api"},
     {"answering"},
-    {"miniature", "serving", "lmms"},
+    {"miniature", "serving", "lmms", "view"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

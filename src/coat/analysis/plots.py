@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 
 from coat.analysis.reconstructions import Reconstruction
+from coat.audio import Clip
 from coat.evaluation.statistics import Score
 from coat.experts.base import Picture
 
@@ -115,6 +116,31 @@ def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
         axes.set_xlabel("seconds")
     figure.tight_layout()
     return encode(figure)
+
+
+def plot_listening(clip: Clip, made: Sequence[Reconstruction]) -> Any:
+    """The waveform, and below it on the same time axis each expert's picture above the think states' own."""
+    rows = 1 + 2 * len(made)
+    figure, grid = plt.subplots(
+        rows, 1, figsize=(9, 1.1 + 1.25 * (rows - 1)), sharex=True, height_ratios=[0.7, *[1] * (rows - 1)],
+        layout="constrained",
+    )  # fmt: skip
+    grid[0].plot(np.linspace(0, clip.seconds, len(clip.waveform)), clip.waveform, linewidth=0.4, color=COLOURS[1])
+    grid[0].set_yticks([])
+    for index, item in enumerate(made):
+        low, high = np.quantile(item.target.image, [0.01, 0.995])
+        kept = f"think states, R² {item.explained:.2f}"
+        for axes, picture, whose in zip(
+            grid[1 + 2 * index :], (item.target, item.prediction), ("expert", kept), strict=False
+        ):
+            axes.imshow(
+                picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
+                extent=(0, item.seconds, 0, len(picture.image)),
+            )  # fmt: skip
+            axes.set_title(f"{picture.title}: {whose}", fontsize=8.5, loc="left")
+            _name_rows(axes, picture)
+    grid[-1].set_xlabel("seconds")
+    return figure
 
 
 def plot_picture(picture: Picture, waveform: np.ndarray, seconds: float) -> Any:

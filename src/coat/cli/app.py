@@ -20,6 +20,7 @@ from coat.cli import (
     runs,
     serve,
     train,
+    view,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("view")(view.view)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
 app.add_typer(evaluate.evaluate, name="eval")

@@ -1,0 +1,32 @@
+"""``coat view``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def view(
+    run: Annotated[str, typer.Argument(help="A finished run, or 'miniature'.")],
+    decoder: Annotated[
+        Path | None, typer.Option("--decoder", help="Draws audio embeddings as spectrograms: coat experts decoder.")
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Of it.")] = 7860,
+    share: Annotated[bool, typer.Option("--share", help="Through Gradio's tunnel, for others to see.")] = False,
+) -> None:
+    """Open a page to listen with: what experts hear, what the think states kept, and both models' answers.
+
+    coat view miniature
+    """
+    from coat.cli.quiet import quiet
+
+    quiet()
+    from coat.api import MINIATURE, miniature_folder
+    from coat.view.page import serve_page
+
+    folder = miniature_folder() if run == MINIATURE and not Path(run).exists() else Path(run)
+    typer.echo(f"http://{host}:{port}")
+    serve_page(folder, decoder=decoder, host=host, port=port, share=share)

@@ -1,0 +1,1 @@
+"""A page to listen with: what experts heard, what the think states kept, and both models' answers."""

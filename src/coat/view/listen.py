@@ -1,0 +1,112 @@
+"""What the live page shows, without the page: pictures on one time axis, and two answers with their times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coat.analysis.latency import Arm, LocalStopwatch
+from coat.analysis.plots import plot_listening
+from coat.analysis.reconstructions import reconstruct
+from coat.audio import Clip, load_audio
+from coat.data.conversation import Conversation
+from coat.errors import CoatError
+from coat.experts.base import Expert
+from coat.generation import generate
+from coat.thinking.model import CoatModel
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer and what it took.
+
+    Attributes:
+        text: Of the answer.
+        first: Seconds to the first token.
+        total: Seconds of the whole answer.
+        tokens: Decoded.
+        think_tokens: Of the block.
+    """
+
+    text: str
+    first: float
+    total: float
+    tokens: int
+    think_tokens: int
+
+
+class Listener:
+    """A run, its experts, and its backbone as it was.
+
+    Args:
+        folder: A finished run.
+        decoder: Draws audio embeddings as spectrograms.
+
+    Raises:
+        CoatError: There is no finished run in the folder.
+    """
+
+    def __init__(self, folder: Path, decoder: Path | None = None) -> None:
+        from coat.api import Coat
+        from coat.training.run import build_experts, load_run_recipe
+
+        self.model: CoatModel = Coat.from_run(folder, heads=True).model
+        recipe = load_run_recipe(folder)
+        options = dict(recipe.experts)
+        if decoder is not None:
+            options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}
+        made = build_experts(recipe.model_copy(update={"experts": options}), self.model) if self.model.heads else {}
+        self.experts: Mapping[str, Expert] = {
+            name: expert.to(self.model.backbone.device) for name, expert in made.items()
+        }  # fmt: skip
+        self.thinks = self.model.settings
+        self.hears = self.model.backbone.hearing.max_seconds
+
+    def clip(self, path: str | Path) -> Clip:
+        """A clip that the model can hear.
+
+        Raises:
+            CoatError: It cannot be read, or is too short or too long.
+        """
+        return load_audio(path, max_seconds=self.hears)
+
+    def look(self, clip: Clip) -> Any:
+        """A figure: the waveform, then for each expert what it heard above what the think states kept.
+
+        Raises:
+            CoatError: The run has no heads.
+        """
+        if not self.experts:
+            raise CoatError("This run was trained without experts: it has no heads to look through.")
+        asked = Conversation([{"role": "user", "content": "<audio>Describe the audio."}], [clip], "clip")
+        self.model.think_as(self.thinks)
+        return plot_listening(clip, reconstruct(self.model, self.experts, asked))
+
+    def answer(self, clip: Clip, question: str, *, baseline: bool, max_new_tokens: int = 64) -> Heard:
+        """The run's answer, or that of its backbone as it was.
+
+        Args:
+            clip: What is heard.
+            question: What is asked.
+            baseline: Without the block and without what was trained.
+            max_new_tokens: Where the answer is cut at the latest.
+        """
+        asked = Conversation([{"role": "user", "content": f"<audio>{question}"}], [clip], "clip")
+        arm = Arm("baseline") if baseline else Arm("CoAT", think=self.thinks.enabled, stride=self.thinks.stride)
+        with self._as_it_was() if baseline else nullcontext():
+            timing = LocalStopwatch(self.model)(arm, asked, max_new_tokens)
+            (text,) = generate(self.model, [asked], max_new_tokens=max_new_tokens)
+        self.model.think_as(self.thinks)
+        return Heard(text, timing.first, timing.total, timing.new_tokens, timing.think_tokens)
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """The backbone without its adapter, in the same memory."""
+        self.model.think_as(replace(self.thinks, enabled=False))
+        with torch.inference_mode(), self.model.peft.disable_adapter() if self.model.peft else nullcontext():
+            yield
