@@ -60,6 +60,8 @@ _PACKAGES = (
     ("onnx", "onnx", "pitch", "the basic-pitch expert"),
     ("fastapi", "fastapi", "serve", "coat serve, embedded"),
     ("uvicorn", "uvicorn", "serve", "coat serve, embedded"),
+    ("openai", "openai", "eval", "judges, and coat eval of an address"),
+    ("gradio", "gradio", "view", "coat view"),
     ("prometheus-client", "prometheus_client", "serve", "coat serve, embedded"),
     ("vllm", "vllm", "", "coat serve with vLLM (Linux and a GPU)"),
 )
