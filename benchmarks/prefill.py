@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers.generation.streamers import BaseStreamer
 
+from coat.analysis.latency import Clock, now
 from coat.audio import Clip
 from coat.backbones import REGISTRY
 from coat.backbones.base import AudioFeatures, Backbone
@@ -127,20 +126,6 @@ def tower_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:
     print()
 
 
-class Clock(BaseStreamer):
-    """When each token came."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def put(self, value: torch.Tensor) -> None:
-        """The prompt comes first, then every token."""
-        self.times.append(now())
-
-    def end(self) -> None:
-        """Nothing to do."""
-
-
 @torch.inference_mode()
 def answer(model: CoatModel, builder: PromptBuilder, item: Conversation) -> tuple[float, float]:
     """Seconds to the first token, and from it to the last."""
@@ -152,7 +137,7 @@ def answer(model: CoatModel, builder: PromptBuilder, item: Conversation) -> tupl
         embeddings, mask, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS, do_sample=False,
         suppress_tokens=list(model.tokens.ids), pad_token_id=0, streamer=clock,
     )  # fmt: skip
-    first, last = clock.times[-1 - NEW_TOKENS], clock.times[-1]
+    first, last = clock.times[0], clock.times[-1]
     return first - began, last - first
 
 
@@ -179,13 +164,6 @@ def seconds_of(function: Callable[[], object]) -> float:
     began = now()
     function()
     return now() - began
-
-
-def now() -> float:
-    """The time when all that was asked of the device is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":
