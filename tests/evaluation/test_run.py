@@ -154,10 +154,19 @@ def test_a_chain_of_thought_is_asked_for_and_taken_off(tasks, tmp_path):
     assert {answer.text for answer in task.answers.values()} == {"A"}
 
 
+def test_one_clip_cannot_be_shuffled(tasks, tmp_path):
+    alone = [replace(each, items=[each.items[0], each.items[-1]]) for each in tasks]
+    with pytest.raises(CoatError, match="share one"):
+        run_tasks(Scripted(lambda request: "A"), alone, tmp_path / "run", EvalSettings(audio="shuffled"))
+
+
 def test_items_are_thinned_evenly(tasks, tmp_path):
     answerer = Scripted(lambda request: "A")
     assert run_tasks(answerer, tasks, tmp_path / "run", EvalSettings(limit=3)).asked == 3
     assert [request.name for request in answerer.asked] == ["animal r0", "animal r3"]  # the third is r0's twin
+    more = Scripted(lambda request: "A")
+    assert run_tasks(more, tasks, tmp_path / "run").asked == 7
+    assert len(more.asked) == 4, "what was asked before is kept"
 
 
 def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, tasks, tmp_path):

@@ -242,6 +242,8 @@ def _swapped(items: Sequence[Item], seed: int) -> list[int]:
         step = next(
             (s for s in range(1, len(items)) if items[order[(place + s) % len(items)]].clips != items[index].clips), 0
         )
+        if not step and items[index].clips:
+            raise CoatError("Clips cannot be shuffled where all questions share one.", "Take --audio silence.")
         given[index] = int(order[(place + step) % len(items)])
     return given
 
@@ -353,7 +355,8 @@ def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
     if path.is_file():
         held = json.loads(path.read_text())
         differs = [name for name in ("model", "backend") if held[name] != about[name]]
-        differs += [name for name in asked if held["settings"].get(name) != asked[name]]
+        # How many are asked may change: answers are kept by what was asked.
+        differs += [n for n in asked if n != "limit" and held["settings"].get(n) != asked[n]]
         if differs:
             raise CoatError(
                 f"{folder} holds an evaluation with another {', '.join(differs)}.", "Give another folder: --out"
