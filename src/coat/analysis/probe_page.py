@@ -69,7 +69,7 @@ def _bars(found: Mapping[str, Sequence[Reading]], chance: Mapping[str, float]) -
                 if each is None:
                     continue
                 at = place + (index - 1) * 0.27
-                axes.bar(at, each.score.value, 0.25, color=COLOURS[index], label=WORDS[where] if place == 0 else None)
+                axes.bar(at, each.score.value, 0.25, color=COLOURS[index], label=WORDS[where])
                 axes.plot([at, at], [each.score.low, each.score.high], color="#333", lw=0.9)
         axes.axhline(chance[target], ls="--", lw=0.8, color="#888")
         axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
