@@ -3,19 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from coat.analysis.ablation import (
-    GROUPS,
-    Ablation,
-    Plan,
-    arms_of,
-    changed,
-    collect,
-    fitted,
-    paired,
-    read_ablation,
-    run_plan,
-)
+from coat.analysis.ablation import Ablation, Plan, collect, paired, read_ablation, run_plan
 from coat.analysis.ablation_page import change_table, score_table, write_ablation_page
+from coat.analysis.arms import GROUPS, arms_of, changed, fitted, seeded
 from coat.analysis.report import markdown
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
@@ -153,3 +143,10 @@ def test_tables_show_them():
 def test_changed_recipes_are_checked(recipe):
     with pytest.raises(CoatError, match="stride"):
         changed(recipe, "thinking.stride", 0)
+
+
+def test_a_seed_may_have_rows_of_its_own(recipe):
+    own = changed(recipe, "data.train", "rows-{seed}.jsonl")
+    assert seeded(own, 3).data.train == "rows-3.jsonl"
+    assert seeded(own, 3).training.seed == 3
+    assert seeded(recipe, 3).data.train == recipe.data.train

@@ -52,8 +52,9 @@ def ablate(
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.ablation import GROUPS, Plan, arms_of, collect, fitted, run_plan
+    from coat.analysis.ablation import Plan, collect, run_plan
     from coat.analysis.ablation_page import change_table, write_ablation_page
+    from coat.analysis.arms import GROUPS, arms_of, fitted
     from coat.config.recipe import load_recipe
     from coat.training.progress import bar_for, make_progress
 
@@ -90,7 +91,7 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
         return
     from itertools import chain
 
-    from coat.analysis.ablation import seeded
+    from coat.analysis.arms import seeded
     from coat.data.index import open_manifest
     from coat.training.features import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
@@ -108,7 +109,7 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
     import time
     from tempfile import TemporaryDirectory
 
-    from coat.analysis.ablation import seeded
+    from coat.analysis.arms import seeded
     from coat.training.run import train
 
     jobs = [arm for arm, _ in plan.jobs() if arm.recipe is not None]

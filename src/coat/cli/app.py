@@ -14,6 +14,7 @@ from coat.cli import (
     evaluate,
     experts,
     export,
+    lmms,
     probe,
     reconstruct,
     report,
@@ -37,6 +38,7 @@ app.command("serve")(serve.serve)
 app.command("view")(view.view)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
+evaluate.evaluate.command("lmms")(lmms.lmms)
 app.add_typer(evaluate.evaluate, name="eval")
 app.command("cost")(cost.cost)
 app.command("ablate")(ablate.ablate)

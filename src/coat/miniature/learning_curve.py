@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from coat.analysis.ablation import FULL, SFT, Ablation, Arm, Plan, arms_of, changed, collect, run_plan
+from coat.analysis.ablation import Ablation, Plan, collect, run_plan
 from coat.analysis.ablation_page import change_cell, write_ablation_page
+from coat.analysis.arms import FULL, SFT, Arm, arms_of, changed
 from coat.analysis.plots import COLOURS, encode, plt
 from coat.analysis.report import Section, Table, markdown, write_report
 from coat.config.recipe import Recipe, load_recipe

@@ -1,0 +1,162 @@
+"""Arms of one recipe that differ in one thing each: the ladder of Table 4, the heads of Table 5, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from coat.config.recipe import Recipe, StageConfig, parse_recipe
+from coat.errors import CoatError, did_you_mean
+from coat.experts import expert_class
+
+BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
+LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
+GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "random")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        name: Of its folder.
+        title: For tables.
+        against: The arm that it is compared with.
+        recipe: What it trains; None leaves the backbone as it is.
+    """
+
+    name: str
+    title: str
+    against: str
+    recipe: Recipe | None
+
+
+def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
+    """Arms of some groups, each once; a group's arms come with what they are compared with.
+
+    Args:
+        recipe: The full method.
+        groups: Of ``GROUPS``.
+
+    Raises:
+        CoatError: There is no such group.
+    """
+    for group in groups:
+        if group not in GROUPS:
+            raise CoatError(f"There is no group of arms '{group}'.", did_you_mean(group, list(GROUPS)))
+    found = {FULL: Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)}
+    for group in groups:
+        for arm in _MAKERS[group](recipe):
+            found.setdefault(arm.name, arm)
+    order = [name for name in LADDER if name in found]
+    return [found[name] for name in order + [name for name in found if name not in order]]
+
+
+def _ladder(recipe: Recipe) -> Iterator[Arm]:
+    yield Arm(BASELINE, "as it is", BASELINE, None)
+    yield Arm(SFT, "fine-tuning alone", BASELINE, changed(_with_experts(recipe, ()), "thinking.enabled", False))
+    yield Arm(BLOCK, "+ block", SFT, _with_experts(recipe, ()))
+    kept = [name for name in recipe.active_experts() if _class_of(recipe, name).representational]
+    if set(kept) != set(recipe.active_experts()):
+        yield Arm(REPRESENTATIONAL, "+ representational", BLOCK, _with_experts(recipe, kept))
+
+
+def _heads(recipe: Recipe) -> Iterator[Arm]:
+    for kind in ("linear", "transformer"):
+        if kind != recipe.heads.kind:
+            yield Arm(f"{kind}-heads", f"{kind} heads", FULL, changed(recipe, "heads.kind", kind))
+
+
+def _placement(recipe: Recipe) -> Iterator[Arm]:
+    for place in ("assistant_prefix", "before_assistant"):
+        if place != recipe.thinking.placement:
+            yield Arm(place, place.replace("_", " "), FULL, changed(recipe, "thinking.placement", place))
+
+
+def _stride(recipe: Recipe) -> Iterator[Arm]:
+    for stride in (1, 2, 4):
+        if stride != recipe.thinking.stride:
+            yield Arm(f"stride-{stride}", f"stride {stride}", FULL, changed(recipe, "thinking.stride", stride))
+
+
+def _experts(recipe: Recipe) -> Iterator[Arm]:
+    names = recipe.active_experts()
+    for name in names if len(names) > 1 else ():
+        kept = [other for other in names if other != name]
+        yield Arm(f"without-{name}", f"without {name.replace('_', ' ')}", FULL, _with_experts(recipe, kept))
+
+
+def _weights(recipe: Recipe) -> Iterator[Arm]:
+    stages = [stage.model_copy(update={"experts": dict.fromkeys(stage.experts, 1.0)}) for stage in recipe.stages]
+    yield Arm("equal-weights", "all weights 1", FULL, recipe.model_copy(update={"stages": stages}))
+
+
+def _lora(recipe: Recipe) -> Iterator[Arm]:
+    rank, alpha = recipe.lora.rank, recipe.lora.alpha
+    for other in (max(1, rank // 4), rank * 4):
+        arm = changed(changed(recipe, "lora.rank", other), "lora.alpha", max(1, alpha * other // rank))
+        yield Arm(f"rank-{other}", f"LoRA rank {other}", FULL, arm)
+
+
+def _stages(recipe: Recipe) -> Iterator[Arm]:
+    if len(recipe.stages) > 1:
+        last = recipe.stages[-1]
+        steps = sum(stage.steps for stage in recipe.stages)
+        whole = StageConfig(name=last.name, steps=steps, learning_rate=last.learning_rate, experts=last.experts)
+        yield Arm("one-stage", "one stage", FULL, recipe.model_copy(update={"stages": [whole]}))
+
+
+def _random(recipe: Recipe) -> Iterator[Arm]:
+    plain = _with_experts(recipe, ())
+    yield Arm(BLOCK, "+ block", SFT, plain)
+    yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))
+
+
+_MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
+    "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
+    "weights": _weights, "lora": _lora, "stages": _stages, "random": _random,
+}  # fmt: skip
+
+
+def changed(recipe: Recipe, field: str, value: Any) -> Recipe:
+    """A recipe with one field of a part at another value, checked anew."""
+    raw = recipe.model_dump(mode="json")
+    part, name = field.split(".")
+    raw[part][name] = value
+    return parse_recipe(raw, f"the recipe with {field}: {value}")
+
+
+def _with_experts(recipe: Recipe, kept: Sequence[str]) -> Recipe:
+    stages = [
+        stage.model_copy(update={"experts": {name: w for name, w in stage.experts.items() if name in kept}})
+        for stage in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _class_of(recipe: Recipe, name: str) -> Any:
+    return expert_class(str(recipe.experts.get(name, {}).get("kind", name)))
+
+
+def seeded(recipe: Recipe, seed: int) -> Recipe:
+    """A recipe with a seed; ``{seed}`` in ``data.train`` is the seed too, where each has rows of its own."""
+    made = changed(recipe, "training.seed", seed)
+    return changed(made, "data.train", made.data.train.replace("{seed}", str(seed))) if made.data.train else made
+
+
+def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:
+    """Arms with as many steps as a budget of time allows: all shortened alike.
+
+    Args:
+        arms: Which.
+        share: Of their steps, at most 1.
+    """
+    if share >= 1:
+        return list(arms)
+
+    def shorter(recipe: Recipe) -> Recipe:
+        stages = [s.model_copy(update={"steps": max(1, int(s.steps * share))}) for s in recipe.stages]
+        return recipe.model_copy(update={"stages": stages})
+
+    return [replace(arm, recipe=arm.recipe and shorter(arm.recipe)) for arm in arms]
