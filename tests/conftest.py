@@ -23,6 +23,7 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--screenshot", default=None, help="where the live page's picture goes, for the README")
+    parser.addoption("--clip", default=None, help="and the clip on it")
     for name in OTHER_ENVIRONMENTS:
         parser.addoption(f"--{name}", default=f".venv-{name}/bin/python", help=f"the Python of one that holds {name}")
 

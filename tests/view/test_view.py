@@ -65,7 +65,8 @@ def test_what_was_heard_is_on_one_time_axis(listener, tone):
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_the_page_in_a_browser(listener, tone, request):
-    """Drop a clip, see the picture, ask, read both answers; then ask about nothing."""
+    """Ask about nothing, drop a clip, see the picture, ask, read both answers."""
+    tone = request.config.getoption("--clip") or tone
     pytest.importorskip("gradio")
     sync = pytest.importorskip("playwright.sync_api")
     page = build_page(listener, "What miniature hears")
@@ -90,7 +91,8 @@ def test_the_page_in_a_browser(listener, tone, request):
             assert tab.locator("#picture img").get_attribute("src")
             shot = request.config.getoption("--screenshot")
             if shot:
-                tab.wait_for_timeout(1500)
+                tab.get_by_text("Drop or record a clip first.").wait_for(state="hidden", timeout=60_000)
+                tab.wait_for_timeout(1000)
                 tab.screenshot(path=shot, full_page=True)
             browser.close()
     finally:
