@@ -150,3 +150,21 @@ def test_a_seed_may_have_rows_of_its_own(recipe):
     assert seeded(own, 3).data.train == "rows-3.jsonl"
     assert seeded(own, 3).training.seed == 3
     assert seeded(recipe, 3).data.train == recipe.data.train
+
+
+@pytest.mark.slow
+def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path):
+    from coat.cli.ablate import _share, seconds_of
+
+    tasks = tmp_path / "test.jsonl"
+    row = json.loads(manifest.read_text().splitlines()[0])
+    row["audios"] = [str(manifest.parent / name) for name in row["audios"]]
+    tasks.write_text(json.dumps(row) + "\n")
+    arms = [arm for arm in arms_of(recipe, ["ladder"]) if arm.name in ("baseline", "sft")]
+    plan = Plan(tmp_path / "out", arms, (0,), [str(tasks)], max_new_tokens=2)
+    assert _share(plan, recipe, seconds_of("2h"), 1) == 1.0
+    assert _share(plan, recipe, 0.0, 1) == 0.0
+    done = []
+    run_plan(plan, recipe, ray="local", progress=done.append)
+    assert sorted(done) == [str(plan.folder / "baseline"), str(plan.folder / "sft-seed0")]
+    assert not plan.jobs()
