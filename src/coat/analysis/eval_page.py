@@ -20,6 +20,7 @@ from coat.evaluation.run import Answered, read_run
 from coat.evaluation.scoring import Protocol, Scored, TaskScore
 from coat.evaluation.sources import open_manifest_tasks, open_task
 from coat.evaluation.statistics import LOWER_IS_BETTER, Score
+from coat.versions import MISSING
 
 WORST, PLAYED_SECONDS, PLAYED_RATE = 12, 30.0, 16_000
 SHORT = 300
@@ -275,5 +276,5 @@ def _about(names: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> str:
     for name, about in zip(names, abouts, strict=True):
         lines.append(f"{name}: {about['model']} by {about['backend']}, weights {about['fingerprint']}")
         lines.append("  " + ", ".join(f"{key} {value!r}" for key, value in about["settings"].items()))
-        lines.append("  " + ", ".join(f"{key} {value}" for key, value in about["versions"].items() if value))
+        lines.append("  " + ", ".join(f"{key} {value}" for key, value in about["versions"].items() if value != MISSING))
     return "\n".join(lines)

@@ -16,7 +16,6 @@ trained anew, or a row that was corrected, is asked again; nothing else is.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +37,7 @@ from coat.evaluation.sources import Opened, measured, orders_of
 from coat.evaluation.task import Task
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.reasoning import MORE_TOKENS, final_answer, reasoned
+from coat.versions import versions_of
 
 log = logging.getLogger("coat")
 AudioMode = Literal["real", "silence", "shuffled"]
@@ -350,7 +350,7 @@ def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
         "backend": answerer.backend,
         "fingerprint": answerer.fingerprint,
         "settings": asked,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions_of(PACKAGES),
     }
     if path.is_file():
         held = json.loads(path.read_text())
@@ -368,10 +368,3 @@ def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
 
 def _said(error: Exception) -> str:
     return error.problem if isinstance(error, CoatError) else f"{type(error).__name__}: {error}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

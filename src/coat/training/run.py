@@ -16,7 +16,6 @@ RUN/
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +47,7 @@ from coat.training.preemption import Preemption
 from coat.training.processes import processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
 from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, unwritable, uses_bf16
+from coat.versions import versions_of
 
 log = logging.getLogger("coat")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -264,7 +264,7 @@ class _Job:
                 means = self._measure()
                 save_file({name: mean.cpu() for name, mean in means.items()}, means_path)
                 self.say(_weights_table(self.calibrated))
-            versions = {name: _version(name) for name in PACKAGES}
+            versions = versions_of(PACKAGES)
             facts = {
                 "calibrated_weights": self.calibrated,
                 "adapted_modules": adapted,
@@ -394,10 +394,3 @@ def _set_trainable(model: CoatModel, active: list[str]) -> None:
 def _summarise(names: list[str]) -> str:
     kinds = sorted({name.rpartition(".")[2] for name in names})
     return ", ".join(f"{kind} x {sum(name.endswith('.' + kind) for name in names)}" for kind in kinds)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
