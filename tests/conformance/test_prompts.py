@@ -1,8 +1,13 @@
 """What every family's prompts must be."""
 
+import numpy as np
 import pytest
+import torch
 
+from coat.audio import Clip
+from coat.data.conversation import Conversation
 from coat.errors import CoatError
+from coat.experts.align import pool
 from coat.thinking.batch import make_batch
 from coat.thinking.block import PLACEMENTS
 from coat.thinking.model import CoatModel, ThinkingSettings
@@ -42,6 +47,31 @@ def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride)
     assert plain[-len(header) :] == header
     expected = plain + block if placement == "assistant_prefix" else plain[: -len(header)] + block + header
     assert prompt == expected
+
+
+@pytest.mark.parametrize(
+    "pace", [{"max_tokens": 5}, {"merge_db": 6.0}, {"stride": 2, "merge_db": 3.0, "max_tokens": 4}]
+)
+def test_other_paces_go_the_whole_way(loaded, pace):
+    """Prompt, batch, states and targets agree; the processor that servers use makes the same ids."""
+    model = CoatModel(loaded, ThinkingSettings(**pace))
+    rate = loaded.hearing.sampling_rate
+    clip = Clip(np.concatenate([np.zeros(rate // 2, np.float32), noise(0.8, rate=rate).waveform]), rate, "half silent")
+    batch = make_batch(model.builder, [Conversation([user("<audio>What is said?")], [clip])])
+    count = loaded.num_audio_tokens(len(clip.waveform))
+    (spans,) = batch.think_spans
+    assert sum(spans) == count
+    assert 1 < len(spans) < count
+    output = model(batch)
+    assert output.think_hidden.shape[1] == len(spans)
+    kept = pool(output.audio_embeddings, batch.think_spans)
+    torch.testing.assert_close(kept[0, 0], output.audio_embeddings[0, : spans[0]].mean(0))
+    content = [{"type": "audio", "audio": clip.waveform}, {"type": "text", "text": "What is said?"}]
+    ids = model.processor().apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        processor_kwargs={"return_tensors": "pt"},
+    )["input_ids"]  # fmt: skip
+    assert ids[0].tolist() == batch.input_ids[0].tolist()
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coat.thinking.block import PLACEMENTS, audio_segments, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.pace import Pace
 from coat.thinking.tokens import ThinkTokens
 
 AUDIO, TEXT, HEADER, TURN_END = 1, 2, (10, 11, 12), 13
@@ -38,7 +39,7 @@ turns = st.lists(st.lists(st.integers(1, 40), max_size=3), min_size=1, max_size=
 @given(turns, st.sampled_from(PLACEMENTS), st.integers(1, 5))
 def test_blocks_follow_from_ids(turns, placement, stride):
     ids = conversation(turns, len(turns) - 1)
-    blocks = plan(ids, placement=placement, stride=stride)
+    blocks = plan(ids, placement=placement, pace=Pace(stride=stride))
     lengths = [length for turn in turns for length in turn]
     # one block an audio segment, in order, of ceil(L_a / stride) think tokens
     assert [b.num_audio_tokens for b in blocks] == lengths
@@ -115,7 +116,7 @@ def test_adjacent_segments_are_told_apart_by_their_markers():
         ([AUDIO, 91, *HEADER], {}, "think tokens already"),
         ([AUDIO, TEXT], {}, "followed by an assistant turn"),
         ([*HEADER, AUDIO], {}, "followed by an assistant turn"),
-        ([AUDIO, *HEADER], {"stride": 0}, "stride"),
+        ([AUDIO, AUDIO, *HEADER], {"spans": [(1,)]}, "spans"),
     ],
 )
 def test_what_cannot_be_planned_says_why(ids, options, message):

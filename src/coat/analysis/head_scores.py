@@ -12,6 +12,7 @@ from torch import Tensor
 
 from coat.data.conversation import Conversation
 from coat.evaluation.statistics import Score, ratio
+from coat.experts.align import spread
 from coat.experts.base import Expert
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
@@ -58,18 +59,17 @@ def score_heads(
     rates = sorted({expert.sampling_rate for expert in experts.values() if expert.needs_waveform})
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     own: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    token_rate = model.backbone.hearing.token_rate / model.settings.stride
+    token_rate = model.backbone.hearing.token_rate
     for start in range(0, len(load), batch_size):
         part = [each() for each in load[start : start + batch_size]]
         batch = make_batch(model.builder, part, live_rates=rates).to(model.backbone.device)
         output = model(batch)
         assert output.audio_embeddings is not None
         assert output.audio_lengths is not None
-        assert output.think_mask is not None
         for name, expert in experts.items():
             targets = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
-            for row, mask in enumerate(output.think_mask):
-                target, made = targets[row][mask].float(), output.predictions[name][row][mask].float()
+            for row, spans in enumerate(batch.think_spans):
+                target, made = (spread(x[row], spans).float() for x in (targets, output.predictions[name]))
                 pairs[name].append((made.cpu(), target.cpu()))
                 for measure, value in expert.agreement(made, target, token_rate).items():
                     own[name][measure].append(value)
@@ -80,11 +80,11 @@ def score_heads(
 
 def _score(name: str, pairs: Sequence[tuple[Tensor, Tensor]], own: Mapping[str, Sequence[float]]) -> HeadScore:
     mean = torch.cat([target for _, target in pairs]).mean(0)
-    cosines, left, spread = [], 0.0, 0.0
+    cosines, left, variance = [], 0.0, 0.0
     for made, target in pairs:
         cosines.append(float(torch.cosine_similarity(made - mean, target - mean, dim=-1).mean()))
         left += float((target - made).square().sum())
-        spread += float((target - mean).square().sum())
+        variance += float((target - mean).square().sum())
     measures = {measure: ratio(measure, np.array(values)).score() for measure, values in own.items()}
     cosine = ratio("cosine", np.array(cosines)).score()
-    return HeadScore(name, cosine, 1 - left / max(spread, 1e-9), measures, len(pairs))
+    return HeadScore(name, cosine, 1 - left / max(variance, 1e-9), measures, len(pairs))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from coat.data.conversation import Conversation
+from coat.experts.align import spread
 from coat.experts.base import Expert, Picture
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
@@ -49,10 +50,11 @@ def reconstruct(model: CoatModel, experts: Mapping[str, Expert], conversation: C
     assert output.audio_lengths is not None
     made = []
     for name, expert in experts.items():
-        target = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)[0].float()
-        prediction = output.predictions[name][0].float()
-        spread = (target - target.mean(0)).square().sum().clamp(min=1e-9)
-        explained = 1 - float((target - prediction).square().sum() / spread)
+        pooled = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
+        spans = batch.think_spans[0]
+        target, prediction = (spread(x[0], spans).float() for x in (pooled, output.predictions[name]))
+        variance = (target - target.mean(0)).square().sum().clamp(min=1e-9)
+        explained = 1 - float((target - prediction).square().sum() / variance)
         made.append(
             Reconstruction(
                 name,

@@ -36,6 +36,15 @@ class ThinkingConfig(_Part):
         "assistant_prefix", description="Head of the assistant turn, or right before its header."
     )
     stride: int = Field(1, ge=1, description="Audio tokens that one think token stands for; 1 is the paper.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Think tokens of a clip at most: a longer clip gets a longer stride."
+    )
+    merge_db: float = Field(
+        0.0,
+        ge=0.0,
+        description="Neighbouring audio tokens whose spectra differ by less than this many dB share a think token; 0 "
+        "merges none.",
+    )
     fill: Literal["token", "random"] = Field(
         "token", description="What think positions hold: the trained token, or fixed random vectors, as a control."
     )

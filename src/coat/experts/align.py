@@ -8,9 +8,11 @@ lie partly inside counting in part; slower ones are interpolated linearly. Only 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def align(
@@ -75,23 +77,36 @@ def _interpolate(features: Tensor, frames: Tensor, positions: Tensor) -> Tensor:
     return torch.lerp(before, after, share)
 
 
-def pool(features: Tensor, lengths: Tensor, stride: int) -> Tensor:
-    """Average each ``stride`` frames, the last group over what is left of it.
+def pool(features: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:
+    """Average frames over spans of neighbours.
 
     Args:
-        features: ``(N, L, e)``.
-        lengths: ``(N,)`` real frames.
-        stride: Frames a think token stands for.
+        features: ``(N, L, e)``, one frame an audio token.
+        spans: Of each clip, see :mod:`coat.thinking.pace`; they add up to its real frames.
 
     Returns:
-        ``(N, ceil(L / stride), e)``.
+        ``(N, longest number of spans, e)``.
     """
-    if stride == 1:
+    if all(len(row) == sum(row) for row in spans):
         return features
-    length = features.shape[1]
-    groups = math.ceil(length / stride)
-    real = (torch.arange(length, device=features.device) < lengths[:, None]).to(features.dtype).unsqueeze(-1)
-    pad = (0, 0, 0, groups * stride - length)
-    total = torch.nn.functional.pad(features * real, pad).unflatten(1, (groups, stride)).sum(2)
-    count = torch.nn.functional.pad(real, pad).unflatten(1, (groups, stride)).sum(2)
-    return total / count.clamp(min=1)
+    widths = pad_sequence([torch.tensor(row) for row in spans], batch_first=True)  # (N, L')
+    most = widths.shape[1]
+    owners = torch.full(features.shape[:2], most)  # padding goes to a span that is thrown away
+    for row, parts in zip(owners, spans, strict=True):
+        row[: sum(parts)] = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(parts))
+    index = owners.to(features.device).unsqueeze(-1).expand_as(features)
+    total = features.new_zeros(len(features), most + 1, features.shape[-1]).scatter_add(1, index, features)
+    return total[:, :most] / widths.clamp(min=1).to(features).unsqueeze(-1)
+
+
+def spread(rows: Tensor, spans: Sequence[int]) -> Tensor:
+    """Each row as often as its span has audio tokens: one clip back on its own time axis.
+
+    Args:
+        rows: ``(L', ...)``, one for each span, or more.
+        spans: Of the clip.
+
+    Returns:
+        ``(L, ...)``.
+    """
+    return rows[: len(spans)].repeat_interleave(torch.tensor(spans, device=rows.device), 0)

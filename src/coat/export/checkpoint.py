@@ -39,7 +39,7 @@ ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
 NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
 REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
-               "tokens.py": "thinking/tokens.py"}  # fmt: skip
+               "pace.py": "thinking/pace.py", "tokens.py": "thinking/tokens.py"}  # fmt: skip
 
 GUARD = (
     "{%- for message in messages %}{%- set content = message['content'] %}"
@@ -146,7 +146,8 @@ def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> Coat
             "Train one: coat train RECIPE --out DIR",
         )
     backbone = load_backbone(settings.family, str(folder), dtype=dtype)
-    return CoatModel(backbone, ThinkingSettings(True, settings.placement, settings.stride)).eval()
+    thinks = {name: getattr(settings, name) for name in ("placement", "stride", "max_tokens", "merge_db")}
+    return CoatModel(backbone, ThinkingSettings(**thinks)).eval()
 
 
 def probe_batch(model: CoatModel) -> Batch:

@@ -7,6 +7,7 @@ L_a audio tokens, L think tokens.
 | --- | --- | --- |
 | input_ids, attention_mask, labels | (B, T) | the prompts |
 | think_lengths | (N,) | think tokens of each clip; absent where prompts have no blocks |
+| think_spans | N tuples on the host | the audio tokens that each of them stands for |
 | audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
 | recordings | Recordings | the clips themselves, for experts that run live |
@@ -30,6 +31,7 @@ from coat.audio import Clip, check_clip
 from coat.backbones.base import AudioFeatures
 from coat.data.conversation import Conversation
 from coat.recordings import Recordings
+from coat.thinking.pace import Spans
 from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 
@@ -46,6 +48,7 @@ class Batch:
     labels: Tensor
     audio: AudioFeatures | list[Tensor] | None
     think_lengths: Tensor | None
+    think_spans: tuple[Spans, ...] = ()
     targets: dict[str, Tensor] = field(default_factory=dict)
     recordings: Recordings | None = None
     clip_counts: tuple[int, ...] = ()
@@ -73,6 +76,7 @@ class Batch:
             labels=self.labels[start:stop],
             audio=None if none or self.audio is None else _clips_of(self.audio, first, last),
             think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
+            think_spans=self.think_spans[first:last],
             targets={} if none else {name: value[first:last] for name, value in self.targets.items()},
             recordings=None if none or self.recordings is None else self.recordings.part(first, last),
             clip_counts=self.clip_counts[start:stop],
@@ -129,7 +133,8 @@ def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
         check_clip(clip, max_seconds=hearing.max_seconds)
     waveforms = [clip.at(hearing.sampling_rate) for clip in conversation.clips]
     counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
-    prompt = builder.build(conversation.messages, counts, name=conversation.name)
+    spans = list(map(builder.spans, waveforms, counts))
+    prompt = builder.build(conversation.messages, counts, spans=spans, name=conversation.name)
     return Encoded(prompt, list(conversation.clips), waveforms, counts)
 
 
@@ -159,11 +164,12 @@ def collate(
     elif clips:
         audio = backbone.audio_features([waveform for item in encoded for waveform in item.waveforms])
     prompts = [item.prompt for item in encoded]
-    think = [block.num_think_tokens for prompt in prompts for block in prompt.blocks]
+    spans = tuple(block.spans for prompt in prompts for block in prompt.blocks)
     return Batch(
         *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
         audio=audio,
-        think_lengths=torch.tensor(think) if think else None,
+        think_lengths=torch.tensor(list(map(len, spans))) if spans else None,
+        think_spans=spans,
         recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
     )

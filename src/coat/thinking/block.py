@@ -6,14 +6,15 @@ cannot differ. It counts audio placeholders in the ids and never derives lengths
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from coat.thinking.pace import Pace, Spans
 from coat.thinking.tokens import ThinkTokens
 
 Placement = Literal["assistant_prefix", "before_assistant"]
+PAPER = Pace()
 PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
 
 T = TypeVar("T")
@@ -25,13 +26,21 @@ class Block:
 
     Attributes:
         position: The index in the ids without blocks before which it goes.
-        num_audio_tokens: L_a of its audio segment.
-        num_think_tokens: ceil(L_a / stride).
+        spans: The audio tokens that each of its think tokens stands for.
     """
 
     position: int
-    num_audio_tokens: int
-    num_think_tokens: int
+    spans: Spans
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """L_a of its audio segment."""
+        return sum(self.spans)
+
+    @property
+    def num_think_tokens(self) -> int:
+        """As many as spans: L_a at the paper's pace."""
+        return len(self.spans)
 
     @property
     def length(self) -> int:
@@ -60,7 +69,8 @@ def plan_blocks(
     assistant_header: Sequence[int],
     tokens: ThinkTokens,
     placement: Placement = "assistant_prefix",
-    stride: int = 1,
+    pace: Pace = PAPER,
+    spans: Sequence[Spans] | None = None,
 ) -> list[Block]:
     """Where blocks go and how long they are.
 
@@ -74,27 +84,31 @@ def plan_blocks(
         assistant_header: The ids that open an assistant turn.
         tokens: The three think tokens.
         placement: Before or after the header.
-        stride: Audio tokens that one think token stands for.
+        pace: How many audio tokens a think token stands for.
+        spans: Of every clip, where they follow from its sound; what the pace says of its length otherwise.
 
     Returns:
         Blocks by position; none for a prompt without audio.
 
     Raises:
-        ValueError: The ids hold think tokens already, audio has no assistant turn after it, or stride < 1.
+        ValueError: The ids hold think tokens already, audio has no assistant turn after it, or spans do not fit.
     """
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
     if any(token in tokens.ids for token in ids):
         raise ValueError("the prompt holds think tokens already; blocks are added once, and never written by users")
     segments = audio_segments(ids, audio_token)
+    lengths = [length for _, length in segments]
+    if spans is None:
+        spans = [pace.spans(length) for length in lengths]
+    elif list(map(sum, spans)) != lengths:
+        raise ValueError(f"spans of {list(map(sum, spans))} audio tokens for segments of {lengths}")
     headers = _find_all(ids, assistant_header) if segments else []
     blocks = []
-    for start, length in segments:
+    for (start, length), parts in zip(segments, spans, strict=True):
         header = next((h for h in headers if h >= start + length), None)
         if header is None:
             raise ValueError("audio must be followed by an assistant turn: add the generation prompt")
         position = header + len(assistant_header) if placement == "assistant_prefix" else header
-        blocks.append(Block(position, length, math.ceil(length / stride)))
+        blocks.append(Block(position, parts))
     return blocks
 
 

@@ -14,6 +14,7 @@ from coat.backbones.base import Backbone
 from coat.errors import CoatError
 from coat.thinking.batch import Batch
 from coat.thinking.block import Placement
+from coat.thinking.pace import Pace
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import ThinkTokens, add_think_tokens
 
@@ -32,13 +33,22 @@ class ThinkingSettings:
         enabled: False gives the plain backbone, for baselines.
         placement: Where blocks stand.
         stride: Audio tokens that one think token stands for.
+        max_tokens: Think tokens of a clip at most; a longer clip gets a longer stride.
+        merge_db: Neighbours that differ by less share a think token; the block's length follows the sound.
         fill: What stands at think positions: the trained token, or fixed random vectors, as a control.
     """
 
     enabled: bool = True
     placement: Placement = "assistant_prefix"
     stride: int = 1
+    max_tokens: int | None = None
+    merge_db: float = 0.0
     fill: Literal["token", "random"] = "token"
+
+    @property
+    def pace(self) -> Pace:
+        """How many audio tokens a think token stands for."""
+        return Pace(self.stride, self.max_tokens, self.merge_db)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class CoatModel(nn.Module):
         """Think in another way from now on: without the block, at another stride."""
         self.settings = settings
         tokens = self.tokens if settings.enabled else None
-        self.builder = PromptBuilder(self.backbone, tokens, settings.placement, settings.stride)
+        self.builder = PromptBuilder(self.backbone, tokens, settings.placement, settings.pace)
 
     def processor(self) -> CoatProcessor:
         """The processor that makes this model's prompts, block included, for everything that takes a processor."""
@@ -107,6 +117,8 @@ class CoatModel(nn.Module):
             assistant_header=backbone.assistant_header,
             placement=self.settings.placement,
             stride=self.settings.stride,
+            max_tokens=self.settings.max_tokens,
+            merge_db=self.settings.merge_db,
             max_seconds=backbone.hearing.max_seconds,
         )
 

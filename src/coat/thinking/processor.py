@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from coat.thinking.block import insert_blocks, insert_filler, plan_blocks
+from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.pace import Pace, Spans
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
 # Families whose processor in transformers serves audio and text as it is.
@@ -35,6 +36,8 @@ class CoatProcessor(ProcessorMixin):
         assistant_header: The text that opens an assistant turn.
         placement: Where blocks stand, see :mod:`coat.thinking.block`.
         stride: Audio tokens that one think token stands for.
+        max_tokens: Think tokens of a clip at most; a longer clip gets a longer stride.
+        merge_db: Neighbours that differ by less share a think token, see :mod:`coat.thinking.pace`.
         max_seconds: The longest clip; what is longer is refused, never cut.
     """
 
@@ -48,6 +51,8 @@ class CoatProcessor(ProcessorMixin):
         assistant_header: str = "<|im_start|>assistant\n",
         placement: str = "assistant_prefix",
         stride: int = 1,
+        max_tokens: int | None = None,
+        merge_db: float = 0.0,
         max_seconds: float = 30.0,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -56,6 +61,8 @@ class CoatProcessor(ProcessorMixin):
         self.assistant_header = assistant_header
         self.placement = placement
         self.stride = stride
+        self.max_tokens = max_tokens
+        self.merge_db = merge_db
         self.max_seconds = max_seconds
         self.audio_token_id = int(tokenizer.convert_tokens_to_ids(audio_token))
         self.think_tokens = ThinkTokens(*tokenizer.convert_tokens_to_ids([THINK_START, THINK, THINK_END]))
@@ -84,7 +91,12 @@ class CoatProcessor(ProcessorMixin):
             of_text.setdefault("padding", True)
         clips = None if audio is None else list(_flat(audio))
         inputs = self._inner(text=text, audio=clips, text_kwargs=of_text, **kwargs)
-        return self._insert(inputs, of_text["padding_side"], audio_think)
+        return self._insert(inputs, clips or [], of_text["padding_side"], audio_think)
+
+    @property
+    def pace(self) -> Pace:
+        """How many audio tokens a think token stands for."""
+        return Pace(self.stride, self.max_tokens, self.merge_db)
 
     def _check(self, clip: np.ndarray) -> None:
         rate = self.feature_extractor.sampling_rate
@@ -97,7 +109,7 @@ class CoatProcessor(ProcessorMixin):
         if not np.isfinite(clip).all():
             raise ValueError("a clip holds NaN or infinite samples")
 
-    def _insert(self, inputs: BatchFeature, side: str, audio_think: bool) -> BatchFeature:
+    def _insert(self, inputs: BatchFeature, clips: list[np.ndarray], side: str, audio_think: bool) -> BatchFeature:
         """Take padding off, put blocks in, pad again."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         tensors = isinstance(ids, torch.Tensor)
@@ -107,9 +119,9 @@ class CoatProcessor(ProcessorMixin):
         plans = [
             plan_blocks(
                 row, audio_token=self.audio_token_id, assistant_header=header, tokens=self.think_tokens,
-                placement=self.placement, stride=self.stride,  # type: ignore[arg-type]
+                placement=self.placement, spans=spans,  # type: ignore[arg-type]
             )
-            for row in rows
+            for row, spans in zip(rows, self._spans(rows, clips), strict=True)
         ]  # fmt: skip
         if not audio_think:
             plans = [[] for _ in plans]
@@ -124,6 +136,12 @@ class CoatProcessor(ProcessorMixin):
             value = _pad(value, fills[name], side) if padded else value
             inputs[name] = torch.tensor(value) if tensors else value
         return inputs
+
+    def _spans(self, rows: list[list[int]], clips: list[np.ndarray]) -> Iterator[list[Spans]]:
+        """Of every row's clips."""
+        waveforms = iter(clips)
+        for row in rows:
+            yield [self.pace.spans(length, next(waveforms)) for _, length in audio_segments(row, self.audio_token_id)]
 
     @property
     def model_input_names(self) -> list[str]:

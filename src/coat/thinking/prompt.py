@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from coat.backbones.base import Backbone
 from coat.data.conversation import Message
 from coat.errors import CoatError
-from coat.thinking.block import Block, Placement, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.block import PAPER, Block, Placement, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.pace import Pace, Spans
 from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100
@@ -42,7 +45,7 @@ class PromptBuilder:
         backbone: Whose template and tokenizer to use.
         tokens: The three think tokens; None builds prompts without blocks.
         placement: Where blocks stand.
-        stride: Audio tokens that one think token stands for.
+        pace: How many audio tokens a think token stands for.
     """
 
     def __init__(
@@ -50,18 +53,25 @@ class PromptBuilder:
         backbone: Backbone,
         tokens: ThinkTokens | None,
         placement: Placement = "assistant_prefix",
-        stride: int = 1,
+        pace: Pace = PAPER,
     ) -> None:
         self.backbone = backbone
         self.tokens = tokens
         self.placement = placement
-        self.stride = stride
+        self.pace = pace
 
     @cached_property
     def _header(self) -> list[int]:
         return self._tokenize(self.backbone.assistant_header)
 
-    def build(self, messages: Sequence[Message], num_audio_tokens: Sequence[int], *, name: str = "prompt") -> Prompt:
+    def build(
+        self,
+        messages: Sequence[Message],
+        num_audio_tokens: Sequence[int],
+        *,
+        spans: Sequence[Spans] | None = None,
+        name: str = "prompt",
+    ) -> Prompt:
         """Encode a conversation.
 
         It ends with an answer for training, or with a user turn for generation (a generation prompt follows).
@@ -70,6 +80,7 @@ class PromptBuilder:
             messages: ``{"role", "content"}``; content is text with ``<audio>`` where a clip goes, or a list of
                 ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
             num_audio_tokens: L_a of each clip, in order.
+            spans: Of each clip, see :meth:`spans`; needed only where they follow from its sound.
             name: What to call the conversation in messages.
 
         Raises:
@@ -102,11 +113,16 @@ class PromptBuilder:
                 assistant_header=self._header,
                 tokens=self.tokens,
                 placement=self.placement,
-                stride=self.stride,
+                pace=self.pace,
+                spans=spans,
             )
         except ValueError as error:
             raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
         return Prompt(insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE), blocks)
+
+    def spans(self, waveform: np.ndarray, num_audio_tokens: int) -> Spans:
+        """The audio tokens that each think token of a clip stands for."""
+        return self.pace.spans(num_audio_tokens, waveform)
 
     def _encode_turns(self, messages: list[Message]) -> tuple[list[int], list[int]]:
         ids: list[int] = []

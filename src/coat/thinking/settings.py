@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coat.thinking.block import Placement
+from coat.thinking.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,10 @@ class ExportSettings:
         audio_token: The placeholder.
         assistant_header: The text that opens an assistant turn.
         placement: Where blocks stand.
-        stride: Audio tokens that one think token stands for.
+        stride: See :class:`coat.thinking.pace.Pace`.
         max_seconds: The longest clip.
+        max_tokens: As the stride.
+        merge_db: The same.
     """
 
     family: str
@@ -28,6 +31,13 @@ class ExportSettings:
     placement: Placement
     stride: int
     max_seconds: float
+    max_tokens: int | None = None
+    merge_db: float = 0.0
+
+    @property
+    def pace(self) -> Pace:
+        """How many audio tokens a think token stands for."""
+        return Pace(self.stride, self.max_tokens, self.merge_db)
 
 
 def export_settings(place: str) -> ExportSettings | None:
@@ -41,4 +51,4 @@ def export_settings(place: str) -> ExportSettings | None:
     raw = json.loads(Path(found).read_text()) if found else {}
     if raw.get("processor_class") != "CoatProcessor":
         return None
-    return ExportSettings(**{name: raw[name] for name in ExportSettings.__dataclass_fields__})
+    return ExportSettings(**{name: raw[name] for name in ExportSettings.__dataclass_fields__ if name in raw})

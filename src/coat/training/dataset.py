@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
@@ -120,7 +119,7 @@ class TrainingCollator:
         counts = [count for item in encoded for count in item.num_audio_tokens]
         for name, cache in self.caches.items() if clips else ():
             features = pad_sequence(list(map(cache.get, clips, counts)), batch_first=True)
-            batch.targets[name] = pool(features, torch.tensor(counts), self.builder.stride)
+            batch.targets[name] = pool(features, batch.think_spans)
         if self.idle_audio and not clips and not self.audio_cache:
             backbone = self.builder.backbone
             silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)

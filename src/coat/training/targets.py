@@ -20,7 +20,7 @@ def expert_targets(
         batch: Holds cached targets, or the recordings.
         audio_embeddings: x_A of every clip, ``(N, L_a, d)``: the target of reconstruction.
         audio_lengths: ``(N,)`` L_a of each clip.
-        builder: Knows the time axis of audio tokens and the stride.
+        builder: Knows the time axis of audio tokens.
 
     Returns:
         ``(N, L, e_k)``.
@@ -38,4 +38,4 @@ def expert_targets(
             first_token_seconds=hearing.first_token_seconds,
         )
         features = features.float()  # a tensor of its own: what inference mode made cannot be trained on
-    return pool(features, audio_lengths, builder.stride)
+    return pool(features, batch.think_spans)

@@ -27,7 +27,7 @@ class LocalAnswerer:
         self.model = model
         self.place = place
         settings = model.settings
-        block = f"{settings.placement} {settings.stride}" if settings.enabled else "no block"
+        block = f"{settings.placement}, {settings.pace}, {settings.fill}" if settings.enabled else "no block"
         dtype = next(model.backbone.model.parameters()).dtype
         self.fingerprint = f"{fingerprint} | {block} | {dtype}"
         self.profile = model.backbone.family

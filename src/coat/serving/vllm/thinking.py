@@ -9,11 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.parse import AudioProcessorItems
 
-from coat.thinking.block import Block, insert_blocks, plan_blocks
+from coat.thinking.block import Block, audio_segments, insert_blocks, plan_blocks
+from coat.thinking.pace import Spans
 from coat.thinking.settings import ExportSettings, export_settings
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
@@ -67,13 +69,14 @@ class ThinkingProcessor:
         out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
         ids = out["prompt_token_ids"]
         tokenizer = self.info.get_tokenizer()
+        audio_token = tokenizer.convert_tokens_to_ids(self._settings.audio_token)
         blocks = plan_blocks(
             ids,
-            audio_token=tokenizer.convert_tokens_to_ids(self._settings.audio_token),
+            audio_token=audio_token,
             assistant_header=tokenizer.encode(self._settings.assistant_header, add_special_tokens=False),
             tokens=self._tokens,
             placement=self._settings.placement,
-            stride=self._settings.stride,
+            spans=self._spans(inputs.mm_data_items, ids, audio_token),
         )
         if not think:
             return out
@@ -83,6 +86,14 @@ class ThinkingProcessor:
             for modality, places in out["mm_placeholders"].items()
         }
         return out
+
+    def _spans(self, items: Any, ids: list[int], audio_token: int) -> list[Spans]:
+        """Of every clip."""
+        pace, lengths = self._settings.pace, [length for _, length in audio_segments(ids, audio_token)]
+        if not pace.merge_db:
+            return [pace.spans(length) for length in lengths]
+        clips = items.get_items("audio", AudioProcessorItems)
+        return [pace.spans(length, np.asarray(clips.get(index))) for index, length in enumerate(lengths)]
 
     def _check_lengths(self, items: Any) -> None:
         if items.get_count("audio", strict=False) == 0:
