@@ -56,6 +56,12 @@ def test_other_groups_change_what_they_say(recipe):
     assert [arms[f"stride-{s}"].recipe.thinking.stride for s in (2, 4)] == [2, 4]
     assert arms["without-standin_affect"].recipe.active_experts() == ["audio_reconstruction"]
     assert set(arms["equal-weights"].recipe.stages[1].experts.values()) == {1.0}
+    assert [arms[f"weights-x{s}"].recipe.stages[1].expert_scale for s in (0.25, 4)] == [0.25, 4]
+    assert arms["merged"].recipe.thinking.merge_db == 6.0
+    faster = arms["sft-rate-x2"]
+    assert [s.learning_rate for s in faster.recipe.stages] == [0.02, 0.02]
+    assert (faster.against, faster.recipe.thinking.enabled) == ("sft", False)
+    assert arms["full-rate-x0.5"].recipe.stages[0].learning_rate == 0.005
     assert (arms["rank-1"].recipe.lora.rank, arms["rank-16"].recipe.lora.alpha) == (1, 32)
     assert [s.steps for s in arms["one-stage"].recipe.stages] == [6]
     assert arms["random-block"].recipe.thinking.fill == "random"

@@ -12,7 +12,9 @@ from coat.experts import expert_class
 
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
-GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "random")
+# Shortens blocks of the small world to less than a half.
+MERGE_DB = 6.0
+GROUPS = ("ladder", "heads", "placement", "stride", "dynamic", "experts", "weights", "lora", "stages", "rate", "random")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ def _stride(recipe: Recipe) -> Iterator[Arm]:
             yield Arm(f"stride-{stride}", f"stride {stride}", FULL, changed(recipe, "thinking.stride", stride))
 
 
+def _dynamic(recipe: Recipe) -> Iterator[Arm]:
+    yield Arm("merged", f"merged under {MERGE_DB:g} dB", FULL, changed(recipe, "thinking.merge_db", MERGE_DB))
+
+
 def _experts(recipe: Recipe) -> Iterator[Arm]:
     names = recipe.active_experts()
     for name in names if len(names) > 1 else ():
@@ -90,6 +96,9 @@ def _experts(recipe: Recipe) -> Iterator[Arm]:
 def _weights(recipe: Recipe) -> Iterator[Arm]:
     stages = [stage.model_copy(update={"experts": dict.fromkeys(stage.experts, 1.0)}) for stage in recipe.stages]
     yield Arm("equal-weights", "all weights 1", FULL, recipe.model_copy(update={"stages": stages}))
+    for times in (0.25, 4.0):
+        scaled = [stage.model_copy(update={"expert_scale": stage.expert_scale * times}) for stage in recipe.stages]
+        yield Arm(f"weights-x{times:g}", f"weights x {times:g}", FULL, recipe.model_copy(update={"stages": scaled}))
 
 
 def _lora(recipe: Recipe) -> Iterator[Arm]:
@@ -107,15 +116,26 @@ def _stages(recipe: Recipe) -> Iterator[Arm]:
         yield Arm("one-stage", "one stage", FULL, recipe.model_copy(update={"stages": [whole]}))
 
 
+def _rate(recipe: Recipe) -> Iterator[Arm]:
+    """Of the learning rate, for fine-tuning alone too: what is best for one need not be best for the other."""
+    plain = changed(_with_experts(recipe, ()), "thinking.enabled", False)
+    yield Arm(SFT, "fine-tuning alone", SFT, plain)
+    for of, title, made in ((SFT, "fine-tuning alone", plain), (FULL, "CoAT", recipe)):
+        for times in (0.5, 2.0):
+            stages = [s.model_copy(update={"learning_rate": s.learning_rate * times}) for s in made.stages]
+            faster = made.model_copy(update={"stages": stages})
+            yield Arm(f"{of}-rate-x{times:g}", f"{title}, learning rate x {times:g}", of, faster)
+
+
 def _random(recipe: Recipe) -> Iterator[Arm]:
     plain = _with_experts(recipe, ())
-    yield Arm(BLOCK, "+ block", SFT, plain)
+    yield Arm(BLOCK, "+ block", BLOCK, plain)
     yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))
 
 
 _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
-    "weights": _weights, "lora": _lora, "stages": _stages, "random": _random,
+    "dynamic": _dynamic, "weights": _weights, "lora": _lora, "stages": _stages, "rate": _rate, "random": _random,
 }  # fmt: skip
 
 

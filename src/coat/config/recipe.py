@@ -78,6 +78,7 @@ class StageConfig(_Part):
     experts: dict[str, Weight] = Field(
         default_factory=dict, description="Active experts A_s and their weights w_k; 'auto' calibrates."
     )
+    expert_scale: float = Field(1.0, gt=0, description="Times every weight: what all experts weigh against answers.")
 
     @field_validator("experts")
     @classmethod

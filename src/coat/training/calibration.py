@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.config.recipe import Weight
+from coat.config.recipe import StageConfig
 from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.losses import masked_sum
@@ -71,9 +71,10 @@ def unit_weights(
     return {name: frames[name] / loss for name, loss in losses.items()}
 
 
-def resolve_weights(asked: Mapping[str, Weight], calibrated: Mapping[str, float]) -> dict[str, float]:
-    """Explicit weights as they are, ``auto`` from the calibration."""
-    return {name: calibrated[name] if weight == "auto" else float(weight) for name, weight in asked.items()}
+def resolve_weights(stage: StageConfig, calibrated: Mapping[str, float]) -> dict[str, float]:
+    """A stage's w_k: explicit weights as they are, ``auto`` from the calibration, all times the stage's scale."""
+    asked = {name: calibrated[name] if weight == "auto" else float(weight) for name, weight in stage.experts.items()}
+    return {name: weight * stage.expert_scale for name, weight in asked.items()}
 
 
 def _targets(

@@ -313,7 +313,7 @@ class _Job:
         if (done / "adapter").is_dir():
             load_weights(self.model, done, trainable=True)
             return
-        weights = resolve_weights(stage.experts, self.calibrated)
+        weights = resolve_weights(stage, self.calibrated)
         _set_trainable(self.model, list(weights))
         measured = self._held_out(place, stage.name)
         trainer = StageTrainer(
