@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from coat.config.recipe import Recipe
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
 from coat.files import write_whole
+
+if TYPE_CHECKING:
+    from coat.thinking.model import CoatModel
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,7 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     import torch
 
     from coat.backbones import load_backbone
-    from coat.evaluation.answerers.local import LocalAnswerer
     from coat.evaluation.fingerprint import fingerprint
-    from coat.evaluation.results import score_run
-    from coat.evaluation.run import EvalSettings, run_tasks
-    from coat.evaluation.sources import open_tasks
     from coat.thinking.model import CoatModel, ThinkingSettings
     from coat.training.run import base_of, load_run, train
 
@@ -97,15 +97,37 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     else:
         train(seeded(arm.recipe, seed), folder, say=lambda _: None)
         model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
+    ask(plan, model, weights, folder / "eval")
+    return str(folder)
+
+
+def ask(plan: Plan, model: CoatModel, weights: str, folder: Path) -> None:
+    """Ask a model a plan's questions, and score its answers; what is answered already is left as it is.
+
+    Args:
+        plan: What is asked.
+        model: In evaluation mode.
+        weights: Their fingerprint.
+        folder: Of the answers.
+
+    Raises:
+        CoatError: A question failed.
+    """
+    import torch
+
+    from coat.evaluation.answerers.local import LocalAnswerer
+    from coat.evaluation.results import score_run
+    from coat.evaluation.run import EvalSettings, run_tasks
+    from coat.evaluation.sources import open_tasks
+
     model = model.to("cuda") if torch.cuda.is_available() else model
     answerer = LocalAnswerer(model, place=str(folder), fingerprint=weights, batch_size=plan.batch_size)
     opened = open_tasks(list(plan.tasks), plan.data, plan.folder / "sample", max_new_tokens=plan.max_new_tokens)
-    done = run_tasks(answerer, opened, folder / "eval", EvalSettings(limit=plan.limit))
+    done = run_tasks(answerer, opened, folder, EvalSettings(limit=plan.limit))
     if done.errors:
         name, why = next(iter(done.errors.items()))
-        raise CoatError(f"{len(done.errors)} questions failed for {arm.title}, such as {name}: {why}")
-    score_run(folder / "eval")
-    return str(folder)
+        raise CoatError(f"{len(done.errors)} questions failed for {folder}, such as {name}: {why}")
+    score_run(folder)
 
 
 def run_plan(
@@ -238,20 +260,43 @@ def collect(plan: Plan) -> Ablation:
         raise CoatError(
             f"{len(left)} runs are not done, such as {left[0][0].title}, seed {left[0][1]}.", "Run it again."
         )
-    scores: dict[str, dict[str, list[Score]]] = {}
-    for arm in plan.arms:
-        for seed in plan.seeds if arm.recipe is not None else plan.seeds[:1]:
-            for task in json.loads(plan.scores_of(arm, seed).read_text()):
-                scores.setdefault(arm.name, {}).setdefault(task["task"], []).append(Score(**task["scores"][0]))
+    files = {
+        arm.name: [plan.scores_of(arm, seed) for seed in (plan.seeds if arm.recipe is not None else plan.seeds[:1])]
+        for arm in plan.arms
+    }
     titles = {arm.name: arm.title for arm in plan.arms}
-    found = Ablation(titles, {arm.name: arm.against for arm in plan.arms}, list(plan.seeds), scores)
+    return gather(plan.folder, files, titles, {arm.name: arm.against for arm in plan.arms}, plan.seeds)
+
+
+def gather(
+    folder: Path,
+    files: Mapping[str, Sequence[Path]],
+    titles: Mapping[str, str],
+    against: Mapping[str, str],
+    seeds: Sequence[int],
+) -> Ablation:
+    """Scores of arms out of their files; kept as ``ablation.json``.
+
+    Args:
+        folder: Where they are kept.
+        files: A ``scores-strict.json`` a seed, by arm.
+        titles: Of arms, for tables.
+        against: What each is compared with.
+        seeds: Of training.
+    """
+    scores: dict[str, dict[str, list[Score]]] = {}
+    for arm, paths in files.items():
+        for path in paths:
+            for task in json.loads(path.read_text()):
+                scores.setdefault(arm, {}).setdefault(task["task"], []).append(Score(**task["scores"][0]))
+    found = Ablation(dict(titles), dict(against), list(seeds), scores)
     plain = {
         "arms": found.arms,
         "against": found.against,
         "seeds": found.seeds,
         "scores": {arm: {task: [asdict(s) for s in each] for task, each in by.items()} for arm, by in scores.items()},
     }
-    write_whole(plan.folder / "ablation.json", json.dumps(plain, indent=1))
+    write_whole(folder / "ablation.json", json.dumps(plain, indent=1))
     return found
 
 

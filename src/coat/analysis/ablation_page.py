@@ -9,8 +9,11 @@ import numpy as np
 
 from coat.analysis.ablation import Ablation, Change, paired
 from coat.analysis.plots import COLOURS, encode, plt
-from coat.analysis.report import Section, Table, markdown, write_report
+from coat.analysis.report import Section, Table, markdown, transposed, write_report
 from coat.files import write_whole
+
+# More arms than this are rows, and tasks are columns.
+MANY = 6
 
 
 def score_table(found: Ablation, tasks: Sequence[str] = ()) -> Table:
@@ -85,9 +88,42 @@ def plot_ablation(found: Ablation, tasks: Sequence[str] = ()) -> str:
     return encode(figure)
 
 
+def plot_changes(found: Ablation, tasks: Sequence[str] = ()) -> str:
+    """Each arm against its reference: mean and interval, a faint dot a seed; right is better. For many arms."""
+    arms = [arm for arm in found.arms if found.against[arm] != arm and found.against[arm] in found.scores]
+    chosen = list(tasks or found.tasks)
+    across = min(4, len(chosen))
+    down = -(-len(chosen) // across)
+    size = (3.0 * across + 1.5, (0.22 * len(arms) + 0.7) * down)
+    figure, grid = plt.subplots(down, across, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axes, task in zip(grid.flat, chosen, strict=False):
+        sign = 100 if found.scores[arms[0]][task][0].higher_is_better else -100
+        for place, arm in enumerate(reversed(arms)):
+            change = found.change(arm, task)
+            moved = sign * (found.values(arm, task) - found.values(found.against[arm], task))
+            axes.plot(moved, [place] * len(moved), ".", color="#bbb", ms=4)
+            ends = sorted((sign * change.low, sign * change.high))
+            clear = ends[0] > 0 or ends[1] < 0
+            axes.plot(ends, [place, place], color=COLOURS[3 if clear else 0], lw=1.2)
+            axes.plot(sign * change.value, place, "o", color=COLOURS[3 if clear else 0], ms=4)
+        axes.axvline(0, color="#444", lw=0.7)
+        axes.set_title(task.replace("_", " "))
+        axes.set_yticks(range(len(arms)), [found.arms[arm] for arm in reversed(arms)], fontsize=8)
+    for axes in grid.flat[len(chosen) :]:
+        axes.axis("off")
+    return encode(figure)
+
+
 def write_ablation_page(found: Ablation, folder: Path, recipe: str, tasks: Sequence[str] = ()) -> Path:
     """Write ``ablation.html``, and its tables as ``ablation.md``."""
     scores, changes = score_table(found, tasks), change_table(found, tasks)
+    picture = (plot_ablation(found, tasks), "A dot is a seed.")
+    if len(found.arms) > MANY:
+        scores, changes = transposed(scores), transposed(changes)
+        picture = (
+            plot_changes(found, tasks),
+            "Against the reference, in hundredths, right is better; a grey dot is a seed.",
+        )
     several = len(found.seeds) > 1
     over = f"Seeds {', '.join(map(str, found.seeds))}; ± is their standard deviation." if several else "One seed."
     interval = (
@@ -96,7 +132,7 @@ def write_ablation_page(found: Ablation, folder: Path, recipe: str, tasks: Seque
         else "One seed has no interval: differences may be chance."
     )
     sections = [
-        Section("Scores", f"Out of a hundred. {over}", scores, [(plot_ablation(found, tasks), "A dot is a seed.")]),
+        Section("Scores", f"Out of a hundred. {over}", scores, [picture]),
         Section("Each arm against its reference", interval, changes),
         Section("The full recipe", code=recipe),
     ]

@@ -155,6 +155,13 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def transposed(table: Table) -> Table:
+    """Rows for columns, for tables of many arms and few tasks."""
+    columns = list(zip(table.head, *table.rows, strict=True))
+    best = {(column - 1, row + 1) for row, column in table.best}
+    return Table(list(columns[0]), [list(column) for column in columns[1:]], best)
+
+
 def _write_html(path: Path, title: str, lead: str, pages: Sequence[Page]) -> None:
     from jinja2 import Environment, PackageLoader
 

@@ -10,6 +10,7 @@ whatever their number; each seed labels clips of its own.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def change_table(found: Ablation, counts: tuple[str, ...]) -> Table:
     return Table(["task", *(f"{count} labels" for count in counts)], rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing, and draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("runs/demo"))
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--workers", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     counts, seeds, corpus = tuple(args.counts), range(args.seeds), args.world / "corpus"
     recipe = load_recipe(args.recipe, [])
     write_manifests(corpus, counts, seeds)
