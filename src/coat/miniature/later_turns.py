@@ -26,7 +26,7 @@ from coat.data.conversation import Message
 from coat.evaluation.fingerprint import fingerprint
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.items import Row
-from coat.miniature.learning_curve import write_manifests
+from coat.miniature.labels import labelled_manifest, write_manifests
 from coat.thinking.block import Block, insert_blocks
 from coat.thinking.pace import Spans
 from coat.thinking.prompt import Prompt, PromptBuilder
@@ -110,7 +110,7 @@ def write_corpus(corpus: Path, labels: str, seeds: range) -> tuple[str, str, str
     for seed in seeds:
         path = corpus / f"train-turns-{labels}-seed{seed}.jsonl"
         if not path.is_file():
-            rows = read_jsonl(corpus / f"train-labels-{labels}-seed{seed}.jsonl")
+            rows = read_jsonl(labelled_manifest(corpus, labels, seed))
             write_jsonl(path, two_turns(rows, every, seed=seed, share=0.5))
     test = read_jsonl(corpus / "test.jsonl")
     chosen = [row for row in test if row["task"] in SECOND]

@@ -3,8 +3,7 @@
     python -m coat.miniature.learning_curve --world runs/demo --out runs/curve
 
 Fine-tuning alone and CoAT on 50, 200, 1,000 and all labelled clips of the scarce tasks. Everything else is the same:
-clips, other questions, steps, seeds. Labelled questions are repeated so that they are about as much of the mixture
-whatever their number; each seed labels clips of its own.
+clips, other questions, steps, seeds (:mod:`coat.miniature.labels`).
 """
 
 from __future__ import annotations
@@ -21,27 +20,12 @@ from coat.analysis.arms import FULL, SFT, Arm, arms_of, changed
 from coat.analysis.plots import COLOURS, encode, plt
 from coat.analysis.report import Section, Table, markdown, write_report
 from coat.config.recipe import Recipe, load_recipe
-from coat.files import read_jsonl, write_jsonl, write_whole
+from coat.files import write_whole
 from coat.miniature.arms import SCARCE_TASKS
-from coat.miniature.items import make_scarce
+from coat.miniature.labels import labelled_manifest, write_manifests
 from coat.training.progress import bar_for, make_progress
 
 COUNTS = ("50", "200", "1000", "all")
-# Labelled rows of a scarce task in the mixture, about.
-LABELLED_ROWS = 600
-
-
-def write_manifests(corpus: Path, counts: tuple[str, ...], seeds: range) -> None:
-    """A training manifest for each number of labels and seed, beside the clips."""
-    rows = read_jsonl(corpus / "train.jsonl")
-    for count in counts:
-        most = max(sum(row["task"] == task for row in rows) for task in SCARCE_TASKS)
-        clips = most if count == "all" else int(count)
-        repeats = max(1, round(LABELLED_ROWS / clips))
-        for seed in seeds:
-            path = corpus / f"train-labels-{count}-seed{seed}.jsonl"
-            if not path.is_file():
-                write_jsonl(path, make_scarce(rows, SCARCE_TASKS, clips, repeats=repeats, seed=seed))
 
 
 def curve_arms(recipe: Recipe, corpus: Path, counts: tuple[str, ...]) -> list[Arm]:
@@ -49,7 +33,7 @@ def curve_arms(recipe: Recipe, corpus: Path, counts: tuple[str, ...]) -> list[Ar
     ladder = {arm.name: arm for arm in arms_of(recipe, ["ladder"])}
     arms = []
     for count in counts:
-        rows = str(corpus / f"train-labels-{count}-seed{{seed}}.jsonl")
+        rows = str(labelled_manifest(corpus, count))
         for name, title in ((SFT, "fine-tuning"), (FULL, "CoAT")):
             base = ladder[name].recipe
             assert base is not None
