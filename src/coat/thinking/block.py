@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from coat.thinking.pace import Pace, Spans
+from coat.thinking.pace import PAPER, Pace, Spans
 from coat.thinking.tokens import ThinkTokens
 
 Placement = Literal["assistant_prefix", "before_assistant"]
-PAPER = Pace()
 PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
 
 T = TypeVar("T")

@@ -66,6 +66,9 @@ class Pace:
         return f"stride {self.stride}{most}" + (f", merged under {self.merge_db:g} dB" if self.merge_db else "")
 
 
+PAPER = Pace()
+
+
 def _grouped(spans: Sequence[int], size: int) -> Sequence[int]:
     """Each ``size`` neighbours as one, the last over what is left."""
     return spans if size <= 1 else [sum(spans[start : start + size]) for start in range(0, len(spans), size)]

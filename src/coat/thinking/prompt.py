@@ -16,8 +16,8 @@ import numpy as np
 from coat.backbones.base import Backbone
 from coat.data.conversation import Message
 from coat.errors import CoatError
-from coat.thinking.block import PAPER, Block, Placement, insert_blocks, insert_filler, plan_blocks
-from coat.thinking.pace import Pace, Spans
+from coat.thinking.block import Block, Placement, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.pace import PAPER, Pace, Spans
 from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100

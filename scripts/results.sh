@@ -1,0 +1,53 @@
+#!/bin/sh
+# Every figure of docs/results.md, on the small world. What is done is left as it is: stopped, it goes on.
+# Some four hours on two cores.  sh scripts/results.sh [VENV]
+set -eu
+cd "$(dirname "$0")/.."
+bin="${1:-.venv}/bin"
+world=runs/demo
+test=$world/corpus/test.jsonl
+workers="${WORKERS:-2}"
+labels="data.train=$world/corpus/train-labels-200-seed{seed}.jsonl"
+ask="--tasks $test --limit 150 --max-new-tokens 32"
+# Processes that each want every core slow each other down tenfold.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+[ -f $world/report.html ] || "$bin/coat" demo
+"$bin/python" -m coat.miniature.labels 200
+
+# Table 4, then the other arms; what both hold is trained once.
+"$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms ladder --seeds 3 --workers "$workers" --out runs/ladder
+mkdir -p runs/arms
+for arm in sft block full; do
+  for seed in 0 1 2; do
+    [ -d runs/arms/$arm-seed$seed ] || cp -r runs/ladder/$arm-seed$seed runs/arms/
+  done
+done
+"$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms heads,random,stride,dynamic,weights \
+  --seeds 3 --workers "$workers" --out runs/arms
+
+# How few labels; the ladder holds 200.
+mkdir -p runs/curve
+for arm in sft full; do
+  for seed in 0 1 2; do
+    [ -d runs/curve/$arm-200-seed$seed ] || cp -r runs/ladder/$arm-seed$seed runs/curve/$arm-200-seed$seed
+  done
+done
+"$bin/python" -m coat.miniature.learning_curve --workers "$workers"
+
+# Fewer think tokens, later turns.
+"$bin/python" -m coat.miniature.thinking_budget --trained runs/arms
+"$bin/python" -m coat.miniature.later_turns --workers "$workers"
+
+# What states and heads hold, at the end and over training.
+targets=mood:voice:mood,pitch_class:program:pitch_class,family:program:instrument
+"$bin/coat" probe base=$world/backbone block=runs/ladder/block-seed0 coat=runs/ladder/full-seed0 \
+  --labels $world/corpus/clips.jsonl --targets $targets --tasks $test --clips 500 --max-new-tokens 32 --out runs/probes
+"$bin/coat" train recipes/small-world.yaml --set data.train=$world/corpus/train-labels-200-seed0.jsonl \
+  --set training.save_every=100 --set training.keep_checkpoints=20 --out runs/over-time
+"$bin/coat" probe coat=runs/over-time --labels $world/corpus/clips.jsonl --targets $targets --clips 500 \
+  --over-training --out runs/probes-over-training
+"$bin/coat" reconstruct runs/ladder/full-seed0 --manifest $test --decoder $world/decoder.safetensors --out runs/heads.html
+
+"$bin/coat" report runs/ladder runs/arms runs/curve/curve.html runs/budget runs/later-turns runs/probes runs/probes-over-training \
+  runs/heads.html --out runs/results.html --markdown runs/results.md
