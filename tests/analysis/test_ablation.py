@@ -66,6 +66,12 @@ def test_other_groups_change_what_they_say(recipe):
     assert [s.steps for s in arms["one-stage"].recipe.stages] == [6]
     assert arms["random-block"].recipe.thinking.fill == "random"
     assert arms["random-block"].against == "block"
+    assert [arm.name for arm in arms_of(recipe, ["stride-4", "random"])] == [
+        "block",
+        "full",
+        "stride-4",
+        "random-block",
+    ]
     with pytest.raises(CoatError, match="Did you mean 'ladder'"):
         arms_of(recipe, ["lader"])
 

@@ -35,21 +35,23 @@ class Arm:
 
 
 def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
-    """Arms of some groups, each once; a group's arms come with what they are compared with.
+    """Arms of some groups, each once, and CoAT, which most are compared with.
 
     Args:
         recipe: The full method.
-        groups: Of ``GROUPS``.
+        groups: Of ``GROUPS``, or names of single arms.
 
     Raises:
-        CoatError: There is no such group.
+        CoatError: There is no such group or arm.
     """
+    single = {arm.name: arm for maker in _MAKERS.values() for arm in maker(recipe)}
     for group in groups:
-        if group not in GROUPS:
-            raise CoatError(f"There is no group of arms '{group}'.", did_you_mean(group, list(GROUPS)))
+        if group not in GROUPS and group not in single:
+            problem = f"There is no group of arms '{group}', nor an arm of that name."
+            raise CoatError(problem, did_you_mean(group, [*GROUPS, *single]))
     found = {FULL: Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)}
     for group in groups:
-        for arm in _MAKERS[group](recipe):
+        for arm in _MAKERS[group](recipe) if group in _MAKERS else [single[group]]:
             found.setdefault(arm.name, arm)
     order = [name for name in LADDER if name in found]
     return [found[name] for name in order + [name for name in found if name not in order]]
