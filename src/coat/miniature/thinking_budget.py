@@ -47,8 +47,8 @@ class Way:
 BUDGET, MERGED = "at most N think tokens", "merged by sound"
 WAYS = (
     Way("no-block", "no block", BUDGET, {"enabled": False}),
-    *(Way(f"most-{n}", f"at most {n}", BUDGET, {"max_tokens": n}) for n in (4, 8, 16, 32)),
-    *(Way(f"merged-{db:g}", f"merged under {db:g} dB", MERGED, {"merge_db": db}) for db in (3.0, MERGE_DB, 9.0)),
+    *(Way(f"most-{n}", f"at most {n}", BUDGET, {"max_tokens": n}) for n in (4, 16, 32)),
+    *(Way(f"merged-{db:g}", f"merged under {db:g} dB", MERGED, {"merge_db": db}) for db in (MERGE_DB, 9.0)),
 )
 SHOWN = ("pitch_class", "mood", "transcription", "instrument")
 # Arms of `coat ablate` that were trained with fewer.
