@@ -89,7 +89,7 @@ def plot_ablation(found: Ablation, tasks: Sequence[str] = ()) -> str:
 
 
 def plot_changes(found: Ablation, tasks: Sequence[str] = ()) -> str:
-    """Each arm against its reference: mean and interval, a faint dot a seed; right is better. For many arms."""
+    """Each arm against its reference: mean and interval, a stroke a seed; right is better. For many arms."""
     arms = [arm for arm in found.arms if found.against[arm] != arm and found.against[arm] in found.scores]
     chosen = list(tasks or found.tasks)
     across = min(4, len(chosen))
@@ -101,11 +101,11 @@ def plot_changes(found: Ablation, tasks: Sequence[str] = ()) -> str:
         for place, arm in enumerate(reversed(arms)):
             change = found.change(arm, task)
             moved = sign * (found.values(arm, task) - found.values(found.against[arm], task))
-            axes.plot(moved, [place] * len(moved), ".", color="#bbb", ms=4)
             ends = sorted((sign * change.low, sign * change.high))
-            clear = ends[0] > 0 or ends[1] < 0
-            axes.plot(ends, [place, place], color=COLOURS[3 if clear else 0], lw=1.2)
-            axes.plot(sign * change.value, place, "o", color=COLOURS[3 if clear else 0], ms=4)
+            colour = COLOURS[3] if ends[0] > 0 else COLOURS[4] if ends[1] < 0 else COLOURS[0]
+            axes.plot(ends, [place, place], color=colour, lw=1.2)
+            axes.plot(moved, [place] * len(moved), "|", color="#444", ms=4)
+            axes.plot(sign * change.value, place, "o", color=colour, ms=4)
         axes.axvline(0, color="#444", lw=0.7)
         axes.set_title(task.replace("_", " "))
         axes.set_yticks(range(len(arms)), [found.arms[arm] for arm in reversed(arms)], fontsize=8)
@@ -122,7 +122,7 @@ def write_ablation_page(found: Ablation, folder: Path, recipe: str, tasks: Seque
         scores, changes = transposed(scores), transposed(changes)
         picture = (
             plot_changes(found, tasks),
-            "Against the reference, in hundredths, right is better; a grey dot is a seed.",
+            "Against the reference, in hundredths, right is better; a stroke is a seed.",
         )
     several = len(found.seeds) > 1
     over = f"Seeds {', '.join(map(str, found.seeds))}; ± is their standard deviation." if several else "One seed."
