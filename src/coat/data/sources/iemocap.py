@@ -27,11 +27,12 @@ class Iemocap(Corpus):
     group = "choice"
     licence = "USC's release form; not to be passed on"
     access = "Sign the form at sail.usc.edu/iemocap."
+    sessions: tuple[int, ...] = SESSIONS
     files = "Session1/ to Session4/ of IEMOCAP_full_release"
 
     def read(self, folder: Path) -> Iterator[Record]:
         """Utterances with one of the four emotions."""
-        labels = [path for s in SESSIONS for path in sorted(folder.glob(f"Session{s}/dialog/EmoEvaluation/*.txt"))]
+        labels = [path for s in self.sessions for path in sorted(folder.glob(f"Session{s}/dialog/EmoEvaluation/*.txt"))]
         if not labels:
             raise CoatError(
                 f"{folder} holds no Session*/dialog/EmoEvaluation.", f"It needs {self.files}. {self.access}"
