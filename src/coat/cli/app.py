@@ -14,6 +14,7 @@ from coat.cli import (
     evaluate,
     experts,
     export,
+    labels,
     lmms,
     probe,
     reconstruct,
@@ -36,6 +37,7 @@ app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("view")(view.view)
+data.data.command("labels")(labels.labels)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
 evaluate.evaluate.command("lmms")(lmms.lmms)

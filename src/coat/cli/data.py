@@ -241,31 +241,6 @@ def prepare(
     console.print(f"Done. Train with [bold]--set data.cache={job.cache}[/bold]", soft_wrap=True)
 
 
-@data.command("labels")
-def labels(
-    name: Annotated[str, typer.Argument(help="iemocap, or muchomusic.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of labels.jsonl and test.jsonl.")],
-    place: Annotated[str, typer.Option("--from", help="Where the files are; of muchomusic, the hub if left out.")] = "",
-) -> None:
-    """Write the paper's probe targets: emotions by speaker, instrument families, dominant pitch. See coat probe.
-
-    coat data labels iemocap --from IEMOCAP_full_release --out labels/iemocap
-    """
-    from rich.console import Console
-
-    from coat.cli.quiet import quiet
-
-    quiet()
-    from coat.analysis.probe_labels import write_labels
-    from coat.training.progress import bar_for, make_progress
-
-    with make_progress() as bar:
-        advance = bar_for(bar)
-        path, counts = write_labels(name, place, out, progress=lambda now, total: advance("clips", now, total))
-    said = ", ".join(f"{count} with {field}" for field, count in counts.items())
-    Console().print(f"{path}: {said}.", highlight=False, soft_wrap=True)
-
-
 @data.command("sources")
 def sources() -> None:
     """List the corpora that can be prepared, with their licences and how to have them."""
