@@ -97,6 +97,11 @@ def _endpoint(place: str, options: AnswererOptions) -> tuple[Answerer, str]:
     if options.text_cot == "own":
         from coat.backbones import backbone_class
 
+        if not options.profile:
+            raise CoatError(
+                "Which family's own think mode to ask for cannot be known at an address.",
+                "Name it: --profile audio_flamingo3",
+            )
         prompt = backbone_class(options.profile).think_prompt
         if not prompt:
             raise CoatError(f"{options.profile} has no think mode of its own.", "Take --text-cot prompt.")

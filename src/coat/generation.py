@@ -28,14 +28,14 @@ class Reply:
     Attributes:
         text: Of the answer.
         prompt_tokens: Of the prefill, block included.
-        think_tokens: Of them, in blocks, their ends included.
+        think_tokens: Of them, in blocks, their ends included; None where a server does not say.
         new_tokens: Decoded, the end of the turn included.
         finished: False if it was cut at the most tokens.
     """
 
     text: str
     prompt_tokens: int
-    think_tokens: int
+    think_tokens: int | None
     new_tokens: int
     finished: bool
 

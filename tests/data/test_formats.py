@@ -10,7 +10,8 @@ SAID = {"role": "assistant", "content": "Rain."}
 
 def brought(raw):
     row = canonical(raw)
-    return [(message["role"], message["content"]) for message in row["messages"]], row["audios"]
+    assert all(clip.keys() == {"path"} for clip in row["audios"])
+    return [(m["role"], m["content"]) for m in row["messages"]], [clip["path"] for clip in row["audios"]]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def brought(raw):
                                                        {"type": "audio", "audio": "file:///data/x.wav"}]},
                           {"role": "assistant", "content": [{"type": "text", "text": "jazz"}]}]},
             [("system", "You are helpful."), ("user", "Name it: <audio>"), ("assistant", "jazz")],
-            ["file:///data/x.wav"],
+            ["/data/x.wav"],
         ),
         # OpenAI's way in ms-swift
         (

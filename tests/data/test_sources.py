@@ -347,6 +347,11 @@ def test_what_is_missing_is_named(tmp_path):
         corpus("mled")
 
 
+def words_of(text):
+    """What a panel says, on one line."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def test_any_data_set_with_an_audio_column(tmp_path):
     """Transcripts alone, questions and answers under others' names, whole conversations, text alone."""
     talk = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "She."}]
@@ -360,6 +365,9 @@ def test_any_data_set_with_an_audio_column(tmp_path):
         column = "context" if name == "asked" else "audio" if name != "plain" else None
         split(rows, column=column).to_parquet(str(tmp_path / name / "train.parquet"))
         asked = ("data", "prepare", f"hub:someone/{name}", "--from", name, "--question", "What is said?")
+        if name == "words":  # which of two answers is meant is not guessed
+            assert "both 'text' and 'sentence'" in words_of(coat(*asked, cwd=tmp_path).stderr)
+            asked = (*asked, "--ignore-fields", "sentence")
         made = coat(*asked, cwd=tmp_path)
         assert made.returncode == 0, made.stderr
     rows = {name: read_manifest(tmp_path / "data" / f"{name}.jsonl")[0] for name in shapes}

@@ -146,9 +146,10 @@ def test_text_grows_piece_by_piece_whatever_is_settled(engine, monkeypatch):
 def test_rows_are_drawn_as_they_are_told():
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]] * 3))
     counts = torch.zeros(3, 4)
-    sampler = RowSampler([Options(), Options(temperature=1.0, seed=0), Options(temperature=1.0, top_p=0.7, seed=1)])
+    options = [Options(), Options(temperature=1.0, seed=0), Options(temperature=1.0, top_p=0.7, seed=1)]
+    sampler = RowSampler(options, [[]] * 3)
     for _ in range(2000):
-        counts[torch.arange(3), sampler(None, scores.clone()).argmax(-1)] += 1
+        counts[torch.arange(3), sampler(torch.zeros(3, 0, dtype=torch.long), scores.clone()).argmax(-1)] += 1
     assert counts[0].tolist() == [2000, 0, 0, 0]
     torch.testing.assert_close(counts[1] / 2000, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03, rtol=0)
     torch.testing.assert_close(counts[2] / 2000, torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)

@@ -94,7 +94,7 @@ def test_the_process_serves_an_export_and_ends_cleanly(exported, tmp_path, coat_
             assert process.wait(60) in (0, -signal.SIGTERM)
         finally:
             process.kill()
-    assert answer.usage.prompt_tokens_details.think_tokens == 50
+    assert answer.usage.prompt_tokens_details.think_tokens == 52
     assert "Serving mini with transformers: vLLM is not installed" in said
     assert "Traceback" not in said
 

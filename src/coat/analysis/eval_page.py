@@ -18,7 +18,7 @@ from coat.evaluation.items import Item
 from coat.evaluation.results import scored
 from coat.evaluation.run import Answered, read_run
 from coat.evaluation.scoring import Protocol, Scored, TaskScore
-from coat.evaluation.sources import open_manifest_tasks, open_task
+from coat.evaluation.sources import is_manifest, open_manifest_tasks, open_task
 from coat.evaluation.statistics import LOWER_IS_BETTER, Score
 from coat.versions import MISSING
 
@@ -225,8 +225,9 @@ def _said(each: Scored) -> str:
 def _sounds(task: Answered, items: Sequence[Item]) -> dict[str, str]:
     """The clips of some items inside the page, where the data is still there."""
     try:
-        if task.place.endswith((".jsonl", ".json")):
-            (opened,) = [each for each in open_manifest_tasks(Path(task.place)) if each.task.name == task.task.name]
+        if is_manifest(task.place):
+            every = open_manifest_tasks(Path(task.place), ignore=task.ignore)
+            (opened,) = [each for each in every if each.task.name == task.task.name]
         elif Path(task.place).is_dir():
             opened = open_task(task.task, task.place)
         else:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from coat.training.features import Estimate
 
 SHOWN_OVERLAPS = 20
+IgnoreFields = Annotated[
+    str, typer.Option("--ignore-fields", help="Fields of rows to pass over, with commas; others are refused by name.")
+]
 
 data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 
@@ -31,11 +34,18 @@ def verbs() -> None:
 
 @data.command("check")
 def check(
-    manifest: Annotated[Path, typer.Argument(help="A manifest (JSON Lines).")],
+    manifest: Annotated[Path, typer.Argument(help="A manifest: JSON Lines, a JSON array, or Parquet.")],
     page: Annotated[Path | None, typer.Option("--html", help="The page; MANIFEST.check.html if left out.")] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="FAMILY or FAMILY:PATH: clips longer than it hears are named.")
+        str | None,
+        typer.Option(
+            "--backbone", help="FAMILY or FAMILY:PATH: clips and conversations that it does not take are named."
+        ),
     ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="With --backbone: the longest prompt, as data.max_tokens.")
+    ] = None,
+    ignore_fields: IgnoreFields = "",
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Decode every clip.")] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
     strict: Annotated[bool, typer.Option("--strict", help="End with an error at warnings too.")] = False,
@@ -51,14 +61,22 @@ def check(
     from coat.data.checks import ERROR, KINDS, check_manifest
     from coat.training.progress import bar_for, make_progress
 
-    limit = None
+    limit, takes = None, None
     if backbone:
         from coat.backbones import load_backbone
+        from coat.thinking.prompt import PromptBuilder
+        from coat.thinking.tokens import add_think_tokens
+        from coat.training.dataset import fits
 
         family, _, path = backbone.partition(":")
-        limit = load_backbone(family, path or None, weights=False).hearing.max_seconds
+        outline = load_backbone(family, path or None, weights=False)
+        limit = outline.hearing.max_seconds
+        takes = fits(PromptBuilder(outline, add_think_tokens(outline.tokenizer)), max_tokens)
     with make_progress() as bar:
-        found = check_manifest(manifest, max_seconds=limit, audio=audio, workers=workers, progress=bar_for(bar))
+        found = check_manifest(
+            manifest, max_seconds=limit, fits=takes, audio=audio, ignore=names_of(ignore_fields), workers=workers,
+            progress=bar_for(bar),
+        )  # fmt: skip
     console = Console()
     table = Table("finding", "how many", "for example", title=f"{found.rows:,} rows, {found.clips:,} clips")
     for kind, items in found.by_kind().items():
@@ -80,6 +98,7 @@ def overlap(
     others: Annotated[list[Path], typer.Argument(help="What is evaluated on.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the rows that share nothing.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
+    ignore_fields: IgnoreFields = "",
 ) -> None:
     """Find sounds that training and evaluation share, by how they sound; leave their rows out on request."""
     from rich.console import Console
@@ -98,11 +117,12 @@ def overlap(
         raise CoatError(
             "Paths in a manifest start at its folder.", f"Write it there: --out {manifest.parent / out.name}"
         )
-    rows = open_manifest(manifest)
+    ignore = names_of(ignore_fields)
+    rows = open_manifest(manifest, ignore=ignore)
     with make_progress() as bar:
         found = find_overlaps(
-            audio_of_manifests([str(manifest)]),
-            audio_of_manifests(map(str, others)),
+            audio_of_manifests([str(manifest)], ignore=ignore),
+            audio_of_manifests(map(str, others), ignore=ignore),
             workers=workers,
             progress=bar_for(bar),
         )
@@ -116,11 +136,9 @@ def overlap(
     held = [index for index, row in enumerate(rows) if shared.intersection(row.audios)]
     console.print(f"{len(held):,} of {len(rows):,} rows share a sound with what is evaluated on.", highlight=False)
     if out:
-        left_out = {int(rows.notes.lines[index]) for index in held}
-        lines = manifest.read_text().splitlines(keepends=True)
-        write_whole(
-            out, "".join(line for number, line in enumerate(lines, 1) if number not in left_out and line.strip())
-        )
+        left_out = set(held)
+        kept = (rows.line(index).decode() + "\n" for index in range(len(rows)) if index not in left_out)
+        write_whole(out, "".join(kept))
         console.print(f"{out}: {len(rows) - len(held):,} rows.", soft_wrap=True)
 
 
@@ -163,7 +181,9 @@ def plan(
                 "order begins anew. Raise data.mixture.cap, or add sources."
             )
     if corpus.left_out:
-        console.print(f"{corpus.left_out:,} rows are too long for the backbone, and are left out.")
+        console.print(
+            f"{corpus.left_out:,} rows are too long for the backbone or have unusable audio, and are left out."
+        )
     if out:
         write_whole(out, json.dumps(plans, indent=1))
 
@@ -199,6 +219,7 @@ def prepare(
     revision: Annotated[str | None, typer.Option("--revision", help="For a corpus on the hub.")] = None,
     split: Annotated[str, typer.Option("--split", help="For hub:OWNER/NAME: splits, with commas.")] = "train",
     question: Annotated[str, typer.Option("--question", help="For hub:OWNER/NAME: asked where rows ask nothing.")] = "",
+    ignore_fields: IgnoreFields = "",
 ) -> None:
     """Make a corpus's manifest, or compute expert features ahead. Stopped, either goes on where it was."""
     from rich.console import Console
@@ -210,22 +231,27 @@ def prepare(
     quiet()
     console = Console()
     if source in REGISTRY or source.startswith(PREFIX):
-        found = Anything(source, tuple(split.split(",")), question) if source.startswith(PREFIX) else corpus(source)
+        ignore = names_of(ignore_fields)
+        found = (
+            Anything(source, tuple(split.split(",")), question, ignore) if source.startswith(PREFIX) else corpus(source)
+        )
         _prepare_corpus(console, found, out, folder, limit, seed, revision)
         return
     recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
+    passed_over = [*recipe.data.ignore_fields, *names_of(ignore_fields)]
     from coat.training import features
     from coat.training.progress import bar_for, make_progress
     from coat.training.run import frozen_dtype
 
-    files = features.audio_of_manifests(recipe.data.manifests())
+    unusable = recipe.data.unusable
+    files = features.audio_of_manifests(recipe.data.manifests(), ignore=passed_over, unusable=unusable)
     job = features.FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
     workshop = job.open()
     if verify:
         for path in workshop.remove_damaged():
             console.print(f"[yellow]Damaged, and removed:[/yellow] {path}", soft_wrap=True)
     with make_progress() as bar:
-        sounds = workshop.index(files, bar_for(bar))
+        sounds = workshop.index(files, bar_for(bar), unusable=unusable)
     units = workshop.plan(sounds)
     console.print(f"{len(files)} clips, {len(sounds)} different sounds", highlight=False)
     _show(console, workshop.estimate(units), job.cache)
@@ -256,6 +282,11 @@ def sources() -> None:
         terms = "" if found.access == "open" else f" {found.access}"
         table.add_row(name, found.group, found.title, found.licence, f"{where}.{terms}")
     Console().print(table)
+
+
+def names_of(text: str) -> list[str]:
+    """Names that are given with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _prepare_corpus(
@@ -330,7 +361,7 @@ def _recipe(
 
     chosen = [f"data.cache={cache}"] if cache else []
     chosen += [] if embeddings is None else [f"data.cache_embeddings={str(embeddings).lower()}"]
-    names = [name.strip() for name in (experts or "").split(",") if name.strip()]
+    names = names_of(experts or "")
     stage: dict[str, Any] = {"name": "features", "steps": 1, "experts": dict.fromkeys(names, "auto")}
     if source.suffix in (".yaml", ".yml"):
         recipe = load_recipe(source, [*chosen, *overrides])

@@ -55,6 +55,9 @@ def run(
     engine: Annotated[
         list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE. Repeatable.")
     ] = None,
+    ignore_fields: Annotated[
+        str, typer.Option("--ignore-fields", help="Fields of a manifest's rows to pass over, with commas.")
+    ] = "",
     protocol: Protocol = "strict",
 ) -> None:
     """Ask a model the questions of tasks, and score its answers.
@@ -90,7 +93,8 @@ def run(
         hears=hears,
         engine=engine_options(engine or []),
     )
-    opened = open_tasks(split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens)
+    ignore = split([ignore_fields])
+    opened = open_tasks(split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens, ignore=ignore)
     answerer, reasoning = open_answerer(model, options)
     settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
     with make_progress() as bar:

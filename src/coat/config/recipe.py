@@ -119,6 +119,9 @@ class DataConfig(_Part):
     unusable: Literal["stop", "skip"] = Field(
         "stop", description="At rows that cannot be read or are too long: stop, or leave them out and count them."
     )
+    ignore_fields: list[str] = Field(
+        default_factory=list, description="Fields of rows to pass over; any other that is not known is an error."
+    )
     group_by_length: bool = Field(True, description="Put clips of like length into a batch: less padding.")
 
     @model_validator(mode="after")

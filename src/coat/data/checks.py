@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from coat.audio import Clip
-from coat.data.manifest import AudioRef, Row, parse_row
+from coat.audio import AudioError, Clip
+from coat.data.manifest import AudioRef, Row, RowError, existing, is_another_clips, row_of
+from coat.data.reading import read_records
 from coat.errors import CoatError
 
 ERROR, WARNING = "error", "warning"
@@ -29,16 +31,26 @@ MIN_RATE = 16_000
 UNBALANCED_P = 1e-3
 MIN_CHOICES = 20
 CHUNK = 32
+# Where no backbone says what it hears: a small file can unpack to days of sound.
+LONGEST_DECODED = 3600.0
 
 # Kind of finding: how grave, and what it means.
 KINDS = {
-    "malformed row": (ERROR, "cannot be parsed, or its marks and clips differ in number"),
+    "malformed row": (ERROR, "cannot be understood, or its marks and clips differ in number"),
     "empty answer": (ERROR, "there is nothing to learn from it"),
+    "no answer": (ERROR, "there is no assistant message to train on, or to score by"),
     "duplicate id": (ERROR, "ids must differ within a manifest"),
     "missing file": (ERROR, "there is no file at the path"),
     "unreadable audio": (ERROR, "is no audio, or holds NaN"),
+    "damaged audio": (ERROR, "breaks off, was cut short, or holds several recordings"),
+    "wrong stretch": (ERROR, "the file ends before the stretch that is asked for"),
+    "another duration": (ERROR, "the row's duration is far from the file's: one of them is another clip's"),
+    "cancelling channels": (ERROR, "mixed to mono nearly nothing is left; or there is no such channel"),
+    "over full scale": (ERROR, "samples on the scale of integers"),
+    "constant offset": (ERROR, "the waveform is far from zero on average"),
     "too short": (ERROR, "less than one audio token"),
-    "too long": (WARNING, "longer than the backbone hears: refused or left out in training"),
+    "too long": (ERROR, "longer than the backbone hears: refused, or left out with data.unusable: skip"),
+    "unusable prompt": (ERROR, "the backbone takes no such conversation, or none so long"),
     "silent": (WARNING, f"quieter than {SILENT_DB:.0f} dB of full scale"),
     "clipped": (WARNING, "runs of samples at full scale"),
     "low rate": (WARNING, "below 16 kHz: high frequencies are missing"),
@@ -47,6 +59,21 @@ KINDS = {
     "duplicate row": (WARNING, "the same question about the same sound with the same answer"),
     "unbalanced choices": (WARNING, "right answers stand at some places more often than chance has it"),
 }
+# What is wrong with a clip, by :class:`coat.audio.AudioError`'s kinds.
+OF_CLIPS = {
+    "missing": "missing file",
+    "unreadable": "unreadable audio",
+    "not finite": "unreadable audio",
+    "damaged": "damaged audio",
+    "stretch": "wrong stretch",
+    "channels": "cancelling channels",
+    "over full scale": "over full scale",
+    "offset": "constant offset",
+    "too short": "too short",
+    "too long": "too long",
+}
+# Says whether a backbone takes a row whose clips last so many seconds, by raising a CoatError where it does not.
+Fits = Callable[[Row, Sequence[float]], None]
 
 
 @dataclass(frozen=True)
@@ -127,30 +154,32 @@ def check_manifest(
     path: str | Path,
     *,
     max_seconds: float | None = None,
+    fits: Fits | None = None,
     audio: bool = True,
+    ignore: Collection[str] = (),
     workers: int = 2,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Checked:
-    """Check a manifest and all that it names.
+    """Check a manifest and all that it names, by the functions that training reads it by.
 
     Args:
-        path: A JSON Lines file.
+        path: JSON Lines, a JSON array or Parquet, see :mod:`coat.data.reading`.
         max_seconds: The longest clip that the backbone hears.
+        fits: Says whether the backbone takes a row; see :func:`coat.training.dataset.fits`.
         audio: Decode every clip; without it only rows and texts are checked.
+        ignore: Fields of rows to pass over.
         workers: Processes that decode.
         progress: Called with (what, just done, in all).
 
     Raises:
-        CoatError: There is no such file.
+        CoatError: There is no such file, or it is no file of rows.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CoatError(f"There is no manifest at {path}.", "Give a JSON Lines file.")
+    path = existing(path)
     checked = Checked(path, heard=audio)
     names: dict[AudioRef, list[tuple[str, float | None]]] = defaultdict(list)
     seen: Counter[str] = Counter()
     texts: dict[tuple[str, tuple[AudioRef, ...]], list[str]] = defaultdict(list)
-    for row in _rows(path, checked):
+    for row in _rows(path, ignore, checked):
         seen[row.id] += 1
         checked.tasks[row.task or "none"] += 1
         checked.answer_words.append(len(row.answer.split()))
@@ -168,22 +197,38 @@ def check_manifest(
             checked.findings.append(Finding("duplicate row", same[0], f"again as {', '.join(same[1:4])}"))
     _judge_choices(checked)
     checked.clips = len(names)
+    lengths = {ref: _told(ref) for ref in names}
     if audio:
-        _listen(checked, names, max_seconds, workers, progress)
+        lengths = _listen(checked, names, max_seconds, workers, progress)
+    if fits:
+        _judge_prompts(checked, _rows(path, ignore), lengths, fits)
     return checked
 
 
-def _rows(path: Path, checked: Checked) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
+def _rows(path: Path, ignore: Collection[str], checked: Checked | None = None) -> Iterator[Row]:
+    """Rows that can be used; where ``checked`` is given, the others are noted there."""
+    for record in read_records(path):
+        if checked:
             checked.rows += 1
+        try:
+            yield row_of(record, path.parent, ignore=ignore, answered=True)
+        except RowError as error:
+            if checked:
+                checked.findings.append(Finding(error.kind, record.where, str(error)))
+
+
+def _told(ref: AudioRef) -> float:
+    """Seconds of a clip that is not decoded, as far as its row says."""
+    return ref.known_seconds or (ref.end - ref.start if ref.end is not None else 1.0)
+
+
+def _judge_prompts(checked: Checked, rows: Iterator[Row], lengths: dict[AudioRef, float], fits: Fits) -> None:
+    for row in rows:
+        if all(ref in lengths for ref in row.audios):
             try:
-                yield parse_row(json.loads(line), number, path.parent)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                kind = "empty answer" if "answer is empty" in str(error) else "malformed row"
-                checked.findings.append(Finding(kind, f"line {number}", str(error)))
+                fits(row, [lengths[ref] for ref in row.audios])
+            except CoatError as error:
+                checked.findings.append(Finding("unusable prompt", row.id, error.problem))
 
 
 def _count_choice(row: Row, checked: Checked) -> None:
@@ -217,22 +262,27 @@ def _listen(
     max_seconds: float | None,
     workers: int,
     progress: Callable[[str, int, int], None] | None,
-) -> None:
+) -> dict[AudioRef, float]:
+    """Decode every clip; the seconds of those that can be used."""
     sounds: dict[str, list[str]] = defaultdict(list)
+    lengths: dict[AudioRef, float] = {}
+    hear = partial(_hear, max_seconds=LONGEST_DECODED if max_seconds is None else max_seconds)
     with ProcessPoolExecutor(workers) as pool:
-        for heard in pool.map(_hear, names, chunksize=CHUNK):
+        for heard in pool.map(hear, names, chunksize=CHUNK):
             (row, _), place = names[heard.ref][0], str(heard.ref.path)
             if heard.problem:
                 checked.findings.append(Finding(heard.kind, row, heard.problem))
             else:
+                lengths[heard.ref] = heard.seconds
                 checked.seconds.append(heard.seconds)
                 checked.rates[heard.rate] += 1
                 sounds[heard.key].append(place)
-                checked.findings += [Finding(kind, row, text, place) for kind, text in _judge(heard, max_seconds)]
+                checked.findings += [Finding(kind, row, text, place) for kind, text in _judge(heard)]
                 for name, known in names[heard.ref]:
                     if known is not None and abs(known - heard.seconds) > max(0.05, 0.01 * heard.seconds):
                         told = f"{known:.2f} s in the manifest, {heard.seconds:.2f} s in the file"
-                        checked.findings.append(Finding("wrong duration", name, told, place))
+                        kind = "another duration" if is_another_clips(known, heard.seconds) else "wrong duration"
+                        checked.findings.append(Finding(kind, name, told, place))
             if progress:
                 progress("clips", 1, len(names))
     for places in sounds.values():
@@ -240,11 +290,10 @@ def _listen(
             checked.findings.append(
                 Finding("duplicate audio", places[0], f"again at {', '.join(places[1:4])}", places[0])
             )
+    return lengths
 
 
-def _judge(heard: Heard, max_seconds: float | None) -> Iterator[tuple[str, str]]:
-    if max_seconds is not None and heard.seconds > max_seconds + 1e-6:
-        yield "too long", f"{heard.seconds:.1f} s, over {max_seconds:g} s"
+def _judge(heard: Heard) -> Iterator[tuple[str, str]]:
     if heard.level < SILENT_DB:
         yield "silent", f"{heard.level:.0f} dB" if math.isfinite(heard.level) else "nothing but zeros"
     if heard.clipped > CLIPPED_SHARE:
@@ -253,14 +302,11 @@ def _judge(heard: Heard, max_seconds: float | None) -> Iterator[tuple[str, str]]
         yield "low rate", f"{heard.rate} Hz"
 
 
-def _hear(ref: AudioRef) -> Heard:
-    if not ref.path.is_file():
-        return Heard(ref, "missing file", str(ref.path))
+def _hear(ref: AudioRef, max_seconds: float) -> Heard:
     try:
-        clip = ref.load()
-    except CoatError as error:
-        short = "are needed for one audio token" in error.problem
-        return Heard(ref, "too short" if short else "unreadable audio", error.problem)
+        clip = replace(ref, known_seconds=None).load(max_seconds)  # which is judged row by row
+    except AudioError as error:
+        return Heard(ref, OF_CLIPS[error.kind], error.problem)
     power = float(np.square(clip.waveform).mean())
     level = 10 * math.log10(power) if power > 0 else -math.inf
     return Heard(ref, "", "", clip.content_key, clip.seconds, clip.sampling_rate, level, _clipped(clip))

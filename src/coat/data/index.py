@@ -2,26 +2,33 @@
 
 A pass over the file checks every row and notes where it begins, how long its audio is, and which group and source
 it is of: 24 bytes a row. The notes are kept beside the file, ``NAME.index.npz``, for as long as it does not change.
-Rows themselves are read when they are asked for.
+Rows themselves are read when they are asked for. A file that cannot be entered anywhere (compressed, a JSON array,
+Parquet) is read through a plain copy beside it, ``NAME.rows.jsonl``.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 import numpy as np
 
-from coat.audio import MIN_SECONDS, check_length
-from coat.data.manifest import Row, listed, parse_row
+from coat.audio import MIN_SECONDS, AudioError, too_long
+from coat.audio.clip import refuse
+from coat.audio.limits import problem_of_length
+from coat.data.manifest import Row, RowError, existing, listed, row_of
+from coat.data.reading import UTF8_MARK, Record, kind_of, parse_json, read_records
 from coat.errors import CoatError
 
-VERSION = 1
+VERSION = 2
 HEADER_READERS = 16
 REPORT_EVERY = 10_000
 COLUMNS = {
@@ -42,6 +49,7 @@ class Notes:
         groups: ``(n,)`` places in ``names``.
         sources: ``(n,)`` places in ``names``.
         names: Of groups and sources.
+        left_out: Rows whose audio cannot be used, and why, where such rows were asked to be left out.
     """
 
     offsets: np.ndarray
@@ -51,6 +59,26 @@ class Notes:
     groups: np.ndarray
     sources: np.ndarray
     names: np.ndarray
+    left_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a manifest are taken.
+
+    Attributes:
+        ignore: Fields to pass over.
+        answered: Rows without an answer to train on are bad.
+        unusable: ``stop`` at rows whose audio is missing, unreadable or too short, or ``skip`` them.
+    """
+
+    ignore: tuple[str, ...] = ()
+    answered: bool = False
+    unusable: str = "stop"
+
+    def row(self, record: Record, root: Path) -> Row:
+        """See :func:`coat.data.manifest.row_of`."""
+        return row_of(record, root, ignore=self.ignore, answered=self.answered)
 
 
 class Rows(Sequence[Row], ABC):
@@ -73,16 +101,22 @@ class Rows(Sequence[Row], ABC):
 
 
 class Manifest(Rows):
-    """A manifest (JSON Lines) that is read by place.
+    """A manifest that is read by place.
+
+    Rows are read at their offsets, never from where the last reading ended: processes that share the open file, as
+    forked loader workers do, cannot disturb each other.
 
     Args:
         path: Of the file.
         notes: From :func:`open_manifest`.
+        lines: The plain JSON Lines file to read from; the manifest itself if None.
+        reading: How rows are taken.
     """
 
-    def __init__(self, path: Path, notes: Notes) -> None:
-        self.path, self.notes = path, notes
-        self._file: BinaryIO | None = None
+    def __init__(self, path: Path, notes: Notes, lines: Path | None = None, reading: Reading | None = None) -> None:
+        self.path, self.notes, self.lines = path, notes, lines or path
+        self.reading = reading or Reading()
+        self._file: int | None = None
 
     def __len__(self) -> int:
         return len(self.notes.offsets)
@@ -91,16 +125,30 @@ class Manifest(Rows):
         """The row at a place."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        if self._file is None:
-            self._file = self.path.open("rb")
-        self._file.seek(int(self.notes.offsets[index]))
+        number = int(self.notes.lines[index])
+        word = "line" if self.lines == self.path else "row"
         try:
-            return parse_row(json.loads(self._file.readline()), int(self.notes.lines[index]), self.path.parent)
-        except ValueError as error:
+            record = Record(number, f"{word} {number}", parse_json(self.line(index)))
+            return self.reading.row(record, self.path.parent)
+        except (ValueError, OSError) as error:
             raise CoatError(
-                f"Line {self.notes.lines[index]} of {self.path} has changed since it was checked: {error}",
+                f"{word.capitalize()} {number} of {self.path} has changed since it was checked: {error}",
                 "Start again: the file is checked anew.",
             ) from None
+
+    def line(self, index: int) -> bytes:
+        """The row at a place as it is written, without the end of its line."""
+        if self._file is None:
+            self._file = os.open(self.lines, os.O_RDONLY)
+        index %= len(self)
+        start = int(self.notes.offsets[index])
+        last = index == len(self) - 1
+        stop = os.fstat(self._file).st_size if last else int(self.notes.offsets[index + 1])
+        data = os.pread(self._file, stop - start, start)
+        while len(data) < stop - start and (more := os.pread(self._file, stop - start - len(data), start + len(data))):
+            data += more
+        data = data.removeprefix(UTF8_MARK) if start == 0 else data
+        return next(iter(data.splitlines()), b"")
 
     @property
     def seconds(self) -> np.ndarray:
@@ -113,8 +161,12 @@ class Manifest(Rows):
         return self.notes.longest
 
     def __getstate__(self) -> dict[str, Any]:
-        """Every process opens the file for itself."""
+        """A spawned process opens the file for itself."""
         return self.__dict__ | {"_file": None}
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
 
 
 class Joined(Rows):
@@ -143,30 +195,73 @@ class Joined(Rows):
 
     def within(self, max_seconds: float) -> Joined:
         """Only rows none of whose clips is longer."""
-        return Joined(self.parts, self.places[self.longest <= max_seconds + 1e-6])
+        fitting = [not too_long(float(seconds), max_seconds) for seconds in self.longest]
+        return Joined(self.parts, self.places[np.array(fitting, dtype=bool)])
 
 
-def open_manifest(path: str | Path, *, progress: Callable[[int], None] | None = None) -> Manifest:
-    """Check every row of a manifest and every header that it names, or take the notes of the last time.
+def open_manifest(
+    path: str | Path,
+    *,
+    ignore: Collection[str] = (),
+    answered: bool = False,
+    unusable: str = "stop",
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Check every row of a manifest and every file that it names, or take the notes of the last time.
 
     Args:
-        path: A JSON Lines file.
+        path: JSON Lines, a JSON array or Parquet, see :mod:`coat.data.reading`.
+        ignore: Fields to pass over.
+        answered: Rows without an answer to train on are malformed.
+        unusable: ``stop`` at rows whose audio is missing, unreadable or too short, or ``skip`` them: they are in
+            ``notes.left_out``. Malformed rows always stop.
         progress: Called with the number of rows just read.
 
     Raises:
         CoatError: The file is missing or empty, or rows of it are unusable; up to ten are named.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CoatError(f"There is no manifest at {path}.", "Check data.train in the recipe.")
+    path = existing(path)
+    reading = Reading(tuple(sorted(ignore)), answered, unusable)
     state = path.stat()
-    stamp = f"{VERSION}/{state.st_size}/{state.st_mtime_ns}"
+    stamp = f"{VERSION}/{state.st_size}/{state.st_mtime_ns}/{reading}"
+    lines = path if kind_of(path) == "lines" else _plain_copy(path, f"{VERSION}/{state.st_size}/{state.st_mtime_ns}")
     kept = path.with_name(path.name + ".index.npz")
     notes = _kept(kept, stamp)
     if notes is None:
-        notes = _Reader(path, progress).read()
+        notes = _Reader(path, lines, reading, progress).read()
         _keep(kept, notes, stamp)
-    return Manifest(path, notes)
+    return Manifest(path, notes, lines, reading)
+
+
+def _plain_copy(path: Path, stamp: str) -> Path:
+    """The rows of a file as JSON Lines, made once: beside it, or where temporary files go."""
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        name = blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest() if folder != path.parent else path.name
+        copy, made_of = folder / f"{name}.rows.jsonl", folder / f"{name}.rows.stamp"
+        if copy.is_file() and made_of.is_file() and made_of.read_text() == stamp:
+            return copy
+        try:
+            _write_plain(path, copy)
+            made_of.write_text(stamp)
+        except OSError:
+            continue
+        return copy
+    raise CoatError(f"A plain copy of {path} can be written nowhere.", "Make room, or give plain JSON Lines.")
+
+
+def _write_plain(path: Path, copy: Path) -> None:
+    """One line a row, an empty one for a row that could not be read: rows keep their numbers."""
+    partial = copy.with_name(f"{copy.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="ascii") as file:
+            written = 0
+            for record in read_records(path):
+                file.write("\n" * (record.number - 1 - written))
+                file.write((json.dumps(record.raw) if not record.problem else "") + "\n")
+                written = record.number
+        partial.replace(copy)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _kept(path: Path, stamp: str) -> Notes | None:
@@ -194,12 +289,13 @@ def _keep(path: Path, notes: Notes, stamp: str) -> None:
 class _Reader:
     """One pass over a file."""
 
-    def __init__(self, path: Path, progress: Callable[[int], None] | None) -> None:
-        self.path, self.progress = path, progress
+    def __init__(self, path: Path, lines: Path, reading: Reading, progress: Callable[[int], None] | None) -> None:
+        self.path, self.lines, self.reading, self.progress = path, lines, reading, progress
         self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.ids: list[int] = []
         self.names: dict[str, int] = {}
         self.problems: list[str] = []
+        self.left_out: list[str] = []
         self.remedy = ""
 
     def read(self) -> Notes:
@@ -217,20 +313,23 @@ class _Reader:
                 f"{self.path} has {listed(self.problems, 'bad row')}", self.remedy or "docs/data.md shows the format."
             )
         if not self.ids:
-            raise CoatError(f"{self.path} holds no rows.", "docs/data.md shows the format.")
+            what = f"no usable row: {listed(self.left_out, 'bad row')}" if self.left_out else "no rows."
+            raise CoatError(f"{self.path} holds {what}", "docs/data.md shows the format.")
         arrays = {name: np.array(column, dtype=COLUMNS[name]) for name, column in self.columns.items()}
-        return Notes(**arrays, names=np.array(list(self.names), dtype=str))
+        names, left_out = np.array(list(self.names), dtype=str), np.array(self.left_out, dtype=str)
+        return Notes(**arrays, names=names, left_out=left_out)
 
     def _rows(self) -> Iterator[tuple[int, int, Row]]:
-        offset = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield offset, number, parse_row(json.loads(line), number, self.path.parent)
-                    except (ValueError, KeyError, TypeError, AttributeError) as error:
-                        self.problems.append(f"line {number}: {error}")
-                offset += len(line)
+        # What could not be read has no line in a copy, so problems come from the file itself.
+        if self.lines != self.path:
+            self.problems += [f"{r.where}: {r.problem}" for r in read_records(self.path) if r.problem]
+        for record in read_records(self.lines):
+            where = record.where if self.lines == self.path else f"row {record.number}"
+            try:
+                record = Record(record.number, where, record.raw, record.problem, record.offset)
+                yield record.offset, record.number, self.reading.row(record, self.path.parent)
+            except RowError as error:
+                self.problems.append(f"{where}: {error}")
 
     def _note(self, waiting: list[tuple[int, int, Row]], pool: ThreadPoolExecutor) -> None:
         unknown = [item for item in waiting if any(audio.known_seconds is None for audio in item[2].audios)]
@@ -243,7 +342,10 @@ class _Reader:
                 seconds = [audio.seconds for audio in row.audios]
                 if seconds and min(seconds) < MIN_SECONDS:
                     seconds = _measured(row)
-            if isinstance(seconds, CoatError):
+            if isinstance(seconds, AudioError):
+                if self.reading.unusable == "skip":
+                    self.left_out.append(f"{row.id}: {seconds.problem}")
+                    continue
                 self.problems.append(f"{row.id}: {seconds.problem}")
                 self.remedy = self.remedy or seconds.remedy
                 continue
@@ -278,10 +380,10 @@ class _Reader:
         self.problems += [f"id '{name}' is used {count} times" for name, count in seen.items() if count > 1]
 
 
-def _measured(row: Row) -> list[float] | CoatError:
+def _measured(row: Row) -> list[float] | AudioError:
     try:
         for audio in row.audios:
-            check_length(audio.seconds, str(audio.path))
+            refuse(problem_of_length(audio.seconds), str(audio.path))
         return [audio.seconds for audio in row.audios]
-    except CoatError as error:
+    except AudioError as error:
         return error

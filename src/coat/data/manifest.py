@@ -1,4 +1,4 @@
-"""Manifests: JSON Lines in the ``messages`` + ``audios`` convention of ms-swift and LLaMA-Factory.
+"""Rows in the ``messages`` + ``audios`` convention of ms-swift and LLaMA-Factory, and where their clips are.
 
 ```json
 {"id": "a1", "messages": [{"role": "user", "content": "<audio>What is said?"},
@@ -6,22 +6,33 @@
 ```
 
 One ``<audio>`` for each entry of ``audios``, which may be a path (relative ones start at the manifest) or
-``{"path", "start", "end", "seconds"}``. ``id``, ``task``, ``group``, ``choices``, ``language``, ``source``,
-``licence`` and ``seconds`` are optional. What other trainers write is read too: :mod:`coat.data.formats`.
+``{"path", "start", "end", "seconds", "channel"}``. ``id``, ``task``, ``group``, ``choices``, ``language``, ``source``,
+``licence``, ``seconds`` and ``metadata`` are optional. What other trainers write is read too:
+:mod:`coat.data.formats`; from which files: :mod:`coat.data.reading`.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coat.audio import Clip, load_audio
+from coat.audio import AudioError, Clip, load_audio, measure_audio
 from coat.data.conversation import Conversation
-from coat.data.formats import MARK, canonical
+from coat.data.formats import canonical
+from coat.data.reading import Record, read_records
 from coat.errors import CoatError
+
+# A file may differ so much from the duration that its row says: decoders differ, and people round.
+WRONG_SECONDS, WRONG_SHARE = 0.5, 0.05
+
+
+def is_another_clips(told: float, seconds: float) -> bool:
+    """Whether a row's duration is so far from its file's that it is another clip's."""
+    return abs(told - seconds) > max(WRONG_SECONDS, WRONG_SHARE * seconds)
 
 
 @dataclass(frozen=True)
@@ -32,45 +43,55 @@ class AudioRef:
         path: Of the file.
         start: In seconds.
         end: In seconds; the end of the file if None.
+        channel: To take alone, from 0; None mixes them.
         known_seconds: Its duration, where the manifest says so; then no header is read to know it.
     """
 
     path: Path
     start: float = 0.0
     end: float | None = None
+    channel: int | None = None
     known_seconds: float | None = field(default=None, compare=False)
 
     def load(self, max_seconds: float | None = None) -> Clip:
-        """Decode it."""
-        return load_audio(self.path, start=self.start, end=self.end, max_seconds=max_seconds)
+        """Decode it.
+
+        Raises:
+            AudioError: See :func:`coat.audio.load_audio`; or it lasts longer or shorter than its row says.
+        """
+        clip = load_audio(self.path, start=self.start, end=self.end, channel=self.channel, max_seconds=max_seconds)
+        told = self.known_seconds
+        if told is not None and is_another_clips(told, clip.seconds):
+            raise AudioError(
+                f"{self.path} lasts {clip.seconds:.2f} s; its row says {told:.2f} s.",
+                "Correct 'seconds' or 'duration'. To hear only a part of a file, say where it starts too: "
+                "'offset' and 'duration', or 'start' and 'end'.",
+                "duration",
+            )
+        return clip
 
     @cached_property
     def seconds(self) -> float:
-        """Duration, from the file's header alone.
+        """Duration: as the row says, or as the file has it; see :func:`coat.audio.measure_audio`.
 
         Raises:
-            CoatError: The file is missing or is not audio.
+            AudioError: The file is missing or is not audio.
         """
-        import soundfile
-
         if self.known_seconds is not None:
             return self.known_seconds
         if self.end is not None:
             return self.end - self.start
-        try:
-            info = soundfile.info(str(self.path))
-        except (soundfile.LibsndfileError, OSError):
-            return self.load().seconds  # raises with the remedy, or reads what only decodes
-        return info.frames / info.samplerate - self.start
+        return measure_audio(self.path) - self.start
 
-    def identity(self) -> tuple[str, float, float, int, int]:
-        """What changes when the sound does: file, stretch, size, time of change.
+    def identity(self) -> tuple[str, float, float, int, int, int]:
+        """What changes when the sound does: file, stretch, channel, size, time of change.
 
         Raises:
             OSError: There is no such file.
         """
         state, stop = self.path.stat(), -1.0 if self.end is None else self.end
-        return str(self.path.resolve()), self.start, stop, state.st_size, state.st_mtime_ns
+        channel = -1 if self.channel is None else self.channel
+        return str(self.path.resolve()), self.start, stop, channel, state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,7 @@ class Row:
 
     Attributes:
         id: Unique within the manifest; its line number if it has none.
-        messages: As in the file.
+        messages: ``{"role", "content"}`` each, and ``"loss": False`` where a turn is not to be trained on.
         audios: One entry for each ``<audio>``.
         task: What is asked, for scores.
         group: Its task group.
@@ -115,38 +136,49 @@ class Row:
         messages = self.messages if answered or not self.answer else self.messages[:-1]
         try:
             clips = [audio.load(max_seconds) for audio in self.audios]
-        except CoatError as error:
-            raise CoatError(f"Row {self.id}: {error.problem}", error.remedy) from None
+        except AudioError as error:
+            raise error.named(f"Row {self.id}") from None
         return Conversation(messages, clips, name=self.id)
 
 
-def read_manifest(path: str | Path) -> list[Row]:
+def read_manifest(path: str | Path, *, ignore: Collection[str] = (), answered: bool = False) -> list[Row]:
     """Read every row, or say everything that is wrong with them at once.
+
+    Args:
+        path: JSON Lines, a JSON array or Parquet, see :mod:`coat.data.reading`.
+        ignore: Fields to pass over.
+        answered: Rows without an answer to train on are malformed.
 
     Raises:
         CoatError: The file is missing or empty, or lines of it are malformed; up to ten are named.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CoatError(f"There is no manifest at {path}.", "Check data.train in the recipe.")
+    path = existing(path)
     rows: list[Row] = []
     problems: list[str] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
+    for record in read_records(path):
         try:
-            rows.append(parse_row(json.loads(line), number, path.parent))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"line {number}: {error}")
-    seen: dict[str, int] = {}
-    for row in rows:
-        seen[row.id] = seen.get(row.id, 0) + 1
+            rows.append(row_of(record, path.parent, ignore=ignore, answered=answered))
+        except RowError as error:
+            problems.append(f"{record.where}: {error}")
+    seen = Counter(row.id for row in rows)
     problems += [f"id '{row_id}' is used {count} times" for row_id, count in seen.items() if count > 1]
     if problems:
         raise CoatError(f"{path} has {listed(problems, 'bad row')}", "docs/data.md shows the format.")
     if not rows:
         raise CoatError(f"{path} holds no rows.", "docs/data.md shows the format.")
     return rows
+
+
+def existing(path: str | Path) -> Path:
+    """The path of a manifest that is there.
+
+    Raises:
+        CoatError: There is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CoatError(f"There is no manifest at {path}.", "Check the path: in a recipe it is data.train.")
+    return path
 
 
 def listed(problems: list[str], what: str) -> str:
@@ -156,45 +188,55 @@ def listed(problems: list[str], what: str) -> str:
     return f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}:\n{shown}{more}"
 
 
-def parse_row(raw: dict[str, Any], number: int, root: Path) -> Row:
-    """One row of a manifest.
+class RowError(ValueError):
+    """A row that cannot be used.
+
+    Attributes:
+        kind: ``malformed row``, ``empty answer`` or ``no answer``.
+    """
+
+    def __init__(self, problem: str, kind: str = "malformed row") -> None:
+        super().__init__(problem)
+        self.kind = kind
+
+
+def row_of(record: Record, root: Path, *, ignore: Collection[str] = (), answered: bool = False) -> Row:
+    """A row of a manifest, as every command takes it.
 
     Args:
-        raw: As it was read.
-        number: Of its line.
+        record: As it was read.
         root: Where relative paths start.
+        ignore: Fields to pass over.
+        answered: It must have an answer that is trained on.
 
     Raises:
-        ValueError: It is malformed.
+        RowError: It is malformed, or has no answer.
     """
-    row = canonical(raw)
+    if record.problem:
+        raise RowError(record.problem)
+    try:
+        row = canonical(record.raw, ignore=ignore)
+    except ValueError as error:
+        raise RowError(str(error)) from None
     messages = row["messages"]
-    if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
-        raise ValueError("the answer is empty")
-    seconds = row.get("seconds")
-    audios = [_parse_audio(audio, root, seconds if len(row["audios"]) == 1 else None) for audio in row["audios"]]
-    marks = sum(message["content"].count(MARK) for message in messages)
-    if marks != len(audios):
-        raise ValueError(f"{marks} <audio> mark(s) but {len(audios)} entry(ies) in 'audios'")
+    trained = [m for m in messages if m["role"] == "assistant" and m.get("loss", True)]
+    if any(not message["content"].strip() for message in trained):
+        raise RowError("the answer is empty", "empty answer")
+    if answered and not trained:
+        raise RowError(
+            "there is no assistant message to train on: answers stand under 'messages' or, for example, 'response'",
+            "no answer",
+        )
     return Row(
-        id=str(row.get("id", f"line-{number}")),
+        id=row.get("id", f"{'line' if record.where.startswith('line') else 'row'}-{record.number}"),
         messages=messages,
-        audios=audios,
-        choices=tuple(row.get("choices") or ()),
-        **{name: str(row.get(name) or "") for name in ("task", "group", "language", "source", "licence")},
+        audios=[_ref(clip, root) for clip in row["audios"]],
+        choices=row.get("choices", ()),
+        **{name: row.get(name, "") for name in ("task", "group", "language", "source", "licence")},
     )
 
 
-def _parse_audio(raw: Any, root: Path, seconds: float | None) -> AudioRef:
-    if isinstance(raw, str):
-        raw = {"path": raw}
-    elif not isinstance(raw, dict) or not isinstance(raw.get("path"), str):
-        raise ValueError("an entry of 'audios' must be a path, or an object with a 'path'")
-    path = raw["path"].removeprefix("file://")
-    if "://" in path:
-        raise ValueError(f"{path} is on a network: fetch it first, and name the file")
-    start, end = float(raw.get("start") or 0.0), raw.get("end")
-    if end is not None and not 0 <= start < float(end):
-        raise ValueError(f"a stretch from {start} s to {end} s holds nothing")
-    known = raw.get("seconds", seconds if end is None else None)
-    return AudioRef(root / path, start, None if end is None else float(end), None if known is None else float(known))
+def _ref(clip: dict[str, Any], root: Path) -> AudioRef:
+    return AudioRef(
+        root / clip["path"], clip.get("start", 0.0), clip.get("end"), clip.get("channel"), clip.get("seconds")
+    )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from coat.audio import too_long
 from coat.data.manifest import AudioRef, listed
 from coat.errors import CoatError
 
+log = logging.getLogger("coat")
+
+# Decoded as :mod:`coat.audio` decodes now; what an earlier decoder made of a file has another table's name.
+TABLE = "decoded_2"
 COMMIT_EVERY = 512
 DECODERS = 4
 
@@ -50,8 +57,9 @@ class SoundIndex:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with closing(self._connect()) as database, database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS sounds (file TEXT, start REAL, stop REAL, size INTEGER, modified INTEGER, "
-                "key TEXT, samples INTEGER, rate INTEGER, PRIMARY KEY (file, start, stop))"
+                f"CREATE TABLE IF NOT EXISTS {TABLE} (file TEXT, start REAL, stop REAL, channel INTEGER, size INTEGER, "
+                "modified INTEGER, key TEXT, samples INTEGER, rate INTEGER, "
+                "PRIMARY KEY (file, start, stop, channel))"
             )
 
     def _connect(self) -> sqlite3.Connection:
@@ -62,6 +70,7 @@ class SoundIndex:
         refs: Iterable[AudioRef],
         *,
         max_seconds: float | None = None,
+        unusable: Literal["stop", "skip"] = "stop",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Sound]:
         """The sound of each file, decoding those that are new.
@@ -69,6 +78,7 @@ class SoundIndex:
         Args:
             refs: Files or stretches of files; one that is named twice is heard once.
             max_seconds: Refuse longer clips.
+            unusable: ``skip`` leaves files out that cannot be heard, with a warning.
             progress: Called with (clips just done, clips in all).
 
         Raises:
@@ -78,9 +88,8 @@ class SoundIndex:
         problems: list[str] = []
         remedy = ""
         with closing(self._connect()) as database, ThreadPoolExecutor(DECODERS) as pool:
-            limit = float("inf") if max_seconds is None else max_seconds + 1e-6
             known = [self._known(database, ref) for ref in unique]
-            heard = {sound.ref: sound for sound in known if sound and sound.seconds <= limit}
+            heard = {sound.ref: sound for sound in known if sound and not too_long(sound.seconds, max_seconds)}
             if progress:
                 progress(len(heard), len(unique))
             new = [ref for ref in unique if ref not in heard]
@@ -94,14 +103,16 @@ class SoundIndex:
                         heard[ref] = found
                 with database:
                     database.executemany(
-                        "INSERT OR REPLACE INTO sounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         [_line(heard[ref]) for ref in part if ref in heard],
                     )
                 if progress:
                     progress(len(part), len(unique))
-        if problems:
+        if problems and unusable == "stop":
             raise CoatError(f"Audio is unusable in {listed(problems, 'file')}", remedy)
-        return [heard[ref] for ref in unique]
+        if problems:
+            log.warning("Left out, for their audio is unusable: %s", listed(problems, "file"))
+        return [heard[ref] for ref in unique if ref in heard]
 
     def _known(self, database: sqlite3.Connection, ref: AudioRef) -> Sound | None:
         try:
@@ -109,8 +120,8 @@ class SoundIndex:
         except OSError:
             return None  # listening to it will say what is wrong
         row = database.execute(
-            "SELECT key, samples, rate FROM sounds WHERE file = ? AND start = ? AND stop = ? AND size = ? "
-            "AND modified = ?",
+            f"SELECT key, samples, rate FROM {TABLE} WHERE file = ? AND start = ? AND stop = ? AND channel = ? "
+            "AND size = ? AND modified = ?",
             identity,
         ).fetchone()
         return Sound(ref, *row) if row else None

@@ -7,13 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from coat.audio import Clip
+from coat.audio import Clip, decode_audio, measure_audio
 from coat.data.conversation import Message
 from coat.data.formats import MARK
 from coat.data.manifest import Row
@@ -47,25 +44,9 @@ class Sound:
         """Decode it.
 
         Raises:
-            CoatError: It is no audio, or too short.
+            CoatError: It is no audio, or cannot be heard; see :func:`coat.audio.load_audio`.
         """
-        from coat.audio import check_clip, decode_audio
-
-        if self.channel is None and not self.start and self.end is None:
-            return decode_audio(self.fetch(), self.name)
-        samples, rate = self._stretch()
-        return check_clip(Clip(samples, rate, self.name))
-
-    def _stretch(self) -> tuple[np.ndarray, int]:
-        import soundfile
-
-        with soundfile.SoundFile(BytesIO(self.fetch())) as file:
-            first = round(self.start * file.samplerate)
-            last = file.frames if self.end is None else min(round(self.end * file.samplerate), file.frames)
-            file.seek(min(first, file.frames))
-            samples = file.read(max(last - first, 0), dtype="float32", always_2d=True)
-            wave = samples.mean(axis=1) if self.channel is None else samples[:, self.channel]
-            return np.ascontiguousarray(wave), file.samplerate
+        return decode_audio(self.fetch(), self.name, start=self.start, end=self.end, channel=self.channel)
 
     def measure(self) -> tuple[float, str]:
         """Seconds, and a key of the content.
@@ -73,14 +54,8 @@ class Sound:
         Raises:
             CoatError: It is no audio.
         """
-        import soundfile
-
         data = self.fetch()
-        try:
-            info = soundfile.info(BytesIO(data))
-            seconds = info.frames / info.samplerate
-        except (soundfile.LibsndfileError, RuntimeError):
-            seconds = self.load().seconds  # raises with the remedy, or reads what only decodes
+        seconds = measure_audio(data, self.name)
         stop = seconds if self.end is None else min(self.end, seconds)
         digest = blake2b(data, digest_size=16)
         digest.update(repr((self.start, self.end, self.channel)).encode())
@@ -95,7 +70,7 @@ class Sound:
         def fetch() -> bytes:
             try:
                 return path.read_bytes()
-            except OSError:
+            except (OSError, ValueError):
                 raise CoatError(f"There is no audio file at {path}.", "Check the data's folder.") from None
 
         return cls(str(path), fetch, start, end, channel)
@@ -231,8 +206,8 @@ def item_of_manifest(task: Task, row: Row) -> Item:
         right=right,
         facts={key: value for key, value in facts.items() if value},
         judge_question=str(row.messages[-2]["content"]).replace(MARK, ""),
-        messages=tuple(row.messages[:-1]),
-        sounds=tuple(Sound.of_file(ref.path, ref.start, ref.end) for ref in row.audios),
+        messages=tuple({"role": m["role"], "content": m["content"]} for m in row.messages[:-1]),
+        sounds=tuple(Sound.of_file(ref.path, ref.start, ref.end, ref.channel) for ref in row.audios),
     )
 
 

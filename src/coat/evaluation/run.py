@@ -265,6 +265,7 @@ def _write_task(folder: Path, opened: Opened, asked: Sequence[_Wanted]) -> None:
         "revision": opened.revision,
         "skipped": opened.skipped,
         "bad": opened.bad,
+        "ignore": list(opened.ignore),
     }
     rows = [{**item.record(), "keys": keys[item.id]} for item in opened.items]
     write_jsonl(folder / "tasks" / f"{opened.task.name}.jsonl", [head, *rows])
@@ -284,6 +285,7 @@ class Answered:
         revision: Of the data.
         skipped: Rows that were not asked, by why.
         bad: Rows that could not be asked.
+        ignore: Fields of its rows that were passed over.
     """
 
     task: Task
@@ -295,6 +297,7 @@ class Answered:
     revision: str
     skipped: dict[str, list[str]]
     bad: dict[str, str]
+    ignore: tuple[str, ...] = ()
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
@@ -327,7 +330,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
             answers[place] = Answer(text, line["finished"], verdict.get("rating"), verdict.get("verdict") or "")
         tasks.append(
             Answered(task, items, keys, answers, found, head["place"], head["revision"],
-                     head["skipped"], head["bad"])
+                     head["skipped"], head["bad"], tuple(head.get("ignore", ())))
         )  # fmt: skip
     return about, tasks
 

@@ -16,6 +16,7 @@ from coat.evaluation.task import Columns, Source, Task, load_task, task_names
 
 SAMPLE = "sample"
 MEASURERS = 8
+MANIFESTS = (".jsonl", ".json", ".gz", ".zst", ".parquet")
 # Tasks of a manifest that are scored by word errors, by name or group.
 SPOKEN = ("transcription", "asr")
 
@@ -31,6 +32,7 @@ class Opened:
         revision: Of the data.
         skipped: Rows that are not asked, by why: ids.
         bad: Rows that cannot be asked, with what is wrong.
+        ignore: Fields of a manifest's rows that were passed over.
     """
 
     task: Task
@@ -39,10 +41,16 @@ class Opened:
     revision: str = ""
     skipped: dict[str, list[str]] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
 
 
 def open_tasks(
-    names: Sequence[str], data: str | None = None, scratch: Path | None = None, *, max_new_tokens: int = 256
+    names: Sequence[str],
+    data: str | None = None,
+    scratch: Path | None = None,
+    *,
+    max_new_tokens: int = 256,
+    ignore: Sequence[str] = (),
 ) -> list[Opened]:
     """Open tasks by name: shipped ones, YAML files, manifests (every task in them), or ``all``.
 
@@ -51,6 +59,7 @@ def open_tasks(
         data: A folder with a folder a task, or ``sample`` for the rows that ship with each; the hub if None.
         scratch: Where samples are written.
         max_new_tokens: Where answers to a manifest's questions are cut at the latest.
+        ignore: Fields of manifests' rows to pass over.
 
     Raises:
         CoatError: A task is not there, or its data cannot be had.
@@ -59,8 +68,8 @@ def open_tasks(
     for name in names:
         if name == "all":
             opened += [open_task(load_task(each), data, scratch) for each in task_names()]
-        elif Path(name).suffix in (".jsonl", ".json"):
-            opened += open_manifest_tasks(Path(name), max_new_tokens=max_new_tokens)
+        elif is_manifest(name):
+            opened += open_manifest_tasks(Path(name), max_new_tokens=max_new_tokens, ignore=ignore)
         else:
             opened.append(open_task(load_task(name), data, scratch))
     doubled = [name for name, count in Counter(each.task.name for each in opened).items() if count > 1]
@@ -94,14 +103,19 @@ def open_task(task: Task, data: str | None = None, scratch: Path | None = None) 
     return _of_dataset(task, dataset, name, revision)
 
 
-def open_manifest_tasks(path: Path, *, max_new_tokens: int = 256) -> list[Opened]:
+def is_manifest(name: str) -> bool:
+    """Whether a name is a manifest's, not a task's or a task file's."""
+    return Path(name).suffix in MANIFESTS
+
+
+def open_manifest_tasks(path: Path, *, max_new_tokens: int = 256, ignore: Sequence[str] = ()) -> list[Opened]:
     """Every task of a manifest: its rows by their ``task``, scored by what they are.
 
     Rows with ``choices`` are choices; those of the task or group ``transcription`` or ``asr`` are scored by word
     errors; all others by whether the answer equals theirs.
     """
     groups: dict[str, list[Any]] = defaultdict(list)
-    for row in read_manifest(path):
+    for row in read_manifest(path, ignore=ignore):
         groups[row.task or path.stem].append(row)
     opened = []
     for name, rows in sorted(groups.items()):
@@ -119,7 +133,7 @@ def open_manifest_tasks(path: Path, *, max_new_tokens: int = 256) -> list[Opened
                 items.append(item_of_manifest(task, row))
             except CoatError as error:
                 bad[row.id] = error.problem
-        opened.append(Opened(task, items, str(path), _file_state([path]), bad=bad))
+        opened.append(Opened(task, items, str(path), _file_state([path]), bad=bad, ignore=tuple(ignore)))
     return opened
 
 

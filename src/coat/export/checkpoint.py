@@ -39,7 +39,8 @@ ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
 NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
 REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
-               "pace.py": "thinking/pace.py", "tokens.py": "thinking/tokens.py"}  # fmt: skip
+               "pace.py": "thinking/pace.py", "tokens.py": "thinking/tokens.py",
+               "limits.py": "audio/limits.py"}  # fmt: skip
 
 GUARD = (
     "{%- for message in messages %}{%- set content = message['content'] %}"

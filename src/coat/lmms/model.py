@@ -11,6 +11,7 @@ from lmms_eval.api.model import lmms
 
 from coat.answering import AnswererOptions, open_answerer
 from coat.audio import Clip, decode_audio, load_audio
+from coat.audio.downmix import to_mono
 from coat.data.formats import MARK
 from coat.errors import CoatError
 from coat.evaluation.answerers.base import Request
@@ -136,11 +137,12 @@ def to_clip(sound: Any, name: str) -> Clip:
     """
     if hasattr(sound, "get_all_samples"):
         samples = sound.get_all_samples()
-        return Clip(np.asarray(samples.data, dtype=np.float32).mean(axis=0), int(samples.sample_rate), name)
+        wave = np.atleast_2d(np.asarray(samples.data, dtype=np.float32))
+        return Clip(to_mono(wave, name), int(samples.sample_rate), name)
     if isinstance(sound, Mapping) and sound.get("array") is not None:
-        wave = np.asarray(sound["array"], dtype=np.float32)
-        wave = wave.mean(axis=wave.shape.index(min(wave.shape))) if wave.ndim > 1 else wave
-        return Clip(wave, int(sound["sampling_rate"]), name)
+        wave = np.atleast_2d(np.asarray(sound["array"], dtype=np.float32))
+        wave = wave.T if wave.shape[0] > wave.shape[1] else wave
+        return Clip(to_mono(wave, name), int(sound["sampling_rate"]), name)
     if isinstance(sound, Mapping) and sound.get("bytes") is not None:
         return decode_audio(sound["bytes"], name)
     path = sound.get("path") if isinstance(sound, Mapping) else sound

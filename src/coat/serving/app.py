@@ -6,9 +6,10 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from anyio import to_thread
 from fastapi import FastAPI, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 import coat
@@ -27,7 +29,11 @@ from coat.serving.errors import RefusedError
 from coat.serving.guard import Guard, GuardSettings
 from coat.serving.metrics import Metrics
 from coat.serving.remote import fetch
-from coat.serving.schema import ChatRequest, Options, conversation_of
+from coat.serving.schema import ChatMessage, ChatRequest, Options, ProcessorOptions, conversation_of, whole_text
+
+FORM_FIELDS = ("file", "model", "prompt", "language", "response_format", "temperature", "stream")
+KNOWN_FIELDS = [*ChatRequest.model_fields, *ChatMessage.model_fields, *ProcessorOptions.model_fields]
+TAGS = ("text", "input_audio", "audio_url")
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
         temperature: Annotated[float, Form(ge=0, le=2)] = 0.0,
         stream: Annotated[bool, Form()] = False,
     ) -> Response:
+        check_form(await request.form())
         service.check_model(model)
         if response_format not in ("json", "text"):
             raise RefusedError(400, "response_format is json or text.", param="response_format")
@@ -120,13 +127,59 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
-        problems = [f"{'.'.join(str(part) for part in p['loc'][1:])}: {p['msg']}" for p in error.errors()[:8]]
-        text = "; ".join(problems).encode("utf-8", "replace").decode()
-        return JSONResponse(RefusedError(400, f"The request is malformed: {text}").body(), status_code=400)
+        problems = error.errors()[:8]
+        text = "; ".join(_told(problem) for problem in problems)
+        refused = RefusedError(400, f"The request is malformed: {text}", param=_field(problems[0]) or None)
+        return JSONResponse(refused.body(), status_code=400)
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:
         return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), status_code=error.status_code)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> Response:
+        refused = RefusedError(500, f"The server failed on this request ({type(error).__name__}).", code="server_error")
+        return JSONResponse(refused.body(), status_code=500)
+
+
+def _field(problem: Mapping[str, Any]) -> str:
+    """Where a request is malformed, as OpenAI writes it: ``messages[0].content``."""
+    loc = problem["loc"][1:]
+    # Between them stand the names of a union's members, which no client knows.
+    parts = [
+        part
+        for before, part in zip(("", *loc), loc, strict=False)
+        if not (
+            isinstance(part, str)
+            and ("[" in part or part.endswith("str") or (isinstance(before, int) and part in TAGS))
+        )
+    ]
+    named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return named.removeprefix(".")[:200]
+
+
+def _told(problem: Mapping[str, Any]) -> str:
+    field = _field(problem)
+    if problem["type"] != "extra_forbidden":
+        return f"{field}: {problem['msg']}" if field else problem["msg"]
+    near = get_close_matches(field.rpartition(".")[2], KNOWN_FIELDS, n=1)
+    return f"{field} is not served here." + (f" Did you mean '{near[0]}'?" if near else "")
+
+
+def check_form(form: FormData) -> None:
+    """Refuse fields of a transcription that are not served, or are given twice.
+
+    Raises:
+        RefusedError: There is one.
+    """
+    names = [name for name, value in form.multi_items() if value != ""]
+    for name in names:
+        if name not in FORM_FIELDS:
+            near = get_close_matches(name, FORM_FIELDS, n=1)
+            guess = f" Did you mean '{near[0]}'?" if near else ""
+            raise RefusedError(400, f"{name[:80]} is not served here.{guess}", param=name[:80])
+        if names.count(name) > 1:
+            raise RefusedError(400, f"{name} is given twice.", param=name)
 
 
 class _Service:
@@ -136,6 +189,7 @@ class _Service:
         self.engine, self.settings, self.metrics = engine, settings, metrics
         self.created = int(time.time())
         self.max_seconds = engine.model.backbone.hearing.max_seconds
+        self.vocabulary = engine.model.backbone.embedding.weight.shape[0]
 
     def card(self) -> dict[str, Any]:
         return {"id": self.settings.name, "object": "model", "created": self.created, "owned_by": "coat"}
@@ -149,7 +203,7 @@ class _Service:
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         self.check_model(body.model)
-        options = body.options(self.settings.max_new_tokens)
+        options = body.options(self.settings.max_new_tokens, self.vocabulary)
         download = partial(fetch, allowed=self.settings.allowed_hosts, max_bytes=self.settings.guard.max_body_bytes)
         conversation = await conversation_of(body.messages, download, max_seconds=self.max_seconds)
         answer = await self._submit(conversation, options)
@@ -171,8 +225,11 @@ class _Service:
     ) -> Response:
         try:
             clip = await to_thread.run_sync(partial(decode_audio, data, "The file", max_seconds=self.max_seconds))
+            question = whole_text(question)
         except CoatError as error:
             raise RefusedError(400, str(error), param="file") from None
+        except ValueError as error:
+            raise RefusedError(400, f"The request is malformed: {error}.", param="prompt") from None
         content = [{"type": "audio"}, {"type": "text", "text": question}]
         conversation = Conversation([{"role": "user", "content": content}], [clip], "the request")
         options = Options(max_tokens=self.settings.max_new_tokens, temperature=temperature)

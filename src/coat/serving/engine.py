@@ -86,8 +86,8 @@ class Job:
 
     @property
     def num_think_tokens(self) -> int:
-        """Think tokens in the prompt."""
-        return sum(block.num_think_tokens for block in self.prompt.blocks)
+        """Tokens of blocks in the prompt, their ends included: the forced prefix of Table E."""
+        return sum(block.length for block in self.prompt.blocks)
 
 
 class QueueFullError(Exception):
@@ -253,7 +253,7 @@ class Engine:
             suppress_tokens=list(self.model.tokens.ids),
             eos_token_id=end,
             pad_token_id=tokenizer.pad_token_id,
-            logits_processor=[RowSampler([job.options for job in jobs])],
+            logits_processor=[RowSampler([job.options for job in jobs], [job.prompt.input_ids for job in jobs])],
             streamer=RowListener(hear),
             stopping_criteria=[RowStops(lambda: [job.done for job in jobs])],
         )

@@ -27,4 +27,10 @@ class RefusedError(Exception):
         """The JSON body."""
         kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        message, param = writable(self.message), writable(self.param) if self.param else self.param
+        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
+
+
+def writable(text: str) -> str:
+    """A text with a question mark for every half of a character: it may quote what a client sent."""
+    return text.encode("utf-8", "replace").decode()

@@ -26,7 +26,9 @@ class Metrics:
             "coat_batch_size", "Requests answered together.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
         self.prompt = Counter("coat_prompt_tokens", "Tokens of prompts, think tokens included.", registry=registry)
-        self.think = Counter("coat_think_tokens", "Think tokens of prompts.", registry=registry)
+        self.think = Counter(
+            "coat_think_tokens", "Think tokens of prompts, the ends of blocks included.", registry=registry
+        )
         self.completion = Counter("coat_completion_tokens", "Tokens of answers.", registry=registry)
         self.audio = Counter("coat_audio_seconds", "Seconds of audio heard.", registry=registry)
         self.waiting = Gauge("coat_requests_waiting", "Requests in the queue.", registry=registry)

@@ -28,17 +28,20 @@ async def fetch(url: str, allowed: Collection[str], *, max_bytes: int, timeout: 
     Raises:
         RefusedError: The host is not allowed, is private, does not answer, or sends too much.
     """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    try:
+        parts = urlsplit(url)
+        host, given_port = (parts.hostname or "").lower(), parts.port
+    except ValueError as error:
+        raise RefusedError(400, f"The audio's address is no URL ({error}).", param="audio_url") from None
     if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in allowed):
         raise RefusedError(
             400, f"This server does not fetch audio from '{host}': send it as a data: URL or as input_audio.",
             param="audio_url",
         )  # fmt: skip
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = given_port or (443 if parts.scheme == "https" else 80)
     address = await to_thread.run_sync(public_address, host, port)
     literal = f"[{address}]" if ":" in address else address
-    pinned = parts._replace(netloc=literal + (f":{parts.port}" if parts.port else "")).geturl()
+    pinned = parts._replace(netloc=literal + (f":{given_port}" if given_port else "")).geturl()
     try:
         async with (
             httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client,
@@ -54,7 +57,7 @@ async def fetch(url: str, allowed: Collection[str], *, max_bytes: int, timeout: 
                 if len(data) > max_bytes:
                     raise RefusedError(413, f"The audio is larger than {max_bytes} bytes.", param="audio_url")
             return bytes(data)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RefusedError(
             400, f"The audio could not be fetched from {host}: {type(error).__name__}.", param="audio_url"
         ) from None

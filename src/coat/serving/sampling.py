@@ -7,45 +7,91 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
+from transformers.generation import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from coat.serving.schema import Options
 
 
 class RowSampler(LogitsProcessor):
-    """Chooses each row's next token by that row's temperature, top-p and seed.
+    """Chooses each row's next token by that row's own rules.
 
     What is not chosen is set to minus infinity, so that greedy search takes the choice. A row draws from a
     generator of its own: what it is batched with changes nothing.
+
+    Args:
+        options: Of each row.
+        prompts: Ids of each row's prompt, which a repetition penalty counts too.
     """
 
-    def __init__(self, options: Sequence[Options]) -> None:
-        self.options = options
+    def __init__(self, options: Sequence[Options], prompts: Sequence[Sequence[int]]) -> None:
+        self.options, self.prompts = options, prompts
         self.generators = [_generator(option.seed) for option in options]
+        self.processors = [_processors(option) for option in options]
+        self.warpers = [_warpers(option) for option in options]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``(B, V)`` with one token left in rows that sample."""
-        for row, (option, generator) in enumerate(zip(self.options, self.generators, strict=True)):
+        """Scores ``(B, V)`` with one token left in rows that sample.
+
+        Args:
+            input_ids: ``(B, T)`` the answers so far; the prompt comes as embeddings, and is not in there.
+            scores: ``(B, V)`` logits.
+        """
+        for row, option in enumerate(self.options):
+            said = input_ids[row : row + 1]
+            if self.processors[row]:
+                prompt = torch.tensor([self.prompts[row]], device=said.device, dtype=said.dtype)
+                every = torch.cat([prompt, said], dim=1)
+                scores[row] = self.processors[row](every, scores[row : row + 1])[0]
+            if option.frequency_penalty or option.presence_penalty:
+                times = torch.bincount(said[0], minlength=scores.shape[1]).to(scores)
+                scores[row] -= option.frequency_penalty * times + option.presence_penalty * (times > 0)
             if option.temperature > 0:
-                choice = _draw(scores[row].float().cpu() / option.temperature, option.top_p, generator)
+                logits = self.warpers[row](said, scores[row : row + 1].float().cpu())[0]
+                probabilities = logits.softmax(-1)
+                choice = int(torch.multinomial(probabilities, 1, generator=self.generators[row]))
                 kept = scores[row, choice].clone()
                 scores[row] = float("-inf")
                 scores[row, choice] = kept
         return scores
 
 
+def _processors(option: Options) -> LogitsProcessorList:
+    """What changes logits whether a row samples or not."""
+    made = LogitsProcessorList()
+    if option.repetition_penalty != 1:
+        made.append(RepetitionPenaltyLogitsProcessor(option.repetition_penalty))
+    if option.logit_bias:
+        made.append(SequenceBiasLogitsProcessor({(token,): float(bias) for token, bias in option.logit_bias.items()}))
+    return made
+
+
+def _warpers(option: Options) -> LogitsProcessorList:
+    """What a row samples from, in transformers' order."""
+    made = LogitsProcessorList()
+    if option.temperature not in (0.0, 1.0):
+        made.append(TemperatureLogitsWarper(option.temperature))
+    if option.top_k:
+        made.append(TopKLogitsWarper(option.top_k))
+    if option.top_p < 1:
+        made.append(TopPLogitsWarper(option.top_p))
+    if option.min_p:
+        made.append(MinPLogitsWarper(option.min_p))
+    return made
+
+
 def _generator(seed: int | None) -> torch.Generator:
     generator = torch.Generator()
     generator.manual_seed(seed) if seed is not None else generator.seed()
     return generator
-
-
-def _draw(logits: Tensor, top_p: float, generator: torch.Generator) -> int:
-    probabilities, order = logits.softmax(-1).sort(descending=True)
-    # The most likely token always stays; those whose predecessors already hold top_p go.
-    probabilities[probabilities.cumsum(-1) - probabilities >= top_p] = 0
-    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
 class RowListener(BaseStreamer):

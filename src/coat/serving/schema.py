@@ -9,18 +9,38 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coat.audio import Clip, decode_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.serving.errors import RefusedError
 
-MAX_MESSAGES, MAX_CLIPS, MAX_STOPS = 256, 64, 16
+MAX_MESSAGES, MAX_CLIPS, MAX_STOPS, MAX_BIASES = 256, 64, 16, 1024
+MAX_TEXT = 1_000_000
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    """A part of a request: a field that is not known, and is not empty, is refused by name.
+
+    ``null`` is the default of every optional field, as OpenAI's client sends it; and what its answers hold beside
+    their text (``"refusal": null``, ``"tool_calls": []``) may come back with them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fields = cls.model_fields
+        return {
+            name: value
+            for name, value in given.items()
+            if not (value is None and not (name in fields and fields[name].is_required()))
+            and not (name not in fields and value in ("", [], {}))
+        }
 
 
 class TextPart(_Part):
@@ -31,10 +51,10 @@ class TextPart(_Part):
 
 
 class InputAudio(_Part):
-    """A file in base64."""
+    """A file in base64. The format is read from the file itself."""
 
     data: str
-    format: str = "wav"
+    format: str = Field("wav", max_length=64)
 
 
 class InputAudioPart(_Part):
@@ -61,10 +81,16 @@ Part = Annotated[TextPart | InputAudioPart | AudioUrlPart, Field(discriminator="
 
 
 class ChatMessage(_Part):
-    """One turn."""
+    """One turn. Only an assistant's may be without content."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] = Field(max_length=1_000_000)
+    content: Annotated[str, Field(max_length=MAX_TEXT)] | list[Part] | None = None
+
+    @model_validator(mode="after")
+    def _users_say_something(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a {self.role} message must have content")
+        return self
 
 
 class StreamOptions(_Part):
@@ -80,7 +106,7 @@ class ProcessorOptions(_Part):
 
 
 class ChatRequest(_Part):
-    """``/v1/chat/completions``. Fields that would change the answer and are not served are refused, not ignored."""
+    """``/v1/chat/completions``. What would change the answer and is not served is refused, never ignored."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -88,30 +114,96 @@ class ChatRequest(_Part):
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(-1, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict, max_length=MAX_BIASES)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stop: str | list[str] | None = Field(None, max_length=MAX_STOPS)
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
-    tools: Literal[None] = None
+    n: Literal[1] = 1
+    logprobs: Literal[False] = False
+    top_logprobs: Literal[0] = 0
+    tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    tool_choice: Literal["none", "auto"] = "none"
+    parallel_tool_calls: bool = True
+    modalities: list[Literal["text"]] = Field(default_factory=list, max_length=1)
     response_format: dict[str, Any] | None = None
     mm_processor_kwargs: ProcessorOptions = ProcessorOptions()
+    chat_template_kwargs: ProcessorOptions = ProcessorOptions()
+    # Of bookkeeping; no answer depends on them.
+    user: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    store: Literal[False] = False
+    service_tier: Literal["auto", "default"] = "auto"
+    safety_identifier: str = ""
+    prompt_cache_key: str = ""
 
-    def options(self, limit: int) -> Options:
-        """How to answer, with at most ``limit`` tokens."""
-        if self.response_format not in (None, {"type": "text"}):
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_whole(cls, given: Any) -> Any:
+        waiting = [given]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                waiting += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                waiting += value
+            elif isinstance(value, str) and not value.isascii():
+                whole_text(value)
+        return given
+
+    def options(self, limit: int, vocabulary: int) -> Options:
+        """How to answer, with at most ``limit`` tokens, by a model with so many tokens.
+
+        Raises:
+            RefusedError: A field asks for something that is not served.
+        """
+        if self.response_format not in (None, {}, {"type": "text"}):
             raise RefusedError(400, "Only text answers are served.", param="response_format")
+        if self.stream_options is not None and not self.stream:
+            raise RefusedError(400, "stream_options go with stream: true.", param="stream_options")
         asked = self.max_completion_tokens or self.max_tokens or limit
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return Options(
             max_tokens=min(asked, limit),
             temperature=self.temperature,
             top_p=self.top_p,
+            top_k=max(self.top_k, 0),
+            min_p=self.min_p,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias={_token(name, vocabulary): bias for name, bias in self.logit_bias.items()},
             seed=self.seed,
             stop=[stop for stop in stops if stop],
-            think=self.mm_processor_kwargs.audio_think,
+            think=self.mm_processor_kwargs.audio_think and self.chat_template_kwargs.audio_think,
         )
+
+
+def whole_text(text: str) -> str:
+    """A text that can be written as UTF-8.
+
+    Raises:
+        ValueError: It holds half a character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text holds half a character (a lone surrogate)") from None
+    return text
+
+
+def _token(name: str, vocabulary: int) -> int:
+    if not (name.isascii() and name.isdigit() and int(name[:20]) < vocabulary):
+        raise RefusedError(
+            400, f"logit_bias has the key '{name[:40]}'; its keys are ids of tokens below {vocabulary}.",
+            param="logit_bias",
+        )  # fmt: skip
+    return int(name)
 
 
 @dataclass(frozen=True)
@@ -122,6 +214,13 @@ class Options:
         max_tokens: Where the answer is cut at the latest.
         temperature: 0 takes the likeliest token.
         top_p: Sample among the likeliest tokens that hold so much probability.
+        top_k: Sample among so many tokens; 0 sets no limit.
+        min_p: Sample among tokens at least so likely, relative to the likeliest.
+        frequency_penalty: Taken off a token's logit each time that the answer holds it.
+        presence_penalty: Taken off once for a token that the answer holds.
+        repetition_penalty: What logits of tokens in prompt and answer are divided by where positive, and multiplied
+            by where negative.
+        logit_bias: Added to logits, by token.
         seed: Of sampling; two requests with one seed answer alike, whatever they are batched with.
         stop: Texts that end an answer, and are not part of it.
         think: With the block.
@@ -130,6 +229,12 @@ class Options:
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: list[str] = field(default_factory=list)
     think: bool = True
@@ -151,7 +256,8 @@ async def conversation_of(
     clips: list[Clip] = []
     turns = []
     for index, message in enumerate(messages):
-        parts = [TextPart(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+        given = message.content or ""
+        parts = [TextPart(type="text", text=given)] if isinstance(given, str) else given
         content: list[dict[str, str]] = []
         for number, part in enumerate(parts):
             where = f"messages[{index}].content[{number}]"
@@ -175,25 +281,26 @@ async def _bytes_of(part: InputAudioPart | AudioUrlPart, where: str, fetch: Call
     if isinstance(part, InputAudioPart):
         return decode_base64(part.input_audio.data, where)
     url = part.audio_url.url
-    scheme, _, rest = url.partition(":")
+    scheme = url.partition(":")[0].lower()
     if scheme == "data":
-        head, comma, data = rest.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise RefusedError(400, f"{where}: the data: URL must be base64.", param=where)
-        return decode_base64(data, where)
+        return decode_base64(url, where)
     if scheme in ("http", "https"):
         return await fetch(url)
     raise RefusedError(400, f"{where}: audio comes by data: or http(s) URL.", param=where)
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """Bytes of base64.
+    """Bytes of base64, with line breaks or without; ``data:`` URLs too.
 
     Raises:
         RefusedError: It is not base64.
     """
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise RefusedError(400, f"{where}: the data: URL must be base64.", param=where)
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise RefusedError(400, f"{where}: the audio is not base64 ({error}).", param=where) from None
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
+from coat.audio.limits import problem_of
 from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks
 from coat.thinking.pace import Pace, Spans
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
@@ -78,8 +79,8 @@ class CoatProcessor(ProcessorMixin):
             **kwargs: Of the family's own processor.
 
         Raises:
-            ValueError: A text holds think tokens, a clip is too long, empty or not finite, or audio has no
-                assistant turn after it.
+            ValueError: A text holds think tokens, a clip cannot be heard (see :mod:`coat.audio.limits`), or audio
+                has no assistant turn after it.
         """
         for clip in _flat(audio):
             self._check(clip)
@@ -99,15 +100,9 @@ class CoatProcessor(ProcessorMixin):
         return Pace(self.stride, self.max_tokens, self.merge_db)
 
     def _check(self, clip: np.ndarray) -> None:
-        rate = self.feature_extractor.sampling_rate
-        if len(clip) > self.max_seconds * rate + 1:
-            raise ValueError(
-                f"a clip lasts {len(clip) / rate:.1f} s; this model hears at most {self.max_seconds:g} s: cut it first"
-            )
-        if len(clip) < 0.1 * rate:
-            raise ValueError(f"a clip lasts {1000 * len(clip) / rate:.0f} ms; at least 100 ms are needed")
-        if not np.isfinite(clip).all():
-            raise ValueError("a clip holds NaN or infinite samples")
+        problem = problem_of(clip, self.feature_extractor.sampling_rate, self.max_seconds)
+        if problem:
+            raise ValueError(f"a clip {problem.text} {problem.remedy}")
 
     def _insert(self, inputs: BatchFeature, clips: list[np.ndarray], side: str, audio_think: bool) -> BatchFeature:
         """Take padding off, put blocks in, pad again."""

@@ -77,7 +77,8 @@ class PromptBuilder:
         It ends with an answer for training, or with a user turn for generation (a generation prompt follows).
 
         Args:
-            messages: ``{"role", "content"}``; content is text with ``<audio>`` where a clip goes, or a list of
+            messages: ``{"role", "content"}``, and ``"loss": False`` where an answer is not to be trained on; content
+                is text with ``<audio>`` where a clip goes, or a list of
                 ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
             num_audio_tokens: L_a of each clip, in order.
             spans: Of each clip, see :meth:`spans`; needed only where they follow from its sound.
@@ -128,6 +129,8 @@ class PromptBuilder:
         ids: list[int] = []
         labels: list[int] = []
         done = ""
+        trains = [message.get("loss", True) for message in messages]
+        messages = [{"role": m["role"], "content": m["content"]} for m in messages]
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
@@ -135,7 +138,8 @@ class PromptBuilder:
             answered = self.backbone.render(messages[: index + 1], add_generation_prompt=False)
             before, answer = _suffix(prompt, done), _suffix(answered, prompt)
             text, end, after = answer.partition(self.backbone.end_of_turn)
-            for piece, is_answer in ((before, False), (text + end, True), (after, False)):
+            trained = trains[index]
+            for piece, is_answer in ((before, False), (text + end, trained), (after, False)):
                 tokens = self._tokenize(piece)
                 ids += tokens
                 labels += tokens if is_answer else [IGNORE] * len(tokens)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from coat.audio import too_long
 from coat.config.recipe import DataConfig, Recipe
 from coat.data.batching import Draw, Shuffled
 from coat.data.index import Joined, open_manifest
@@ -22,7 +23,7 @@ class Corpus:
     Attributes:
         rows: Of all manifests, one after another.
         pools: What each manifest holds of them.
-        left_out: Rows that are too long.
+        left_out: Rows that are too long, or whose audio cannot be used.
     """
 
     rows: Joined
@@ -67,11 +68,14 @@ def open_corpus(
     if len(set(paths)) < len(paths):
         raise CoatError("A manifest is in the mixture twice.", "Give it one group.")
     report = (lambda done: progress("manifests", done, 0)) if progress else None
-    opened = [open_manifest(path, progress=report) for path in paths]
+    opened = [
+        open_manifest(path, ignore=data.ignore_fields, answered=True, unusable=data.unusable, progress=report)
+        for path in paths
+    ]
     every = Joined(opened)
     rows = every.within(max_seconds)
     if len(rows) < len(every) and data.unusable == "stop":
-        first = int(np.argmax(every.longest > max_seconds + 1e-6))
+        first = next(place for place, seconds in enumerate(every.longest) if too_long(float(seconds), max_seconds))
         raise CoatError(
             f"{len(every) - len(rows)} of {len(every)} rows hold clips over {max_seconds:g} s, such as "
             f"{every[first].id} ({every.longest[first]:.1f} s).",
@@ -90,7 +94,8 @@ def open_corpus(
         )
         for index, path in enumerate(paths)
     ]
-    return Corpus(rows, pools, len(every) - len(rows))
+    unusable = sum(len(manifest.notes.left_out) for manifest in opened)
+    return Corpus(rows, pools, len(every) - len(rows) + unusable)
 
 
 def _name(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,15 +11,18 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from coat.data.batching import micro_batches
+from coat.data.conversation import Conversation
 from coat.data.manifest import Row
 from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.experts.base import Expert
 from coat.experts.cache import FeatureCache
 from coat.thinking.batch import Batch, Encoded, collate, encode
-from coat.thinking.prompt import PromptBuilder
+from coat.thinking.prompt import Prompt, PromptBuilder
 
 IDLE_SECONDS = 0.5
+# What passes in place of rows that are all left out: nothing of it is trained on.
+IDLE_MESSAGES = ({"role": "user", "content": "-"}, {"role": "assistant", "content": "-", "loss": False})
 
 
 class ManifestDataset(Dataset[Row]):
@@ -79,8 +82,10 @@ class TrainingCollator:
     def batches(self, rows: Sequence[Row]) -> list[Batch]:
         """Decode the rows' clips once and build right-padded batches of like length.
 
+        Where every row is left out, one batch comes back that holds nothing to train on.
+
         Raises:
-            CoatError: A row is unusable, and rows are not to be skipped; or none is left.
+            CoatError: A row is unusable, and rows are not to be skipped.
         """
         encoded, skipped = [], []
         for row in rows:
@@ -93,9 +98,7 @@ class TrainingCollator:
                     ) from None
                 skipped.append(f"{row.id}: {error.problem}")
         if not encoded:
-            raise CoatError(
-                f"No row of a whole step can be used, such as {skipped[0]}", "Check the data: coat data check"
-            )
+            encoded = [encode(self.builder, Conversation(list(IDLE_MESSAGES), []))]
         lengths = [len(item.prompt.input_ids) for item in encoded]
         passes = micro_batches(lengths, rows=self.rows or len(encoded), tokens=self.tokens)
         batches = [self._batch([encoded[place] for place in places]) for places in passes]
@@ -105,11 +108,7 @@ class TrainingCollator:
     def _encode(self, row: Row) -> Encoded:
         limit = self.builder.backbone.hearing.max_seconds
         item = encode(self.builder, row.conversation(answered=True, max_seconds=limit))
-        if self.max_tokens is not None and len(item.prompt.input_ids) > self.max_tokens:
-            raise CoatError(
-                f"Row {row.id} takes {len(item.prompt.input_ids)} tokens, more than data.max_tokens "
-                f"({self.max_tokens}); nothing is cut."
-            )
+        check_tokens(row, item.prompt, self.max_tokens)
         return item
 
     def _batch(self, encoded: list[Encoded]) -> Batch:
@@ -125,3 +124,31 @@ class TrainingCollator:
             silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)
             batch = replace(batch, idle_audio=backbone.audio_features([silence]))
         return batch
+
+
+def check_tokens(row: Row, prompt: Prompt, max_tokens: int | None) -> None:
+    """Raise a CoatError if a row's prompt is longer than it may be: a prompt is never cut."""
+    if max_tokens is not None and len(prompt.input_ids) > max_tokens:
+        raise CoatError(
+            f"Row {row.id} takes {len(prompt.input_ids)} tokens, more than data.max_tokens ({max_tokens}); "
+            "nothing is cut."
+        )
+
+
+def fits(builder: PromptBuilder, max_tokens: int | None = None) -> Callable[[Row, Sequence[float]], None]:
+    """What :func:`coat.data.checks.check_manifest` asks of every row: whether training would take its prompt.
+
+    Args:
+        builder: Of the backbone, which may be without weights.
+        max_tokens: See :class:`TrainingCollator`.
+
+    Returns:
+        A function of a row and the seconds of its clips, which raises a CoatError if it would not.
+    """
+    rate = builder.backbone.hearing.sampling_rate
+
+    def check(row: Row, seconds: Sequence[float]) -> None:
+        counts = [builder.backbone.num_audio_tokens(round(each * rate)) for each in seconds]
+        check_tokens(row, builder.build(row.messages, counts, name=f"Row {row.id}"), max_tokens)
+
+    return check

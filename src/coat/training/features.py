@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -200,8 +200,14 @@ class Workshop:
         """The caches of experts."""
         return {name: cache for name, cache in self.caches.items() if name != EMBEDDINGS}
 
-    def index(self, refs: Iterable[AudioRef], progress: Progress | None = None) -> list[Sound]:
-        """Every different sound of some files, decoding only those that are new.
+    def index(
+        self,
+        refs: Iterable[AudioRef],
+        progress: Progress | None = None,
+        *,
+        unusable: Literal["stop", "skip"] = "stop",
+    ) -> list[Sound]:
+        """Every different sound of some files, decoding only those that are new; see :meth:`SoundIndex.listen`.
 
         Raises:
             CoatError: Files are missing or cannot be heard.
@@ -209,6 +215,7 @@ class Workshop:
         sounds = SoundIndex(self.root / "sounds.sqlite").listen(
             refs,
             max_seconds=self.backbone.hearing.max_seconds,
+            unusable=unusable,
             progress=(lambda done, total: progress("index", done, total)) if progress else None,
         )
         return list({sound.key: sound for sound in sounds}.values())
@@ -287,27 +294,37 @@ def audio_of(rows: Iterable[Row]) -> list[AudioRef]:
     return list(dict.fromkeys(audio for row in rows for audio in row.audios))
 
 
-def prepare(workshop: Workshop, refs: Iterable[AudioRef], *, progress: Progress | None = None) -> None:
+def prepare(
+    workshop: Workshop,
+    refs: Iterable[AudioRef],
+    *,
+    unusable: Literal["stop", "skip"] = "stop",
+    progress: Progress | None = None,
+) -> None:
     """Fill the caches with every sound of some files, on this machine. A stopped job goes on where it was.
 
     Args:
         workshop: What to compute.
         refs: The files.
+        unusable: ``skip`` leaves files out that cannot be heard.
         progress: Called with (what, clips just done, clips in all).
 
     Raises:
         CoatError: Files are missing or cannot be heard.
     """
-    compute(workshop, workshop.plan(workshop.index(refs, progress)), progress=progress)
+    sounds = workshop.index(refs, progress, unusable=unusable)
+    compute(workshop, workshop.plan(sounds), progress=progress)
 
 
-def audio_of_manifests(paths: Iterable[str]) -> list[AudioRef]:
+def audio_of_manifests(
+    paths: Iterable[str], *, ignore: Collection[str] = (), unusable: Literal["stop", "skip"] = "stop"
+) -> list[AudioRef]:
     """Every file that some manifests name, once.
 
     Raises:
         CoatError: A manifest is missing, or rows of it are malformed.
     """
-    return audio_of(row for path in paths for row in open_manifest(path))
+    return audio_of(row for path in paths for row in open_manifest(path, ignore=ignore, unusable=unusable))
 
 
 def compute(workshop: Workshop, units: Sequence[Unit], *, progress: Progress | None = None) -> None:

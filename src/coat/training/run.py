@@ -81,7 +81,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
     with state.main_process_first():
         corpus = open_corpus(recipe.data, outline.hearing.max_seconds)
     if corpus.left_out:
-        say(f"{corpus.left_out} rows hold clips that are too long, and are left out.")
+        say(f"{corpus.left_out} rows hold clips that are too long or cannot be used, and are left out.")
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
     adapted = adapt(model, recipe)
@@ -214,7 +214,12 @@ class _Job:
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.corpus, self.dataset = corpus, ManifestDataset(corpus.rows)
         self.state, self.preemption = processes(), Preemption()
-        self.held_out = open_manifest(recipe.data.held_out) if recipe.data.held_out else None
+        data = recipe.data
+        self.held_out = (
+            open_manifest(data.held_out, ignore=data.ignore_fields, answered=True, unusable=data.unusable)
+            if data.held_out
+            else None
+        )
         self.workshop: Workshop | None = None
         if recipe.data.cache:
             self.workshop = Workshop(
@@ -228,10 +233,11 @@ class _Job:
         files = audio_of(chain(self.dataset.rows, self.held_out or ()))
         if self.state.num_processes == 1:
             with make_progress() as bar:
-                prepare(workshop, files, progress=bar_for(bar))
+                prepare(workshop, files, unusable=self.recipe.data.unusable, progress=bar_for(bar))
             return
         with self.state.main_process_first():
-            missing = sum(len(unit.sounds) for unit in workshop.plan(workshop.index(files)))
+            sounds = workshop.index(files, unusable=self.recipe.data.unusable)
+            missing = sum(len(unit.sounds) for unit in workshop.plan(sounds))
         if missing:
             raise CoatError(
                 f"{missing} clips have no features in {workshop.root}, and {self.state.num_processes} processes wait.",

@@ -56,7 +56,7 @@ class StepTrainer(Trainer):
         callbacks: Progress and metrics; the Trainer's own bar and printer are taken out.
         draw: The order of rows; shuffled if None.
         group_by_length: Put clips of like length together.
-        max_bad_steps: Steps in a row whose gradient may be other than finite.
+        max_bad_steps: Steps in a row whose gradient may be other than finite, or whose rows may all be left out.
     """
 
     loss_is_scaled_for_ga = True
@@ -75,7 +75,8 @@ class StepTrainer(Trainer):
         max_bad_steps: int = 10,
     ) -> None:
         self._lengths, self._group, self._draw = lengths, group_by_length, draw
-        self.max_bad_steps, self.bad_steps, self.bad_in_a_row, self.skipped_rows = max_bad_steps, 0, 0, 0
+        self.max_bad_steps, self.bad_steps, self.bad_in_a_row = max_bad_steps, 0, 0
+        self.skipped_rows, self.empty_in_a_row = 0, 0
         super().__init__(model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=callbacks)
         for unwanted in (PrinterCallback, ProgressCallback):
             self.remove_callback(unwanted)
@@ -128,7 +129,20 @@ class StepTrainer(Trainer):
         summed = self.accelerator.reduce(counts, "sum").tolist()
         most = int(self.accelerator.gather(passes).max())
         self.skipped_rows += summed[2]
+        self.empty_in_a_row = 0 if summed[0] else self.empty_in_a_row + 1
+        if self.empty_in_a_row:
+            self._note_empty(batches[0].skipped)
         return [batches], Totals(max(1, summed[0]), max(1, summed[1]), most)
+
+    def _note_empty(self, skipped: tuple[str, ...]) -> None:
+        """A step all of whose rows, on every process, were left out."""
+        log.warning("Step %d left out: none of its rows can be used.", self.state.global_step + 1)
+        if self.empty_in_a_row >= self.max_bad_steps:
+            raise CoatError(
+                f"{self.empty_in_a_row} steps in a row had no row that can be used"
+                + (f", such as {skipped[0]}" if skipped else "."),
+                "Look at the data: coat data check. The last checkpoint is whole.",
+            )
 
     def training_step(self, model: nn.Module, inputs: list[Batch], num_items_in_batch: Any = None) -> Tensor:
         """All passes of a step, forward and backward; its loss, detached, whose mean over processes is the step's."""
@@ -181,6 +195,9 @@ class StepTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
+        if self.empty_in_a_row:
+            model.zero_grad()  # a step without rows changes nothing: neither momentum nor weight decay
+            return norm
         if norm is None or bool(torch.isfinite(torch.as_tensor(norm))):
             self.bad_in_a_row = 0
             return norm

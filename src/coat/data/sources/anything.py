@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 
-from coat.data.formats import canonical
+from coat.data.formats import AUDIO, KNOWN, canonical
 from coat.data.sources.base import AUDIO_COLUMNS, Asked, Corpus, Record
 from coat.errors import CoatError
 
 PREFIX = "hub:"
+SOUND = frozenset((*AUDIO, *AUDIO_COLUMNS)) - {"file", "path"}
+# A list of so many numbers with fractions is a waveform, not a label.
+MANY = 400
 
 
 class Anything(Corpus):
@@ -21,6 +25,7 @@ class Anything(Corpus):
         place: ``hub:OWNER/NAME``, or ``hub:OWNER/NAME/CONFIG``.
         splits: Which to take.
         question: Asked where a row has none, as transcripts have.
+        ignore: Columns to pass over.
     """
 
     title = "a data set of the hub"
@@ -28,18 +33,38 @@ class Anything(Corpus):
     licence = "see its card"
     language = ""
 
-    def __init__(self, place: str, splits: tuple[str, ...] = ("train",), question: str = "") -> None:
+    def __init__(
+        self, place: str, splits: tuple[str, ...] = ("train",), question: str = "", ignore: Collection[str] = ()
+    ) -> None:
         owner, *rest = place.removeprefix(PREFIX).split("/", 2)
         if not owner or not rest:
             raise CoatError(f"{place} names no data set.", "For example: hub:AudioLLMs/meld_emotion_test")
         self.hub_id = f"{owner}/{rest[0]}"  # type: ignore[misc]
         self.config = rest[1] if len(rest) > 1 else None  # type: ignore[misc]
         self.name = rest[0].lower()  # type: ignore[misc]
-        self.splits, self.question = splits, question  # type: ignore[misc]
+        self.splits, self.question, self.ignore = splits, question, frozenset(ignore)  # type: ignore[misc]
 
     def audio(self, record: Record) -> Any:
-        """The Audio column's; None for text alone."""
-        return next((record[name] for name in AUDIO_COLUMNS if record.get(name)), None)
+        """The Audio column's; None for text alone.
+
+        Raises:
+            CoatError: Two columns hold sound: which one is meant could only be guessed.
+        """
+        found = self._sounding(record)
+        if len(found) > 1:
+            raise CoatError(
+                f"A row of {self.hub_id} holds sound in several columns: {', '.join(found)}.",
+                "Leave one of them: take the others out with --ignore-fields.",
+            )
+        return record[found[0]] if found else None
+
+    def _sounding(self, record: Record) -> list[str]:
+        """Columns that hold sound: by their name, or by what is in them."""
+        return [
+            name
+            for name, value in record.items()
+            if value is not None and name not in self.ignore and (name in SOUND or _is_sound(value))
+        ]
 
     def key(self, record: Record, place: int) -> str:
         """Its own id, if it has one."""
@@ -48,18 +73,39 @@ class Anything(Corpus):
     def asked(self, record: Record, rng: np.random.Generator) -> Iterable[Asked]:
         """See :meth:`Corpus.asked`."""
         del rng
-        plain = {name: value for name, value in record.items() if name not in AUDIO_COLUMNS and value is not None}
-        clips = ["clip"] if self.audio(record) else []
+        sound = self._sounding(record)
+        left_out = {*sound, *self.ignore}
+        plain = {name: value for name, value in record.items() if name not in left_out and value is not None}
+        # What a manifest has no field for is kept as metadata; nobody chose a data set's columns for this project.
+        metadata = {name: plain.pop(name) for name in list(plain) if name not in KNOWN}
+        if metadata and "metadata" not in plain:
+            plain["metadata"] = metadata
         try:
-            row = canonical(plain | {"audios": clips})
+            row = canonical(plain | {"audios": ["clip"] if sound else []})
         except ValueError as error:
             raise CoatError(
                 f"A row of {self.hub_id} cannot be understood: {error}. It has {', '.join(sorted(record))}.",
-                "Write a manifest of your own: docs/data.md shows the format.",
+                "Pass columns over with --ignore-fields, or write a manifest of your own: docs/data.md.",
             ) from None
         messages = [dict(message) for message in row["messages"]]
         if messages[0]["content"] in ("", "<audio>") and self.question:
             messages[0]["content"] += self.question
-        choices = record.get("choices")
-        yield Asked("", "", str(record.get("task") or self.name), tuple(choices) if isinstance(choices, list) else (),
-                    tuple(messages))  # fmt: skip
+        yield Asked(
+            "", "", row.get("task", self.name), row.get("choices", ()), tuple(messages),
+            _plain(row.get("metadata", {})),
+        )  # fmt: skip
+
+
+def _is_sound(value: Any) -> bool:
+    """Bytes, an encoded file, or decoded samples."""
+    if isinstance(value, bytes):
+        return True
+    if isinstance(value, dict):
+        return bool(value.get("array") is not None or isinstance(value.get("bytes"), bytes))
+    samples = isinstance(value, np.ndarray) or (isinstance(value, list) and len(value) >= MANY)
+    return samples and np.asarray(value).dtype.kind == "f"
+
+
+def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON has it."""
+    return json.loads(json.dumps(metadata, default=str))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,13 +26,15 @@ class Asked:
         task: For scores.
         choices: The options of a multiple-choice question.
         messages: A whole conversation with its marks, in place of question and answer.
+        metadata: What else is known of the record.
     """
 
     question: str
     answer: str
     task: str
     choices: tuple[str, ...] = ()
-    messages: tuple[dict[str, str], ...] = ()
+    messages: tuple[dict[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Corpus(ABC):
@@ -77,7 +79,10 @@ class Corpus(ABC):
         """
 
     def audio(self, record: Record) -> Any:
-        """Its clip: a path, ``{"path", "start", "end"}``, or ``{"bytes", "path"}``."""
+        """Its clip.
+
+        A path, ``{"path", "start", "end"}``, ``{"bytes", "path"}``, a file's bytes, or ``{"array", "sampling_rate"}``.
+        """
         return pick(record, *AUDIO_COLUMNS)
 
     def key(self, record: Record, place: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,8 @@ from coat.errors import CoatError
 
 SAVE_EVERY = 64
 DONE = b'{"records"'
+LONGEST_NAME = 120
+MAX_FLAC_RATE = 655_350
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ def prepare_corpus(
     manifest, begun = out / f"{corpus.name}.jsonl", out / f"{corpus.name}.jsonl.begun"
     if manifest.is_file():
         return Prepared(manifest, sum(1 for _ in manifest.open()), 0, [])
-    first = _resume(begun)
-    writer = _Writer(corpus, out, begun, seed)
+    first, keys = _resume(begun)
+    writer = _Writer(corpus, out, begun, seed, keys)
     count = first
     for record in records(first):
         if limit is not None and count >= limit:
@@ -153,19 +156,21 @@ def prepare_corpus(
     return Prepared(manifest, rows, count, writer.bad)
 
 
-def _resume(begun: Path) -> int:
-    """Records that are done; lines after the last that says so were cut short, and go."""
-    done, end = 0, 0
+def _resume(begun: Path) -> tuple[int, list[str]]:
+    """Records that are done, and what they are called; lines after the last that says so were cut short, and go."""
+    done, end, keys = 0, 0, list[str]()
     if begun.is_file():
         with begun.open("rb") as file:
             at = 0
             for line in file:
                 at += len(line)
                 if line.startswith(DONE) and line.endswith(b"\n"):
-                    done, end = json.loads(line)["records"], at
+                    told = json.loads(line)
+                    done, end = told["records"], at
+                    keys += told["keys"]
         with begun.open("rb+") as file:
             file.truncate(end)
-    return done
+    return done, keys
 
 
 def _finish(begun: Path, manifest: Path) -> int:
@@ -187,17 +192,21 @@ def _finish(begun: Path, manifest: Path) -> int:
 class _Writer:
     """Lines are kept back until their sounds are written; then comes one that says how far it got."""
 
-    def __init__(self, corpus: Corpus, out: Path, path: Path, seed: int) -> None:
+    def __init__(self, corpus: Corpus, out: Path, path: Path, seed: int, keys: Iterable[str]) -> None:
         self.corpus, self.out, self.path, self.seed = corpus, out, path, seed
         self.lines: list[Mapping[str, Any]] = []
         self.bad: list[str] = []
+        self.keys, self.new_keys = set(map(_digest, keys)), list[str]()
 
     def add(self, record: Record, place: int) -> None:
         corpus, rng = self.corpus, np.random.default_rng([self.seed, place])
-        asked = list(corpus.asked(record, rng))
+        try:
+            asked = list(corpus.asked(record, rng))
+        except CoatError as error:
+            raise CoatError(f"Record {place}: {error.problem}", error.remedy) from None
         if not asked:
             return
-        key = corpus.key(record, place)
+        key = self._unique(corpus.key(record, place), place)
         audios: list[dict[str, Any]] = []
         audio = corpus.audio(record) if corpus.has_audio else None
         if audio is not None:
@@ -222,56 +231,114 @@ class _Writer:
                 "licence": corpus.licence,
                 "language": corpus.language,
             }
-            self.lines.append(row | ({"choices": list(item.choices)} if item.choices else {}))
+            extra = {"choices": list(item.choices)} if item.choices else {}
+            self.lines.append(row | extra | ({"metadata": dict(item.metadata)} if item.metadata else {}))
 
     def save(self, records: int) -> None:
         with self.path.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in [*self.lines, {"records": records}])
-        self.lines = []
+            done = {"records": records, "keys": self.new_keys}
+            file.writelines(json.dumps(line) + "\n" for line in [*self.lines, done])
+        self.lines, self.new_keys = [], []
+
+    def _unique(self, key: str, place: int) -> str:
+        """The record's own name, or that and its place where another record has it already."""
+        while _digest(key) in self.keys:
+            key = f"{key}-{place:08d}"
+        self.keys.add(_digest(key))
+        self.new_keys.append(key)
+        return key
 
     def _sound(self, audio: Any, key: str) -> dict[str, Any]:
-        """Where the clip is: a file that is there already, or one that is written beside the manifest."""
+        """Where the clip is: a file that is there already, or one that is written beside the manifest.
+
+        Raises:
+            CoatError: It is no sound, or of a kind that is not known.
+        """
         from coat.audio import decode_audio, load_audio
 
         if isinstance(audio, str):
             return {"path": str(Path(audio).resolve()), "seconds": round(load_audio(audio).seconds, 4)}
+        if isinstance(audio, bytes | bytearray):
+            audio = {"bytes": bytes(audio)}
+        if not isinstance(audio, Mapping):
+            raise CoatError(
+                f"its sound is {type(audio).__name__}, and samples alone have no rate",
+                "Give an Audio column, a file's bytes, or {'array', 'sampling_rate'}.",
+            )
         if "start" in audio:
             return self._stretch(audio, key)
+        if audio.get("array") is not None:
+            return self._samples(audio, key)
         data = audio.get("bytes")
         if data is None:
-            return self._sound(str(audio["path"]), key)
+            if not isinstance(audio.get("path"), str):
+                raise CoatError(f"its sound has neither bytes nor a path, but {', '.join(map(str, audio))}")
+            return self._sound(audio["path"], key)
         clip = decode_audio(data, str(audio.get("path") or key))
         path = self._place(key, _suffix(data))
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(data)  # as it is stored: neither resampled nor encoded anew
-        partial.replace(path)
+        self._write(path, data)  # as it is stored: neither resampled nor encoded anew
         return {"path": str(path.relative_to(self.out)), "seconds": round(clip.seconds, 4)}
+
+    def _samples(self, audio: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Samples that were decoded already, as a file."""
+        rate = audio.get("sampling_rate")
+        if not isinstance(rate, int) or rate <= 0:
+            raise CoatError("its samples have no 'sampling_rate'")
+        try:
+            samples = np.asarray(audio["array"], dtype=np.float32)
+        except (TypeError, ValueError):
+            raise CoatError("its 'array' holds no samples") from None
+        if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:
+            samples = samples.T  # channels come first in some data sets, and are few
+        return self._save(samples, rate, key)
 
     def _stretch(self, audio: Mapping[str, Any], key: str) -> dict[str, Any]:
         """A turn of one channel of a long recording, as a file of its own."""
+        from coat.audio import load_audio
+
+        clip = load_audio(audio["path"], start=audio["start"], end=audio["end"], channel=audio.get("channel", 0))
+        return self._save(clip.waveform, clip.sampling_rate, key)
+
+    def _save(self, samples: np.ndarray, rate: int, key: str) -> dict[str, Any]:
         import soundfile
 
-        with soundfile.SoundFile(audio["path"]) as file:
-            file.seek(round(audio["start"] * file.samplerate))
-            count = round((audio["end"] - audio["start"]) * file.samplerate)
-            samples = file.read(count, dtype="float32", always_2d=True)[:, audio.get("channel", 0)]
-            rate = file.samplerate
-        path = self._place(key, ".flac")
+        from coat.audio import decode_audio
+
         buffer = BytesIO()
-        soundfile.write(buffer, samples, rate, format="FLAC")
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(path)
+        peak = float(np.abs(samples).max(initial=0.0))
+        # FLAC holds nothing beyond full scale; such samples are kept as they are, and judged when they are read.
+        kind = {"format": "FLAC"} if peak <= 1 and rate <= MAX_FLAC_RATE else {"format": "WAV", "subtype": "FLOAT"}
+        soundfile.write(buffer, samples, rate, **kind)
+        decode_audio(buffer.getvalue(), key)
+        path = self._place(key, f".{kind['format'].lower()}")
+        self._write(path, buffer.getvalue())
         return {"path": str(path.relative_to(self.out)), "seconds": round(len(samples) / rate, 4)}
 
+    def _write(self, path: Path, data: bytes) -> None:
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(data)
+        partial.replace(path)
+
     def _place(self, key: str, suffix: str) -> Path:
-        """Folders of some thousand files: file systems are slow with more."""
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
-        folder = self.out / self.corpus.name / f"{sum(key.encode()) % 256:02x}"
+        """A file that no other record has, in folders of some thousand: file systems are slow with more.
+
+        A name that had to be changed to be one of a file carries a digest of what it was.
+        """
+        digest = f"{_digest(key):016x}"
+        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in key)[:LONGEST_NAME]
+        # Some file systems do not tell capitals from small letters.
+        name = safe if safe == key.lower() and not key.startswith(".") else f"{safe}-{digest}"
+        folder = self.out / self.corpus.name / digest[:2]
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{safe}{suffix}"
+        return folder / f"{name}{suffix}"
+
+
+def _digest(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 def _suffix(data: bytes) -> str:
-    kinds = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
+    kinds = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff", b"\x1aE\xdf\xa3": ".webm"}
+    if data[4:8] == b"ftyp":
+        return ".m4a"
     return kinds.get(data[:4], ".mp3" if data[:3] == b"ID3" or data[:1] == b"\xff" else ".audio")

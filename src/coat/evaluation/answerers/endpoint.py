@@ -86,10 +86,16 @@ class EndpointAnswerer:
         return Reply(
             choice.message.content.strip(),
             usage.prompt_tokens if usage else 0,
-            int(getattr(usage, "think_tokens", 0) or 0) if usage else 0,
+            think_tokens_of(usage),
             usage.completion_tokens if usage else 0,
             choice.finish_reason != "length",
         )
+
+
+def think_tokens_of(usage: Any) -> int | None:
+    """Tokens of blocks in a prompt, as CoAT's own server counts them; None from servers that do not say."""
+    count = getattr(getattr(usage, "prompt_tokens_details", None), "think_tokens", None)
+    return int(count) if count is not None else None
 
 
 def make_client(url: str, key: str, *, timeout: float, retries: int = 6) -> Any:

@@ -9,6 +9,7 @@ from coat.errors import CoatError
 from coat.evaluation.answerers.base import Request
 from coat.evaluation.answerers.endpoint import spoken
 from coat.generation import Reply
+from coat.thinking.tokens import RESERVED
 
 
 class VllmAnswerer:
@@ -54,6 +55,8 @@ class VllmAnswerer:
         options = {"limit_mm_per_prompt": {"audio": 8}, **options} if hears is not None else options
         self.engine = LLM(folder, **options)
         self.place, self.profile, self.hears, self.at_once = place, profile, hears, at_once
+        vocabulary = self.engine.get_tokenizer().get_vocab()
+        self.think_tokens = {vocabulary[token] for token in RESERVED if token in vocabulary}
         self.off = {"audio_think": False} if is_export and not think else None
         self.fingerprint = f"{fingerprint} | {'block' if is_export and think else 'no block'}"
 
@@ -87,7 +90,7 @@ class VllmAnswerer:
             Reply(
                 answer.outputs[0].text.strip(),
                 len(answer.prompt_token_ids or ()),
-                0,
+                sum(token in self.think_tokens for token in answer.prompt_token_ids or ()),
                 len(answer.outputs[0].token_ids),
                 answer.outputs[0].finish_reason != "length",
             )

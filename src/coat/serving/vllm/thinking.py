@@ -14,6 +14,7 @@ import torch
 from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.parse import AudioProcessorItems
 
+from coat.audio.limits import problem_of
 from coat.thinking.block import Block, audio_segments, insert_blocks, plan_blocks
 from coat.thinking.pace import Spans
 from coat.thinking.settings import ExportSettings, export_settings
@@ -61,9 +62,9 @@ class ThinkingProcessor:
         """See vLLM.
 
         Raises:
-            ValueError: A clip is too long, a prompt holds think tokens, or audio has no assistant turn after it.
+            ValueError: A clip cannot be heard, a prompt holds think tokens, or audio has no assistant turn after it.
         """
-        self._check_lengths(inputs.mm_data_items)
+        self._check_clips(inputs.mm_data_items)
         options = dict(inputs.hf_processor_mm_kwargs)
         think = bool(options.pop(SWITCH, True))
         out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
@@ -95,20 +96,15 @@ class ThinkingProcessor:
         clips = items.get_items("audio", AudioProcessorItems)
         return [pace.spans(length, np.asarray(clips.get(index))) for index, length in enumerate(lengths)]
 
-    def _check_lengths(self, items: Any) -> None:
+    def _check_clips(self, items: Any) -> None:
         if items.get_count("audio", strict=False) == 0:
             return
         clips = items.get_items("audio", AudioProcessorItems)
         rate = self.info.get_feature_extractor().sampling_rate
         for index in range(len(clips)):
-            seconds = clips.get_audio_length(index) / rate
-            if seconds > self._settings.max_seconds + 1e-3:
-                raise ValueError(
-                    f"A clip lasts {seconds:.1f} s; this model hears at most {self._settings.max_seconds:g} s. "
-                    "Nothing is cut silently: cut it first."
-                )
-            if seconds < 0.1:
-                raise ValueError(f"A clip lasts {1000 * seconds:.0f} ms; at least 100 ms are needed.")
+            problem = problem_of(np.asarray(clips.get(index)), rate, self._settings.max_seconds)
+            if problem:
+                raise ValueError(f"A clip {problem.text} {problem.remedy}")
 
 
 class NeverAloud:

@@ -1,0 +1,102 @@
+"""A mono recording, and how a family of models hears one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+
+from coat.audio.limits import Problem, problem_of
+from coat.errors import CoatError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A mono recording at its native rate.
+
+    Attributes:
+        waveform: ``(samples,)`` float32 in [-1, 1].
+        sampling_rate: Samples a second.
+        name: Where it came from, for messages.
+    """
+
+    waveform: np.ndarray
+    sampling_rate: int
+    name: str = "clip"
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.waveform) / self.sampling_rate
+
+    @cached_property
+    def content_key(self) -> str:
+        """A hash of the samples and their rate: the same sound has the same key whatever its file is called."""
+        digest = blake2b(np.ascontiguousarray(self.waveform, dtype=np.float32).tobytes(), digest_size=16)
+        digest.update(str(self.sampling_rate).encode())
+        return digest.hexdigest()
+
+    def at(self, sampling_rate: int) -> np.ndarray:
+        """The waveform at another rate, ``(samples,)`` float32, by soxr's high-quality resampler."""
+        if sampling_rate == self.sampling_rate:
+            return self.waveform
+        import soxr
+
+        return soxr.resample(self.waveform, self.sampling_rate, sampling_rate).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How a family turns seconds into audio tokens.
+
+    Attributes:
+        sampling_rate: Of the waveforms it takes, in Hz.
+        token_rate: r_s, audio tokens a second.
+        first_token_seconds: The time at the middle of the first audio token.
+        max_seconds: The longest clip it hears.
+    """
+
+    sampling_rate: int
+    token_rate: float
+    first_token_seconds: float
+    max_seconds: float
+
+
+class AudioError(CoatError):
+    """A clip that cannot be heard.
+
+    Attributes:
+        kind: ``missing``, ``unreadable``, ``damaged``, ``stretch``, ``channels``, ``duration``, or the kind of a
+            :class:`coat.audio.limits.Problem`.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", kind: str = "unreadable") -> None:
+        super().__init__(problem, remedy)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str, str]]:  # type: ignore[override]
+        """From a worker's process, whole."""
+        return type(self), (self.problem, self.remedy, self.kind)
+
+    def named(self, name: str) -> AudioError:
+        """The same, with the row that holds the clip before it."""
+        return AudioError(f"{name}: {self.problem}", self.remedy, self.kind)
+
+
+def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
+    """Return the clip if a model can hear it.
+
+    Raises:
+        AudioError: It is too short or too long, holds NaN or infinity, is on the scale of integers, or has a
+            constant offset; see :mod:`coat.audio.limits`.
+    """
+    refuse(problem_of(clip.waveform, clip.sampling_rate, max_seconds), clip.name)
+    return clip
+
+
+def refuse(problem: Problem | None, name: str) -> None:
+    """Raise what is wrong with a clip, if anything is."""
+    if problem:
+        raise AudioError(f"{name} {problem.text}", problem.remedy, problem.kind)
