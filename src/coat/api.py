@@ -14,7 +14,7 @@ from coat.audio import Clip, load_audio
 from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.places import check_place
+from coat.places import find_place
 from coat.reasoning import MORE_TOKENS, reasoned, reasoning_prompt
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
@@ -65,7 +65,7 @@ class Coat:
 
         if str(place) == MINIATURE and not Path(place).exists():
             return cls.miniature()
-        check_place(str(place))
+        place = find_place(str(place))
         if is_finished(Path(place)):
             return cls.from_run(place)
         family = None if export_settings(str(place)) else family_of(str(place))

@@ -1,35 +1,57 @@
-"""Where models are: folders here, repositories on the hub."""
+"""Where models are: folders here, repositories on the hub, and what the hub left in its cache."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from coat.errors import CoatError
 
+HUB_TIMEOUT = 10.0
 REMEDY = "Give a run, an export, a checkpoint's folder, or owner/name on the hub."
 
 
-def check_place(place: str) -> None:
-    """Make sure that a folder or repository is there, before anything is asked of it again and again.
+@lru_cache
+def find_place(place: str) -> str:
+    """A folder or repository that is there, asked for once, before libraries ask for it again and again.
+
+    Args:
+        place: A folder, or ``owner/name`` on the hub.
+
+    Returns:
+        What to load from: the same; or the folder of the hub's cache where the hub cannot be reached.
 
     Raises:
-        CoatError: There is neither, or the hub cannot be asked.
+        CoatError: There is neither, or the hub cannot be asked and the cache does not hold it.
     """
     if place and Path(place).exists():
-        return
+        return place
     owner, slash, name = place.partition("/")
     if not slash or not owner.strip(".") or "/" in name or Path(owner).is_dir():
         raise CoatError(f"There is nothing at {place}.", REMEDY)
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    if isinstance(try_to_load_from_cache(place, "config.json"), str):
-        return
     try:
-        HfApi().model_info(place, timeout=10)
+        HfApi().model_info(place, timeout=HUB_TIMEOUT)
+    except GatedRepoError:
+        raise CoatError(
+            f"{place} has terms that were not accepted.", "Accept them on its page; hf auth login"
+        ) from None
     except (HfHubHTTPError, HFValidationError):
         raise CoatError(f"There is nothing at {place}, here or on the hub.", REMEDY) from None
     except OfflineModeIsEnabled:
-        raise CoatError(f"There is nothing at {place}, and the hub is switched off (HF_HUB_OFFLINE).", REMEDY) from None
+        return _cached(place, "the hub is switched off (HF_HUB_OFFLINE)")
     except Exception as error:  # whatever the HTTP library of the day raises
-        raise CoatError(f"There is nothing at {place}, and the hub cannot be reached ({error}).", REMEDY) from None
+        return _cached(place, f"the hub cannot be reached ({error})")
+    return place
+
+
+def _cached(place: str, why: str) -> str:
+    """The folder in which the hub's cache has a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(place, "config.json")
+    if not isinstance(found, str):
+        raise CoatError(f"There is nothing at {place}, and {why}.", REMEDY)
+    return str(Path(found).parent)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -124,3 +125,29 @@ def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
     assert process.returncode == 130
     assert "goes on from the last finished step" in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
+
+
+def test_a_check_against_a_backbone_without_a_network_says_so_at_once(tmp_path):
+    write_jsonl(tmp_path / "m.jsonl", [{"question": "?", "answer": "x"}])
+    began = time.monotonic()
+    result = coat("data", "check", "m.jsonl", "--backbone", "qwen2_audio:nobody/nothing-of-this-name", cwd=tmp_path)
+    assert_helps(result, "There is nothing at nobody/nothing-of-this-name")
+    assert time.monotonic() - began < 60
+
+
+def test_nothing_is_printed_that_is_no_news(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    result = coat("chat", "--miniature", "a.wav", "What is said?", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_bitsandbytes_is_not_imported_unless_four_bits_are_asked_for():
+    code = (
+        "import sys; from coat.api import Coat; Coat.miniature(); "
+        "print('bitsandbytes' in sys.modules, any(name.startswith('bitsandbytes') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    assert "gemm_4bit" not in done.stderr

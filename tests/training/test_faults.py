@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
-from coat.files import read_jsonl
+from coat.files import read_jsonl, write_jsonl
 from coat.thinking.model import CoatModel
 from coat.training import trainer as trainer_module
 from coat.training.preemption import PreemptedError
@@ -234,6 +234,80 @@ def test_a_vanished_file_can_be_left_out_and_counted(tiny_path, vanishing, tmp_p
     train(parse_recipe(raw), tmp_path / "run", say=quietly)
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert lines[-1]["skipped_rows"] >= 3  # a row in twelve, of 48 a stage
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_steps_whose_rows_are_all_left_out_change_nothing(tiny_path, manifest, tmp_path, monkeypatch, batch_size):
+    """Clips vanish after the data was opened: alone in a step, in its calibration, among held-out rows."""
+    from coat.training import run as run_module
+
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    rows = [row for row in read_jsonl(folder / manifest.name) if row.get("audios")]
+    write_jsonl(folder / "rows.jsonl", rows)
+    write_jsonl(folder / "held.jsonl", rows[:2])
+    raw = recipe(tiny_path, folder / "rows.jsonl", calibration_clips=10, batch_size=batch_size).model_dump()
+    raw["training"] |= {"micro_batch_size": 1, "evaluate_every": 5, "max_bad_steps": 10}
+    raw["data"] |= {"unusable": "skip", "held_out": str(folder / "held.jsonl")}
+
+    def vanish(given, real=run_module.build_model):
+        for index in (0, 3, 4):
+            (folder / f"clip-{index}.wav").unlink()
+        return real(given)
+
+    monkeypatch.setattr(run_module, "build_model", vanish)
+    train(parse_recipe(raw), tmp_path / "run", say=quietly)
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["skipped_rows"] > 0
+    assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+def test_data_of_which_nothing_can_be_used_ends_the_run(tiny_path, manifest, tmp_path, monkeypatch):
+    from coat.training import run as run_module
+
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    rows = [row for row in read_jsonl(folder / manifest.name) if row.get("audios")]
+    write_jsonl(folder / "rows.jsonl", rows)
+    raw = recipe(tiny_path, folder / "rows.jsonl", calibration_clips=4, batch_size=1).model_dump()
+    raw["training"] |= {"max_bad_steps": 3}
+    raw["data"] |= {"unusable": "skip"}
+    raw["stages"] = [{"name": "plain", "steps": 8, "experts": {}}]
+
+    def vanish(given, real=run_module.build_model):
+        for path in folder.glob("*.wav"):
+            path.unlink()
+        return real(given)
+
+    monkeypatch.setattr(run_module, "build_model", vanish)
+    with pytest.raises(CoatError, match="3 steps in a row had no row that can be used, such as"):
+        train(parse_recipe(raw), tmp_path / "run", say=quietly)
+
+
+def test_an_empty_step_moves_no_weight(tiny_path, manifest, tmp_path, monkeypatch):
+    """Neither by momentum nor by weight decay."""
+    from coat.training.dataset import TrainingCollator
+
+    raw = recipe(tiny_path, manifest, calibration_clips=4).model_dump()
+    raw["data"] |= {"unusable": "skip"}
+    raw["stages"] = [{"name": "plain", "steps": 6, "experts": {}}]
+    raw["training"] |= {"save_every": 1, "keep_checkpoints": 9, "weight_decay": 0.5}
+    real, seen = TrainingCollator._encode, []
+
+    def encode(self, row):
+        seen.append(row)
+        if len(seen) > 4 * raw["training"]["batch_size"]:  # from the fifth step on nothing can be used
+            raise CoatError("gone")
+        return real(self, row)
+
+    monkeypatch.setattr(TrainingCollator, "_encode", encode)
+    train(parse_recipe(raw), tmp_path / "run", say=quietly)
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["skipped_rows"] > 0
+    stage = tmp_path / "run" / "stages" / "1-plain"
+    before, after = (load_file(stage / f"checkpoint-{n}" / "adapter" / "adapter_model.safetensors") for n in (4, 6))
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], rtol=0, atol=0)
 
 
 def test_a_preempted_command_ends_with_the_signals_code(tiny_path, manifest, tmp_path):

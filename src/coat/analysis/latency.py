@@ -54,6 +54,7 @@ class Timing:
         new_tokens: Decoded.
         prompt_tokens: Of the prefill.
         think_tokens: Of them, the forced prefix: blocks with their ends.
+        text: The answer itself.
     """
 
     first: float
@@ -61,6 +62,7 @@ class Timing:
     new_tokens: int
     prompt_tokens: int
     think_tokens: int
+    text: str
 
     @property
     def total(self) -> float:
@@ -120,7 +122,10 @@ class LocalStopwatch:
         )  # fmt: skip
         think = 0 if batch.think_lengths is None else int(batch.think_lengths.sum()) + 2 * len(batch.think_lengths)
         times = clock.times[-new.shape[1] :]
-        return Timing(times[0] - began, times[-1] - times[0], new.shape[1], batch.input_ids.shape[1], think)
+        (text,) = tokenizer.batch_decode(new, skip_special_tokens=True)
+        return Timing(
+            times[0] - began, times[-1] - times[0], new.shape[1], batch.input_ids.shape[1], think, text.strip()
+        )
 
 
 class VllmStopwatch:
@@ -160,6 +165,7 @@ class VllmStopwatch:
             len(answer.outputs[0].token_ids),
             len(prompt),
             sum(token in think for token in prompt),
+            answer.outputs[0].text.strip(),
         )
 
     def _engine(self, stride: int) -> Any:

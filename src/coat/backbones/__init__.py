@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coat.errors import CoatError, did_you_mean
+from coat.places import find_place
 
 if TYPE_CHECKING:
     import torch
@@ -72,4 +73,5 @@ def load_backbone(
     import torch
 
     cls = backbone_class(family)
-    return cls.from_pretrained(path or cls.hub_id, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit)
+    place = find_place(path or cls.hub_id)
+    return cls.from_pretrained(place, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit)

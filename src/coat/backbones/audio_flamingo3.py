@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import AudioFeatures
 from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames, pooled_frames
 from coat.errors import CoatError
+from coat.places import find_place
 
 # The processor of the family cuts what is longer, with a warning; here it is refused by name.
 MAX_SECONDS = 600.0
@@ -65,11 +67,12 @@ class AudioFlamingo3(WhisperBackbone):
         Raises:
             CoatError: The mode is not there, or does not fit the model.
         """
-        from peft import LoraConfig, get_peft_model
+        with no_bitsandbytes(self.model):
+            from peft import LoraConfig, get_peft_model
         from peft.utils import load_peft_weights, set_peft_model_state_dict
         from transformers.utils import cached_file
 
-        path = path or self.hub_id
+        path = find_place(path or self.hub_id)
         try:
             rows = torch.load(
                 cached_file(path, "non_lora_trainables.bin", subfolder=THINK_SUBFOLDER),
@@ -81,7 +84,8 @@ class AudioFlamingo3(WhisperBackbone):
         known = set(self.model.state_dict())
         self._expect_nothing(self.model.load_state_dict(_renamed(rows, known), strict=False).unexpected_keys)
         config = LoraConfig.from_pretrained(path, subfolder=THINK_SUBFOLDER)
-        peft_model = get_peft_model(self.model, config)
+        with no_bitsandbytes(self.model):
+            peft_model = get_peft_model(self.model, config)
         adapter = load_peft_weights(path, subfolder=THINK_SUBFOLDER, device="cpu")
         known = {name.replace(".default", "") for name in peft_model.state_dict()}
         loaded = set_peft_model_state_dict(peft_model, _renamed(adapter, known))

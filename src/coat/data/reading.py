@@ -6,6 +6,7 @@ or a compressed file mean the same to a check, to training and to an evaluation.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,8 +73,8 @@ def kind_of(path: Path) -> str:
             return "parquet"
         with _opened(path) as file:
             head = file.read(4096)
-    except OSError as error:
-        raise CoatError(f"{path} cannot be read ({error.strerror or error}).", "Check the file.") from None
+    except (OSError, EOFError) as error:
+        raise CoatError(f"{path} cannot be read ({error}).", "Get it anew from its source.") from None
     _check_encoding(path, head)
     if head.removeprefix(UTF8_MARK).lstrip().startswith(b"["):
         return "array"
@@ -136,7 +137,7 @@ def _opened(path: Path) -> BinaryIO:
     if magic == ZSTD:
         import pyarrow
 
-        return pyarrow.input_stream(str(path), compression="zstd")
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
     return path.open("rb")
 
 

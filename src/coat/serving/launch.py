@@ -7,12 +7,12 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from coat.errors import CoatError
-from coat.places import check_place
+from coat.places import find_place
 from coat.serving.vllm import ARCHITECTURES
 
 Backend = Literal["auto", "vllm", "transformers"]
@@ -62,7 +62,8 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
         CoatError: The place is no model, a key is missing, or what was asked for is not installed.
     """
     check_key(options)
-    check_place(options.place)
+    # Named as it was given, loaded from where it is.
+    options = replace(options, name=options.served_name, place=find_place(options.place))
     backend, why = choose_backend(options)
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import Backbone
 from coat.errors import CoatError
 from coat.thinking.batch import Batch
@@ -151,7 +152,8 @@ class CoatModel(nn.Module):
         Raises:
             CoatError: The expression matches nothing, or reaches outside the language model.
         """
-        from peft import LoraConfig, get_peft_model
+        with no_bitsandbytes(self.backbone.model):
+            from peft import LoraConfig, get_peft_model
 
         rows = {"embed_tokens": list(self.tokens.ids)} if self.settings.enabled else None
         config = LoraConfig(
@@ -165,20 +167,23 @@ class CoatModel(nn.Module):
             modules_to_save=["embed_tokens"] if train_embeddings == "full" else None,
         )
         try:
-            self._attach(get_peft_model(self.backbone.model, config))
+            with no_bitsandbytes(self.backbone.model):
+                self._attach(get_peft_model(self.backbone.model, config))
         except ValueError as error:
             raise CoatError(f"LoRA found no module to adapt: {error}", "Check lora.targets in the recipe.") from None
         return self._check_adapted()
 
     def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
         """Load LoRA weights and token rows that :meth:`save_adapter` wrote."""
-        from peft import PeftModel, set_peft_model_state_dict
+        with no_bitsandbytes(self.backbone.model):
+            from peft import PeftModel, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         if self.peft is not None:  # resuming: the adapter exists, its weights change
             set_peft_model_state_dict(self.peft, load_file(f"{folder}/adapter_model.safetensors"))
         else:
-            self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
+            with no_bitsandbytes(self.backbone.model):
+                self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
         return self._check_adapted()
 
     def adapter_weights(self) -> dict[str, Tensor]:

@@ -7,10 +7,10 @@ import threading
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from coat.errors import CoatError
 from coat.training.processes import processes
+from coat.training.stock import TrainerCallback
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 

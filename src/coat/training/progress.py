@@ -16,9 +16,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from transformers import TrainerCallback
 
 from coat.files import read_jsonl, write_jsonl
+from coat.training.stock import TrainerCallback
 
 
 def make_progress() -> Progress:

@@ -18,13 +18,12 @@ import torch
 from accelerate import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from coat.data.batching import Draw, Shuffled, StepRows
 from coat.errors import CoatError
 from coat.thinking.batch import Batch
 from coat.training.dataset import ManifestDataset, TrainingCollator
+from coat.training.stock import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 log = logging.getLogger("coat")
 

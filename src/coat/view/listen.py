@@ -17,7 +17,6 @@ from coat.audio import Clip, load_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.experts.base import Expert
-from coat.generation import generate
 from coat.thinking.model import CoatModel
 
 
@@ -100,9 +99,8 @@ class Listener:
         arm = Arm("baseline") if baseline else Arm("CoAT", think=self.thinks.enabled, stride=self.thinks.stride)
         with self._as_it_was() if baseline else nullcontext():
             timing = LocalStopwatch(self.model)(arm, asked, max_new_tokens)
-            (text,) = generate(self.model, [asked], max_new_tokens=max_new_tokens)
         self.model.think_as(self.thinks)
-        return Heard(text, timing.first, timing.total, timing.new_tokens, timing.think_tokens)
+        return Heard(timing.text, timing.first, timing.total, timing.new_tokens, timing.think_tokens)
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:

@@ -1,0 +1,11 @@
+"""What training takes from transformers' Trainer; imported here alone, for its module brings PEFT along."""
+
+from __future__ import annotations
+
+from coat.backbones.adapters import no_bitsandbytes
+
+with no_bitsandbytes():
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+__all__ = ["PrinterCallback", "ProgressCallback", "Trainer", "TrainerCallback", "TrainingArguments"]
