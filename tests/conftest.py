@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,33 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment():
+    """What a test sets for its process ends with it: variables, the folder, and imports that it blocks."""
+    environment, folder = dict(os.environ), Path.cwd()
+    yield
+    if dict(os.environ) != environment:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+    if Path.cwd() != folder:
+        os.chdir(folder)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """The one Ray cluster of this process, of two cores: every test that uses Ray asks for it.
+
+    Ray can be started once in a process, and whatever calls ``coat.training.cluster`` takes the one that is there.
+    """
+    ray = pytest.importorskip("ray")
+    root = str(Path(__file__).parents[1])  # workers import what the tests import
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+             runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}})  # fmt: skip
+    yield ray
+    ray.shutdown()
 
 
 def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Clip:

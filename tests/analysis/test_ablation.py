@@ -165,7 +165,7 @@ def test_a_seed_may_have_rows_of_its_own(recipe):
 
 
 @pytest.mark.slow
-def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path):
+def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path, ray_cluster):
     from coat.cli.ablate import _share, seconds_of
 
     tasks = tmp_path / "test.jsonl"

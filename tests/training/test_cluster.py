@@ -17,19 +17,9 @@ from coat.training.features import FeatureJob, prepare
 from tests.conftest import RATE
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.experts, pytest.mark.slow]
+pytestmark = [pytest.mark.experts, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 CLIPS = 24
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    # Workers import what the tests import.
-    root = str(Path(__file__).parents[2])
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-             runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}})  # fmt: skip
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

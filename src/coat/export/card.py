@@ -41,7 +41,8 @@ def model_card(
     return (
         _header(source, adapter_only) + f"# {Path(source).name} with Continuous Audio Thinking\n\n"
         "After audio and question stands a block of think tokens, one for each audio token, consumed in the same "
-        "prefill ([CoAT](https://arxiv.org/abs/2606.18273)). Decoding costs nothing more. The processor in this "
+        "prefill ([CoAT](https://arxiv.org/abs/2606.18273)). No decoding step is added; the prefill and the "
+        "cache are longer by the block, and so each later token reads a little more. The processor in this "
         "folder writes the block; a prompt without it is not what the model was trained on.\n\n"
         f"{_usage(model, source, adapter_only)}"
         "## How it was made\n\n"
