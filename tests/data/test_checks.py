@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from coat.audio import AudioError
 from coat.data.checks import KINDS, check_manifest
+from coat.data.manifest import read_manifest
 from coat.errors import CoatError
+from coat.thinking.prompt import PromptBuilder
+from coat.thinking.tokens import add_think_tokens
+from coat.training.dataset import fits
 from tests.cli.test_errors import coat
 from tests.conftest import assistant, user
 
@@ -121,3 +126,61 @@ def test_the_command_ends_as_continuous_integration_wants_it(bad, tmp_path):
     good.write_text(json.dumps(row("good")) + "\n" + json.dumps(row("telephone")) + "\n")
     assert coat("data", "check", "good.jsonl", "--workers", "1", cwd=tmp_path).returncode == 0
     assert coat("data", "check", "good.jsonl", "--workers", "1", "--strict", cwd=tmp_path).returncode == 1
+
+
+def test_every_kind_of_bad_clip_has_its_name(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, RATE).astype(np.float32)
+
+    def sound(name, samples):
+        soundfile.write(tmp_path / name, samples, RATE, subtype="FLOAT")
+        return name
+
+    whole = (tmp_path / sound("whole.wav", noise)).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    clips = {
+        "damaged audio": "cut.wav",
+        "cancelling channels": sound("against.wav", np.stack([noise, -noise], 1)),
+        "over full scale": sound("integers.wav", noise * 30_000),
+        "constant offset": sound("offset.wav", noise + 0.5),
+        "wrong stretch": {"path": "whole.wav", "start": 0.5, "end": 4.0},
+        "another duration": {"path": sound("other.wav", rng.normal(0, 0.1, 2 * RATE)), "seconds": 9.0},
+    }
+    rows = [{"id": kind, "audios": [clip], "question": "?", "answer": kind} for kind, clip in clips.items()]
+    rows.append({"id": "unanswered", "audio": "whole.wav", "question": "?"})
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = check_manifest(path, workers=1).by_kind()
+    assert {kind: [each.row for each in items] for kind, items in found.items()} == {
+        **{kind: [kind] for kind in clips}, "no answer": ["line 7"],
+    }  # fmt: skip
+    row = read_manifest(path)[4]
+    with pytest.raises(AudioError, match="Row wrong stretch"):  # training says the same
+        row.conversation(answered=True)
+
+
+def test_without_a_backbone_a_file_of_hours_stops_after_one(tmp_path):
+    soundfile.write(tmp_path / "hours.flac", np.zeros(2 * 3600 * 8000, np.int16), 8000)
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"audio": "hours.flac", "text": "x"}) + "\n")
+    (finding,) = check_manifest(path, workers=1).findings
+    assert finding.kind == "too long"
+
+
+def test_with_a_backbone_every_prompt_is_built_as_training_builds_it(tmp_path, tiny_path, backbone):
+    """What the tokenizer, the template and the longest prompt refuse is found before training starts."""
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
+    rows = [
+        {"id": "good", "audio": "a.wav", "question": "?", "answer": "x"},
+        {"id": "long", "audio": "a.wav", "question": "? " * 400, "answer": "x"},
+    ]
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    takes = fits(PromptBuilder(backbone, add_think_tokens(backbone.tokenizer)), max_tokens=200)
+    found = {each.row: each.kind for each in check_manifest(path, fits=takes, workers=1).findings}
+    assert found["long"] == "unusable prompt"
+    assert "good" not in found
+    result = coat("data", "check", "m.jsonl", "--backbone", f"qwen2_audio:{tiny_path}", "--max-tokens", "200",
+                  "--workers", "1", cwd=tmp_path)  # fmt: skip
+    assert result.returncode == 1
+    assert "unusable prompt" in result.stdout

@@ -9,6 +9,7 @@ from coat.evaluation.answerers.local import LocalAnswerer
 from coat.evaluation.compare import compare_runs
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_tasks
+from coat.files import read_jsonl
 from tests.evaluation.stub import served
 from tests.serving.conftest import running
 
@@ -23,6 +24,12 @@ def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
     if not think:
         model.think_as(type(model.settings)(enabled=False))
     assert not run_tasks(LocalAnswerer(model), opened, tmp_path / "here").errors
+    counts = [
+        sorted(line["think_tokens"] for line in read_jsonl(tmp_path / where / "predictions.jsonl"))
+        for where in ("here", "there")
+    ]
+    assert counts[0] == counts[1]
+    assert all(bool(count) == think for count in counts[0])
     for found in compare_runs(tmp_path / "here", tmp_path / "there"):
         assert found.differences[0].value == 0
         assert not found.flips

@@ -57,6 +57,9 @@ def test_answerers_are_opened_with_their_sentence(tiny_path, text_cot):
     assert "no block" in answerer.fingerprint
     with pytest.raises(CoatError, match="no think mode"):
         open_answerer(str(tiny_path), AnswererOptions(text_cot="own"))
+    with pytest.raises(CoatError, match="cannot be known at an address") as caught:
+        open_answerer("http://localhost:9/v1", AnswererOptions(text_cot="own"))
+    assert "--profile" in caught.value.remedy
 
 
 def test_audio_flamingos_own_mode_is_wanted_from_its_checkpoint(tmp_path):

@@ -32,6 +32,14 @@ def test_labels_are_the_answer_and_its_end(builder):
     assert all(label in (IGNORE, token) for label, token in zip(prompt.labels, prompt.input_ids, strict=True))
 
 
+def test_an_answer_that_is_not_to_be_trained_on_is_read_and_not_labelled(builder):
+    second = {"role": "user", "content": "Sure?"}
+    masked = builder.build([USER, {**ANSWER, "loss": False}, second, {**ANSWER, "content": "yes"}], [7])
+    plain = builder.build([USER, ANSWER, second, {**ANSWER, "content": "yes"}], [7])
+    assert masked.input_ids == plain.input_ids
+    assert builder.backbone.tokenizer.decode([t for t in masked.labels if t != IGNORE]) == "yes<|im_end|>"
+
+
 def test_every_turn_with_audio_has_its_block_and_every_answer_its_labels(builder):
     second = {"role": "user", "content": "<audio><audio>And these?"}
     third = {"role": "user", "content": "Thanks"}
