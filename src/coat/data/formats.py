@@ -20,7 +20,6 @@ bad.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -43,8 +42,15 @@ AUDIO = (
 )  # fmt: skip
 LABELS = {"task": "task", "group": "group", "language": "language", "lang": "language", "source": "source",
           "licence": "licence", "license": "licence"}  # fmt: skip
-OTHER = ("id", "index", "choices", "metadata", "history", "input")
-KNOWN = frozenset((*MESSAGES, *QUESTION, *ANSWER, *SYSTEM, *AUDIO, *STRETCH, *LABELS, *OTHER))
+IDS = ("id", "index")
+# What each field of a row is for.
+PARTS = {
+    **dict.fromkeys(MESSAGES, "messages"), **dict.fromkeys(QUESTION, "question"), **dict.fromkeys(ANSWER, "answer"),
+    **dict.fromkeys(SYSTEM, "system"), **dict.fromkeys(AUDIO, "audio"), **dict.fromkeys(STRETCH, "stretch"),
+    **dict.fromkeys(LABELS, "label"), **dict.fromkeys(IDS, "id"),
+    "input": "input", "history": "history", "choices": "choices", "metadata": "metadata",
+}  # fmt: skip
+KNOWN = frozenset(PARTS)
 MESSAGE_FIELDS = frozenset(("role", "from", "content", "value", "loss", "weight"))
 
 _INLINE = re.compile(r"(?:Audio \d+: ?)?<audio>([^<>\n]+)</audio>\n?")
@@ -78,47 +84,53 @@ def canonical(raw: Any, *, ignore: Collection[str] = ()) -> dict[str, Any]:
     """
     if not isinstance(raw, dict):
         raise ValueError(f"a row must be an object with fields, not {kind_of(raw)}")
-    row = {name: value for name, value in raw.items() if name not in ignore}
-    refuse_unknown(row, KNOWN, "")
-    audios = _audios(row)
+    row = {name: value for name, value in raw.items() if value is not None and name not in ignore}
+    given: dict[str, list[str]] = {}
+    for name in row:
+        part = PARTS.get(name)
+        if part is None:
+            refuse_unknown(row, KNOWN, "")
+        else:
+            given.setdefault(part, []).append(name)
+    audios = _audios(row, given.get("audio", []))
     found: list[Any] = []
-    messages = [_message(message, found) for message in _messages(row)]
+    messages = [_message(message, found) for message in _messages(row, given)]
     if found and audios:
         raise ValueError("clips are named both inside the messages and in 'audios'")
     clips = [clip_entry(clip) for clip in audios or found]
-    take_stretch(row, clips)
+    if "stretch" in given:
+        take_stretch(row, clips)
     if clips and not any(MARK in message["content"] for message in messages):
         _prepend(messages, len(clips))
     _check_marks(messages, len(clips))
     made: dict[str, Any] = {"messages": messages, "audios": clips}
-    made |= _labels(row)
+    made |= _labels(row, given)
     _take_language(made, messages)
     return made
 
 
-def _audios(row: dict[str, Any]) -> list[Any]:
-    given = {name: row[name] for name in AUDIO if row.get(name) not in (None, "", [])}
-    if len(given) > 1:
-        first, second, *_ = given
-        raise ValueError(f"clips are named in both '{first}' and '{second}'")
-    for name, value in given.items():
-        if not isinstance(value, str | dict | list):
-            raise ValueError(f"'{name}' must be a path, or a list of paths, not {kind_of(value)}")
-        return value if isinstance(value, list) else [value]
-    return []
+def _audios(row: dict[str, Any], names: list[str]) -> list[Any]:
+    names = [name for name in names if row[name] not in ("", [])]
+    if len(names) > 1:
+        raise ValueError(f"clips are named in both '{names[0]}' and '{names[1]}'")
+    if not names:
+        return []
+    value = row[names[0]]
+    if not isinstance(value, str | dict | list):
+        raise ValueError(f"'{names[0]}' must be a path, or a list of paths, not {kind_of(value)}")
+    return value if isinstance(value, list) else [value]
 
 
-def _messages(row: dict[str, Any]) -> list[Any]:
-    questions = _given(row, QUESTION)
-    answers = _given(row, ANSWER)
-    systems = _given(row, SYSTEM)
-    lists = [name for name in MESSAGES if row.get(name) is not None]
+def _messages(row: dict[str, Any], given: dict[str, list[str]]) -> list[Any]:
+    questions, answers = _holding(row, given.get("question")), _holding(row, given.get("answer"))
+    systems, inputs = _holding(row, given.get("system")), _holding(row, given.get("input"))
+    lists, history = given.get("messages", []), _holding(row, given.get("history"))
     for names in (questions, answers, systems, lists):
         if len(names) > 1:
             raise ValueError(f"there are both '{names[0]}' and '{names[1]}': which one counts could only be guessed")
     system = [{"role": "system", "content": text_of(row[name], f"'{name}'")} for name in systems]
     if lists:
-        for name in (*questions, *answers, *_given(row, ("input", "history"))):
+        for name in (*questions, *answers, *inputs, *history):
             raise ValueError(f"there are both '{lists[0]}' and '{name}': which one counts could only be guessed")
         messages = row[lists[0]]
         if not isinstance(messages, list) or not messages:
@@ -127,29 +139,25 @@ def _messages(row: dict[str, Any]) -> list[Any]:
         if system and isinstance(first, dict) and first.get("role", first.get("from")) == "system":
             raise ValueError("there is a system message both in the messages and in a field of its own")
         return [*system, *messages]
-    question = _question(row, questions)
+    # Alpaca has an instruction and what it is about; others use ``input`` for the question itself.
+    parts = [text_of(row[name], f"'{name}'") for name in (*questions, *inputs)]
+    question = "\n".join(part for part in parts if part) if parts else None
     answer = answer_text(row[answers[0]], f"'{answers[0]}'") if answers else None
     if question is None and answer is None:
         raise ValueError("there are neither 'messages' nor a question and an answer under any known name")
-    turns = [*system, *_history(row), {"role": "user", "content": question or ""}]
+    turns = [*system, *(_history(row) if history else ()), {"role": "user", "content": question or ""}]
     return turns if answer is None else [*turns, {"role": "assistant", "content": answer}]
 
 
-def _given(row: dict[str, Any], names: Collection[str]) -> list[str]:
+def _holding(row: dict[str, Any], names: list[str] | None) -> list[str]:
     """Those of some fields that hold something; an empty text only where no other does."""
-    there = [name for name in names if row.get(name) is not None and row[name] not in ([], {})]
+    there = [name for name in names or () if row[name] not in ([], {})]
     return [name for name in there if row[name] != ""] or there[:1]
-
-
-def _question(row: dict[str, Any], names: list[str]) -> str | None:
-    """Alpaca has an instruction and what it is about; others use ``input`` for the question itself."""
-    parts = [text_of(row[name], f"'{name}'") for name in (*names, *_given(row, ("input",)))]
-    return "\n".join(part for part in parts if part) if parts else None
 
 
 def _history(row: dict[str, Any]) -> list[dict[str, str]]:
     turns = []
-    history = row.get("history") or []
+    history = row["history"]
     if not isinstance(history, list):
         raise ValueError(f"'history' must be a list of pairs of texts, not {kind_of(history)}")
     for pair in history:
@@ -232,21 +240,20 @@ def _item(item: Any, found: list[Any]) -> str:
     return MARK
 
 
-def _labels(row: dict[str, Any]) -> dict[str, Any]:
+def _labels(row: dict[str, Any], given: dict[str, list[str]]) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for name, key in LABELS.items():
-        value = row.get(name)
-        if value is None or value == "":
+    for name in given.get("label", ()):
+        if row[name] == "":
             continue
-        if key in made:
+        if LABELS[name] in made:
             raise ValueError(f"'{name}' says again what another field says")
-        made[key] = text_of(value, f"'{name}'")
-    names = [name for name in ("id", "index") if row.get(name) is not None]
-    if names:
-        name = row[names[0]]
-        if isinstance(name, bool) or not isinstance(name, str | int | float):
-            raise ValueError(f"'{names[0]}' must be text or a number, not {kind_of(name)}")
-        made["id"] = text_of(name, f"'{names[0]}'") if isinstance(name, str) else json.dumps(name)
+        made[LABELS[name]] = text_of(row[name], f"'{name}'")
+    if names := given.get("id"):
+        name = "id" if "id" in names else "index"
+        value = row[name]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"'{name}' must be text or a number, not {kind_of(value)}")
+        made["id"] = answer_text(value, f"'{name}'")
     if choices := row.get("choices"):
         if not isinstance(choices, list):
             raise ValueError(f"'choices' must be a list of texts, not {kind_of(choices)}")
