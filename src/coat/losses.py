@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,25 @@ def response_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         A scalar; divide by the response tokens of the whole effective batch.
     """
     return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def masked_loss(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor, mask: Tensor
+) -> Tensor:
+    """An expert's loss, summed over real frames.
+
+    What stands at padded frames is taken out before the loss: taken out after it, a NaN there would leave the loss
+    clean and make every gradient NaN.
+
+    Args:
+        loss: Of ``(N, L, e_k)`` predictions and targets with their ``(N, L)`` mask: ``(N, L)``.
+        prediction: ``(N, L, e_k)``.
+        target: ``(N, L, e_k)``.
+        mask: ``(N, L)``, True at real frames.
+    """
+    real = mask.unsqueeze(-1)
+    zero = prediction.new_zeros(())
+    return masked_sum(loss(torch.where(real, prediction, zero), torch.where(real, target, zero.to(target)), mask), mask)
 
 
 def masked_sum(frame_losses: Tensor, mask: Tensor) -> Tensor:

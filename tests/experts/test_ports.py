@@ -74,7 +74,7 @@ def test_a_stereo_file_is_heard_as_its_mix(name, checkpoint, tmp_path):
     _, _, expected = read(name)
     expert = expert_class(name)(weights=checkpoint).freeze()
     for clip, features in zip(sounds(expert.sampling_rate), expected, strict=True):
-        side = 0.2 * torch.randn(len(clip)).numpy()
+        side = float(clip.std()) * torch.randn(len(clip)).numpy()
         stereo = np.stack([clip.numpy() + side, clip.numpy() - side], 1)
         soundfile.write(tmp_path / "stereo.wav", stereo, expert.sampling_rate, subtype="FLOAT")
         torch.testing.assert_close(heard_in(expert, tmp_path / "stereo.wav"), features, atol=1e-4, rtol=1e-5)

@@ -195,6 +195,11 @@ class Backbone(nn.Module, ABC):
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
+    def max_positions(self) -> int | None:
+        """Tokens that the language model has positions for, prompt and answer together; None if it does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
     def embedding(self) -> nn.Embedding:
         """The token embedding."""
         return cast(nn.Embedding, self.language_model.get_input_embeddings())  # type: ignore[operator]

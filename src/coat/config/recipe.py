@@ -12,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from coat.errors import CoatError, did_you_mean
 
 Weight = float | Literal["auto"]
+# How a run gets on, not what comes of it: a run that was stopped may go on with others.
+FREE_FIELDS = frozenset((
+    "training.micro_batch_size", "training.micro_batch_tokens", "training.gradient_checkpointing", "training.workers",
+    "training.save_every", "training.keep_checkpoints", "training.log_every", "training.report_to",
+    "training.max_bad_steps", "data.cache",
+))  # fmt: skip
 
 
 class _Part(BaseModel):
@@ -218,9 +224,30 @@ class Recipe(_Part):
         """Every expert that some stage uses, in order of appearance."""
         return list(dict.fromkeys(name for stage in self.stages for name in stage.experts))
 
+    def differs_from(self, other: Recipe) -> list[str]:
+        """Fields that change what comes of a run and are not the same, one a line: ``name: other's, now this one's``.
+
+        A run that was stopped goes on with another size of its passes, other workers, checkpoints and logs: its losses
+        are the same but for rounding.
+        """
+        ours, theirs = _flat(self.model_dump()), _flat(other.model_dump())
+        names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in FREE_FIELDS]
+        differ = [name for name in names if theirs.get(name) != ours.get(name)]
+        return [f"{name}: {theirs.get(name)!r}, now {ours.get(name)!r}" for name in differ]
+
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The leaves of nested fields, by dotted names."""
+    if isinstance(value, dict) and value:
+        inside = [_flat(item, f"{name}.{key}" if name else key) for key, item in value.items()]
+        return {path: leaf for part in inside for path, leaf in part.items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {path: leaf for i, item in enumerate(value) for path, leaf in _flat(item, f"{name}[{i}]").items()}
+    return {name: value}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

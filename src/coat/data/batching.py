@@ -52,6 +52,22 @@ class Shuffled:
         return self._order
 
 
+class Later:
+    """An order of rows from some place of it on.
+
+    Args:
+        draw: The whole order.
+        first: Rows that were drawn before.
+    """
+
+    def __init__(self, draw: Draw, first: int) -> None:
+        self.draw, self.first = draw, first
+
+    def at(self, start: int, stop: int) -> np.ndarray:
+        """See :class:`Draw`."""
+        return self.draw.at(self.first + start, self.first + stop)
+
+
 class StepRows(Sampler[list[int]]):
     """The rows of each optimizer step that one process trains on.
 

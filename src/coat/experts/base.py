@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from coat.errors import CoatError
 from coat.experts.align import align
 
 # Targets are rounded to this, live as in a cache, so that a cache changes no loss.
@@ -137,6 +138,7 @@ class Expert(nn.Module, ABC):
 
         Raises:
             ValueError: A sample is NaN or infinite.
+            CoatError: Features are beyond half precision.
         """
         if not torch.isfinite(waveforms).all():
             raise ValueError(
@@ -155,7 +157,14 @@ class Expert(nn.Module, ABC):
             token_rate=token_rate,
             first_token_seconds=first_token_seconds,
         )
-        return aligned.to(TARGET_DTYPE)
+        made = aligned.to(TARGET_DTYPE)
+        if not torch.isfinite(made).all():
+            raise CoatError(
+                f"Features of expert {self.name} reach {float(aligned.abs().max()):.4g}, or are NaN; targets are held "
+                f"in half precision, which ends at {torch.finfo(TARGET_DTYPE).max:,.0f}.",
+                "Scale them down in the expert's features(), and raise its version.",
+            )
+        return made
 
     def fingerprint(self) -> str:
         """A short hash of name, version, precision and weights: what cached features depend on.

@@ -14,6 +14,7 @@ again, it takes its own place.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,6 +124,7 @@ class FeatureCache:
         self.name, self.dtype, self.feature_dim = source.name, source.dtype, source.feature_dim
         self.folder = Path(root) / f"{source.name}-{source.fingerprint()}-{axis}"
         self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._opened_by = os.getpid()
 
     def __contains__(self, key: str) -> bool:
         return self._find(key) is not None
@@ -220,6 +222,8 @@ class FeatureCache:
         return index.paths[shard], row
 
     def _read(self, path: Path, row: int) -> Tensor:
+        if self._opened_by != os.getpid():  # a forked worker opens files of its own
+            self._open, self._opened_by = OrderedDict(), os.getpid()
         try:
             if path not in self._open:
                 self._open[path] = _opened(path)

@@ -259,14 +259,18 @@ class CoatModel(nn.Module):
                 "think_hidden": think,
                 "think_mask": mask,
                 "end_hidden": hidden[batch.input_ids == self.tokens.end],
-                "predictions": {name: self.heads[name](think, mask) for name in names},
+                "predictions": {name: self._head(name, think, mask) for name in names},
             }
         elif whole_path:
             # Made of the hidden states, so that the backward pass meets heads and layers in the order of every other.
             zeros = hidden[:1, :1] * 0
             mask = torch.ones(1, 1, dtype=torch.bool, device=hidden.device)
-            output["idle"] = sum((self.heads[name](zeros, mask).sum() * 0 for name in names), hidden.new_zeros(()))
+            output["idle"] = sum((self._head(name, zeros, mask).sum() * 0 for name in names), hidden.new_zeros(()))
         return CoatOutput(**output)
+
+    def _head(self, name: str, think: Tensor, mask: Tensor) -> Tensor:
+        """A head's prediction, in the precision of its own weights: the backbone may be in half."""
+        return self.heads[name](think.to(next(self.heads[name].parameters()).dtype), mask)
 
     def audio_embeddings(self, batch: Batch) -> list[Tensor]:
         """x_A of every clip of a batch, ``(L_a, d)`` each: by the tower, or as they were cached."""

@@ -85,7 +85,8 @@ class PromptBuilder:
             name: What to call the conversation in messages.
 
         Raises:
-            CoatError: Clips and ``<audio>`` marks differ in number, or a text holds reserved tokens.
+            CoatError: Clips and ``<audio>`` marks differ in number, a text holds reserved tokens, or the prompt is
+                longer than the language model's positions.
         """
         messages = [_with_items(message) for message in messages]
         _refuse_think_tokens(messages, name)
@@ -106,7 +107,7 @@ class PromptBuilder:
         ids, labels = self._encode_turns(messages)
         ids, labels = self._expand_audio(ids, labels, num_audio_tokens, name)
         if self.tokens is None:
-            return Prompt(ids, labels, [])
+            return self._checked(Prompt(ids, labels, []), name)
         try:
             blocks = plan_blocks(
                 ids,
@@ -119,7 +120,18 @@ class PromptBuilder:
             )
         except ValueError as error:
             raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
-        return Prompt(insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE), blocks)
+        ids, labels = insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE)
+        return self._checked(Prompt(ids, labels, blocks), name)
+
+    def _checked(self, prompt: Prompt, name: str) -> Prompt:
+        """The prompt, if the language model has a position for each of its tokens."""
+        most = self.backbone.max_positions
+        if most is not None and len(prompt.input_ids) > most:
+            raise CoatError(
+                f"{name} takes {len(prompt.input_ids)} tokens; the language model has {most} positions.",
+                "Give less text, fewer or shorter clips, or leave such rows out.",
+            )
+        return prompt
 
     def spans(self, waveform: np.ndarray, num_audio_tokens: int) -> Spans:
         """The audio tokens that each think token of a clip stands for."""

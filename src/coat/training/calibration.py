@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from coat.config.recipe import StageConfig
 from coat.errors import CoatError
 from coat.experts.base import Expert
-from coat.losses import masked_sum
+from coat.losses import masked_loss
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel
 from coat.training.targets import expert_targets
@@ -63,7 +63,7 @@ def unit_weights(
     """
     losses, frames = dict.fromkeys(experts, 0.0), dict.fromkeys(experts, 0)
     for name, expert, target, mask in _targets(model, experts, batches):
-        losses[name] += float(masked_sum(expert.loss(means[name].expand_as(target), target, mask), mask))
+        losses[name] += float(masked_loss(expert.loss, means[name].expand_as(target), target, mask))
         frames[name] += int(mask.sum())
     for name, loss in losses.items():
         if loss < 1e-9 * frames[name]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from coat.audio import too_long
 from coat.config.recipe import DataConfig, Recipe
-from coat.data.batching import Draw, Shuffled
+from coat.data.batching import Draw, Later, Shuffled
 from coat.data.index import Joined, open_manifest
 from coat.data.mixture import MixtureDraw, Plan, Pool, plan_mixture
 from coat.errors import CoatError
+
+# Rows of text alone are passed over, up to so many times as many rows as clips are wanted.
+CALIBRATION_TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,38 @@ class Corpus:
         return plan_mixture(self.pools, shares, budget=budget, cap=data.mixture.cap)
 
     def draw(self, recipe: Recipe, stage: int) -> Draw:
-        """The order of a stage's rows."""
-        seed, budget = recipe.training.seed, recipe.stages[stage].steps * recipe.training.batch_size
+        """The order of a stage's rows. Without a mixture it goes on where the stage before stopped.
+
+        Raises:
+            CoatError: The mixture's cap holds the stage below its rows.
+        """
+        seed, size = recipe.training.seed, recipe.training.batch_size
+        budget = recipe.stages[stage].steps * size
         plan = self.plan(recipe.data, budget)
         if plan is None:
-            return Shuffled(len(self.rows), seed)
+            before = sum(each.steps for each in recipe.stages[:stage]) * size
+            return Later(Shuffled(len(self.rows), seed), before)
+        if plan.samples < budget:
+            raise CoatError(
+                f"data.mixture.cap holds stage {recipe.stages[stage].name} to {plan.samples:,} of {budget:,} rows.",
+                "Raise data.mixture.cap, add sources, or take fewer steps: coat data plan RECIPE shows what is drawn.",
+            )
         return MixtureDraw(plan, [pool.source for pool in self.pools], seed=seed, stage=stage)
+
+    def calibration(self, recipe: Recipe) -> list[int]:
+        """Places of rows with audio, as many as calibration wants, drawn as the first stage with experts draws them.
+
+        Means and weights are then those of what is trained on: a group's clips count by its share, not by its size.
+        """
+        wanted = min(recipe.training.calibration_clips, int((self.rows.seconds > 0).sum()))
+        draw = self.draw(recipe, next((i for i, stage in enumerate(recipe.stages) if stage.experts), 0))
+        places: list[int] = []
+        for start in range(0, CALIBRATION_TRIES * wanted, max(wanted, 1)):
+            drawn = draw.at(start, start + wanted)
+            places += drawn[self.rows.seconds[drawn] > 0].tolist()
+            if len(places) >= wanted:
+                break
+        return places[:wanted]
 
 
 def open_corpus(
@@ -85,9 +114,10 @@ def open_corpus(
         raise CoatError("No row is left to train on.", "Check data.train and data.unusable.")
     ends = np.cumsum([len(manifest) for manifest in opened])
     which = np.searchsorted(ends, rows.places, side="right")
+    names = unique_names(paths)
     pools = [
         Pool(
-            _name(path),
+            names[index],
             groups.get(path, ""),
             int((which == index).sum()),
             float(rows.seconds[which == index].sum()) / 3600,
@@ -98,7 +128,14 @@ def open_corpus(
     return Corpus(rows, pools, len(every) - len(rows) + unusable)
 
 
-def _name(path: str) -> str:
-    """Of a source: its file's, with the folder's where files are called alike."""
-    place = Path(path)
-    return place.parent.name if place.stem in ("train", "data", "manifest") and place.parent.name else place.stem
+def unique_names(paths: Sequence[str]) -> list[str]:
+    """What sources are called: by their files, with as many folders before it as tell them apart."""
+    parts = [Path(path).resolve().with_suffix("").parts for path in paths]
+    long = [1 + (own[-1] in ("train", "data", "manifest") and len(own) > 2) for own in parts]
+    while True:
+        names = ["/".join(own[-count:]) for own, count in zip(parts, long, strict=True)]
+        doubled = [place for place, name in enumerate(names) if names.count(name) > 1]
+        if not doubled or all(long[place] >= len(parts[place]) for place in doubled):
+            return names if not doubled else list(paths)
+        for place in doubled:
+            long[place] += 1

@@ -57,9 +57,10 @@ class TowerSource:
         self.feature_dim, self.rates = backbone.hidden_size, [backbone.hearing.sampling_rate]
 
     def fingerprint(self) -> str:
-        """A hash of every weight outside the language model."""
+        """A hash of every weight outside the language model, and of the precision in which they are used."""
         inside = {id(p) for part in (self.backbone.language_model, self.backbone.lm_head) for p in part.parameters()}
-        digest = blake2b(self.backbone.family.encode(), digest_size=8)
+        dtype = next(self.backbone.audio_tower.parameters()).dtype
+        digest = blake2b(f"{self.backbone.family}/{dtype}".encode(), digest_size=8)
         for name, parameter in self.backbone.model.named_parameters():
             if id(parameter) not in inside:
                 digest.update(name.encode())

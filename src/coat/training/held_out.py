@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from coat.data.batching import micro_batches
 from coat.data.index import Manifest
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.losses import response_cross_entropy
+from coat.thinking.batch import Batch
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.stock import TrainerCallback
 
@@ -32,26 +33,45 @@ def held_out_losses(trainer: StageTrainer, rows: Manifest) -> dict[str, float]:
         rows: Held out.
     """
     args, collator = trainer.args, trainer.data_collator
-    sums: dict[str, float] = defaultdict(float)
-    counts: dict[str, int] = defaultdict(int)
     trainer.model.eval()
+    names = ["ce", *trainer.weights]
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     own = list(range(args.process_index, len(rows), args.world_size))
     order = sorted(own, key=lambda place: float(rows.seconds[place]))
-    for places in micro_batches(range(len(order)), rows=ROWS_AT_ONCE, tokens=None):
-        for batch in collator.batches([rows[order[place]] for place in places]):
-            moved = batch.to(args.device)
-            with trainer.compute_loss_context_manager():
-                output = trainer.model(moved, list(trainer.weights))
-                sums["ce"] += float(response_cross_entropy(output.response_logits, output.response_labels))
-                counts["ce"] += batch.num_response_tokens
-                for name in trainer.weights:
-                    sums[name] += float(trainer.expert_loss(name, moved, output))
-                    counts[name] += batch.num_think_tokens
+    chunks = micro_batches(range(len(order)), rows=ROWS_AT_ONCE, tokens=None)
+    batches = (batch for places in chunks for batch in collator.batches([rows[order[place]] for place in places]))
+    for batch, counted in _evenly(trainer, batches):
+        moved = batch.to(args.device)
+        with trainer.compute_loss_context_manager():
+            output = trainer.model(moved, list(trainer.weights))
+            if not counted:
+                continue
+            sums["ce"] += float(response_cross_entropy(output.response_logits, output.response_labels))
+            counts["ce"] += batch.num_response_tokens
+            for name in trainer.weights:
+                sums[name] += float(trainer.expert_loss(name, moved, output))
+                counts[name] += batch.num_think_tokens
     trainer.model.train()
-    names = sorted(sums)
     both = torch.tensor([[sums[name] for name in names], [float(counts[name]) for name in names]], device=args.device)
     totals, many = trainer.accelerator.reduce(both, "sum").tolist()
     return {name: total / max(count, 1.0) for name, total, count in zip(names, totals, many, strict=True)}
+
+
+def _evenly(trainer: StageTrainer, batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Batches, and whether they count.
+
+    Processes that hold parts of one model pass equally often: those without a batch pass one that holds nothing.
+    """
+    if not trainer.shared:
+        yield from ((batch, True) for batch in batches)
+        return
+    idle = trainer.data_collator.batches([])
+    while True:
+        batch = next(batches, None)
+        left = torch.tensor([int(batch is not None)], device=trainer.args.device)
+        if not int(trainer.accelerator.reduce(left, "sum")):
+            return
+        yield (batch, True) if batch is not None else (idle[0], False)
 
 
 class HeldOut(TrainerCallback):

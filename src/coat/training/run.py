@@ -23,8 +23,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from coat.backbones import backbone_class, load_backbone
@@ -82,6 +82,8 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
         corpus = open_corpus(recipe.data, outline.hearing.max_seconds)
     if corpus.left_out:
         say(f"{corpus.left_out} rows hold clips that are too long or cannot be used, and are left out.")
+    for index in range(len(recipe.stages)):
+        corpus.draw(recipe, index)  # a mixture that cannot be drawn ends here, and not before its stage
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe)
     adapted = adapt(model, recipe)
@@ -295,11 +297,7 @@ class _Job:
         self.model.to(device)
         for expert in self.experts.values():
             expert.to(device)
-        with_audio = np.flatnonzero(self.corpus.rows.seconds > 0)
-        # Spread over everything, for corpora stand one after another.
-        count = min(len(with_audio), self.recipe.training.calibration_clips)
-        places = with_audio[np.linspace(0, len(with_audio) - 1, count).astype(int)]
-        rows = [self.dataset[place] for place in places.tolist()]
+        rows = [self.dataset[place] for place in self.corpus.calibration(self.recipe)]
         size, collate = self.recipe.training.micro_batch_size, self.collator(list(self.experts))
 
         def batches() -> Iterator[Batch]:
@@ -376,8 +374,14 @@ class _Job:
 def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    if path.is_file() and path.read_text() != recipe.dump():
-        raise CoatError(f"{folder} holds a run of another recipe.", "Choose another folder, or delete this one.")
+    if path.is_file():
+        differs = recipe.differs_from(parse_recipe(yaml.safe_load(path.read_text()), str(path)))
+        if differs:
+            raise CoatError(
+                f"{folder} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in differs),
+                "Choose another folder, or delete this one. How a run gets on may change: sizes of passes, workers, "
+                "checkpoints, logs.",
+            )
     if writes:
         write_whole(path, recipe.dump())
 

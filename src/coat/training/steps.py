@@ -9,6 +9,7 @@ gradient is not finite is left out and counted, one that does not fit into memor
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class Totals:
     response_tokens: int
     think_tokens: int
     passes: int
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Schedulers signal a whole group of processes; workers end when the trainer has saved, and closes the loader."""
+    del worker
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StepTrainer(Trainer):
@@ -106,6 +114,7 @@ class StepTrainer(Trainer):
             collate_fn=self.data_collator,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
 
     def get_batch_samples(

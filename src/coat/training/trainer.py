@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from coat.config.recipe import StageConfig, TrainingConfig
 from coat.errors import CoatError
 from coat.experts.base import Expert
-from coat.losses import masked_sum, response_cross_entropy
+from coat.losses import masked_loss, response_cross_entropy
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, CoatOutput
 from coat.training.checkpoint import load_weights, save_weights
@@ -94,8 +94,7 @@ class StageTrainer(StepTrainer):
             self.experts[name], batch, output.audio_embeddings, output.audio_lengths, self.model.builder
         )
         with torch.autocast(target.device.type, enabled=False):  # logits of a shared classifier need full precision
-            frame_losses = self.experts[name].loss(output.predictions[name].float(), target, output.think_mask)
-        return masked_sum(frame_losses, output.think_mask)
+            return masked_loss(self.experts[name].loss, output.predictions[name].float(), target, output.think_mask)
 
     def _logs_next(self) -> bool:
         return (self.state.global_step + 1) % self.args.logging_steps == 0

@@ -1,0 +1,68 @@
+"""Numbers that go wrong without a word: beyond half precision, NaN at padding, another precision's cache."""
+
+import pytest
+import torch
+
+from coat.backbones import load_backbone
+from coat.errors import CoatError
+from coat.experts import make_expert
+from coat.losses import masked_loss
+from coat.thinking.batch import encode, make_batch
+from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.features import TowerSource
+from tests.conftest import conversation
+
+
+def test_targets_beyond_half_precision_are_refused(backbone):
+    expert = make_expert("standin_speech", {}, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+    real = expert.features
+    expert.features = lambda *given: (real(*given)[0] * 1e9, real(*given)[1])
+    with pytest.raises(CoatError, match=r"Features of expert standin_speech reach .*65,504"):
+        expert.targets(
+            torch.randn(1, 16_000), torch.tensor([16_000]), torch.tensor([25]), token_rate=25.0, first_token_seconds=0.0
+        )
+
+
+def test_a_nan_at_padding_reaches_no_gradient():
+    def squares(prediction, target, mask):
+        return (prediction - target).square().mean(-1)
+
+    prediction = torch.randn(2, 5, 3, requires_grad=True)
+    target = torch.randn(2, 5, 3)
+    mask = torch.arange(5) < torch.tensor([[5], [2]])
+    clean = masked_loss(squares, prediction, target, mask)
+    (expected,) = torch.autograd.grad(clean, prediction)
+    target[1, 3:] = float("nan")
+    loss = masked_loss(squares, prediction, target, mask)
+    assert loss == clean
+    (gradient,) = torch.autograd.grad(loss, prediction)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_embeddings_of_another_precision_are_not_those_of_this_one(tiny_path):
+    prints = {
+        dtype: TowerSource(load_backbone("qwen2_audio", str(tiny_path), dtype=dtype)).fingerprint()
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert len(set(prints.values())) == 2
+
+
+def test_a_prompt_beyond_the_models_positions_is_refused(backbone):
+    model = CoatModel(backbone, ThinkingSettings())
+    most = backbone.max_positions
+    encode(model.builder, conversation(0.5, text="x " * 20))
+    with pytest.raises(CoatError, match=f"the language model has {most} positions"):
+        encode(model.builder, conversation(0.5, text="x " * most))
+
+
+def test_heads_read_the_states_of_a_model_in_half_precision(tiny_path):
+    """As on every GPU: the backbone in bf16, heads in float32, no autocast around them."""
+    model = CoatModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingSettings())
+    for name in ("one", "two"):
+        model.heads[name] = torch.nn.Module()
+        model.heads[name].linear = torch.nn.Linear(model.backbone.hidden_size, 3)
+        model.heads[name].forward = lambda think, mask, head=model.heads[name]: head.linear(think)
+    output = model.eval()(make_batch(model.builder, [conversation(0.5), conversation(0.9)]))
+    for prediction in output.predictions.values():
+        assert prediction.dtype == torch.float32
+        assert torch.isfinite(prediction).all()
