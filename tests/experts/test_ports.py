@@ -64,6 +64,22 @@ def test_a_batch_of_unequal_clips_gives_the_same(name, checkpoint):
         torch.testing.assert_close(row[:count], features, atol=1e-4, rtol=1e-5)
 
 
+def test_a_long_clip_in_parts_is_what_it_is_whole(name, checkpoint, monkeypatch):
+    """Ten minutes in 2 GB and not in 43: attention for some frames at once, convolutions over some seconds."""
+    if name == "panns":
+        pytest.skip("has no attention")
+    expert = expert_class(name)(weights=checkpoint).freeze()
+    waveforms, lengths = 0.1 * torch.randn(2, 5 * 16_000), torch.tensor([80_000, 37_123])
+    with torch.inference_mode():
+        whole, counts = expert.features(waveforms, lengths)
+        monkeypatch.setattr("coat.experts.speech.FRAMES_AT_ONCE", 37)
+        monkeypatch.setattr("coat.experts.speech.SCORES_AT_ONCE", 5_000)
+        parts, again = expert.features(waveforms, lengths)
+    assert torch.equal(counts, again)
+    for one, other, count in zip(whole, parts, counts.tolist(), strict=True):
+        torch.testing.assert_close(one[:count], other[:count], atol=2e-5, rtol=1e-4)
+
+
 def heard_in(expert, path):
     """Features of a file, through decoding, mixing and resampling."""
     waveforms, lengths = Recordings.of([load_audio(path)], [expert.sampling_rate]).at(expert.sampling_rate)

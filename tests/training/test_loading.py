@@ -18,7 +18,7 @@ from tests.training.test_run import losses, recipe
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_four_workers_give_the_losses_of_none(tiny_path, manifest, tmp_path, cached):
-    """The parent reads the manifest and the cache before workers are forked: calibration does, and filling the cache."""
+    """The parent reads manifest and cache before workers are forked: in calibration, and to fill the cache."""
     found = []
     for workers in (0, 4):
         raw = recipe(tiny_path, manifest, workers=workers).model_dump()

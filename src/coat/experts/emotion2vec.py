@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coat.experts.base import Picture
-from coat.experts.speech import Block, SpeechExpert, padding_mask, principal_components
+from coat.experts.speech import Block, Mask, SpeechExpert, padding_mask, principal_components, rows_at_once
 
 UPSTREAM = "modelscope/FunASR 3c58cb5"
 EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
@@ -85,18 +85,27 @@ class Emotion2Vec(SpeechExpert):
         x, real, counts = self.embed(waveforms, lengths)
         extra = self.extra_tokens.shape[1]
         x = torch.cat([self.extra_tokens.expand(len(x), -1, -1), x], 1)
-        # Extra tokens stand nowhere: distances do not weigh on them.
-        bias = F.pad(self._distances(real.shape[1], x), (extra, 0, extra, 0))
-        mask = bias + padding_mask(F.pad(real, (extra, 0), value=True), x.dtype)
+        padding = padding_mask(F.pad(real, (extra, 0), value=True), x.dtype)
+        frames = x.shape[1]
+
+        def rows(start: int, stop: int) -> Tensor:
+            return self._distances(start, stop, frames, like=padding) + padding
+
+        fits = rows_at_once(len(x), self.alibi_scale.shape[1], frames) == frames
+        mask: Mask = rows(0, frames) if fits else rows  # made once for all blocks, where there is room
         x = self.norm(x)
         for block in self.blocks:
             x = block(x, mask)
         return x[:, extra : extra + int(counts.max())], counts
 
-    def _distances(self, frames: int, like: Tensor) -> Tensor:
-        """ALiBi: the further away, the less it is attended to; ``(1, heads, L, L)``."""
-        steps = torch.arange(frames, device=like.device)
-        distance = (steps[:, None] - steps).abs().to(like.dtype)
+    def _distances(self, start: int, stop: int, frames: int, like: Tensor) -> Tensor:
+        """ALiBi: the further away, the less it is attended to; rows of ``(1, heads, L, L)``.
+
+        Extra tokens stand nowhere: distances do not weigh on them.
+        """
+        steps = torch.arange(frames, device=like.device) - self.extra_tokens.shape[1]
+        rows = steps[start:stop, None]
+        distance = ((rows - steps).abs() * ((rows >= 0) & (steps >= 0))).to(like.dtype)
         slopes = torch.tensor(alibi_slopes(self.alibi_scale.shape[1]), dtype=like.dtype, device=like.device)
         return -distance * slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
 

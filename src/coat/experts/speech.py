@@ -5,7 +5,7 @@ Everything is padding-invariant: a clip's frames are the same whatever it is bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,11 @@ from coat.experts.weights import PretrainedExpert
 CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 RECEPTIVE_FIELD, HOP = 400, 320
 RATE = 16_000
+# Frames of a clip that go through the convolutions at once (30 s), and scores of attention (512 MB).
+FRAMES_AT_ONCE = 1500
+SCORES_AT_ONCE = 2**27
+# An additive mask that broadcasts to ``(N, heads, L, L)``: whole, or its rows ``start`` to ``stop`` when asked for.
+Mask = Tensor | Callable[[int, int], Tensor]
 
 
 def frame_counts(lengths: Tensor) -> Tensor:
@@ -36,6 +41,30 @@ def normalised(waveforms: Tensor, lengths: Tensor) -> Tensor:
     return F.pad(scaled, (0, max(0, RECEPTIVE_FIELD - scaled.shape[1])))
 
 
+def rows_at_once(clips: int, heads: int, frames: int) -> int:
+    """Rows of attention whose scores fit into memory: all of a short clip's."""
+    return min(frames, max(1, SCORES_AT_ONCE // (clips * heads * frames)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+    """Attention over all frames, for as many of them at once as memory takes: ``(N, heads, L, d / heads)`` each.
+
+    The scores of all frames with all are the square of a clip's length: 1.7 GB at two minutes, 43 GB at ten.
+    """
+    clips, heads, frames, _ = q.shape
+    step = rows_at_once(clips, heads, frames)
+    parts = [
+        F.scaled_dot_product_attention(
+            q[:, :, start : start + step],
+            k,
+            v,
+            attn_mask=mask if isinstance(mask, Tensor) else mask(start, min(start + step, frames)),
+        )
+        for start in range(0, frames, step)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
 class ConvFrames(nn.Module):
     """Waveforms to frames; each convolution is followed by a layer norm over channels and GELU."""
 
@@ -49,7 +78,19 @@ class ConvFrames(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width, _, _ in layers)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """``(N, samples)`` to ``(N, L, width)``."""
+        """``(N, samples)`` to ``(N, L, width)``; long clips part by part, for the first layers are wide and fine."""
+        frames = (waveforms.shape[1] - RECEPTIVE_FIELD) // HOP + 1
+        if frames <= FRAMES_AT_ONCE:
+            return self._part(waveforms)
+        ends = [min(start + FRAMES_AT_ONCE, frames) for start in range(0, frames, FRAMES_AT_ONCE)]
+        starts = [0, *ends[:-1]]
+        parts = [
+            self._part(waveforms[:, start * HOP : (end - 1) * HOP + RECEPTIVE_FIELD])
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return torch.cat(parts, 1)
+
+    def _part(self, waveforms: Tensor) -> Tensor:
         x = waveforms.unsqueeze(1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
@@ -88,16 +129,16 @@ class Block(nn.Module):
         self.down = nn.Linear(inner, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``(N, L, d)`` with an additive mask that broadcasts to ``(N, heads, L, L)``."""
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
+        """``(N, L, d)`` with an additive mask, see :data:`Mask`."""
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        heard = attend(q, k, v, mask).transpose(1, 2).flatten(2)
         x = self.norm1(x + self.out(heard))
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 
 def padding_mask(real: Tensor, dtype: torch.dtype) -> Tensor:
-    """Zero where a frame may be attended to, minus infinity elsewhere: ``(N, 1, 1, L)``."""
+    """Zero where a frame may be attended to, minus infinity elsewhere: ``(N, 1, 1, L)``, the same for every row."""
     mask = torch.zeros(real.shape, dtype=dtype, device=real.device)
     return mask.masked_fill(~real, float("-inf"))[:, None, None]
 

@@ -71,9 +71,9 @@ class SpidR(SpeechExpert):
         """See :meth:`Expert.features`."""
         x, real, counts = self.embed(waveforms, lengths)
         x = self.norm(x)
-        mask = padding_mask(real, x.dtype)
+        padding = padding_mask(real, x.dtype)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, padding)
         return x[:, : int(counts.max())], counts
 
     def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
