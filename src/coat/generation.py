@@ -74,21 +74,20 @@ def reply_to(
     batch = batch.to(model.backbone.device)
     prompt, mask = model.prepare_prefill(batch)
     tokenizer = model.backbone.tokenizer
-    end = int(tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn))
+    ends = set(model.backbone.end_ids)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "do_sample": False,
         "suppress_tokens": list(model.tokens.ids),  # think tokens are consumed, never produced
-        "eos_token_id": end,
-        "pad_token_id": tokenizer.pad_token_id,
     }
     new = model.backbone.generate(prompt, mask, **options)
     texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     replies = []
     for row, text, item in zip(new.tolist(), texts, encoded, strict=True):
-        finished = end in row
+        first = next((place for place, token in enumerate(row) if token in ends), None)
+        finished = first is not None
         think = sum(block.length for block in item.prompt.blocks)
-        length = row.index(end) + 1 if finished else len(row)
+        length = len(row) if first is None else first + 1
         replies.append(Reply(text, len(item.prompt.input_ids), think, length, finished))
     return replies
 

@@ -137,7 +137,7 @@ def test_text_grows_piece_by_piece_whatever_is_settled(engine, monkeypatch):
     ears = Ear()
     job = module.Job(item(), Options(max_tokens=10_000), None, 0, ears)
     for token in tokenizer(text)["input_ids"]:
-        engine._hear(job, token, end=-1)
+        engine._hear(job, token, frozenset())
     assert "".join(ears.pieces) == text == job.text
     assert len(ears.pieces) > 10
     assert job.settled[0] > len(job.tokens) - 12

@@ -110,15 +110,13 @@ class LocalStopwatch:
         model = self.model if arm.think else self.baseline
         model.think_as(replace(model.settings, enabled=arm.think, stride=arm.stride))
         tokenizer = model.backbone.tokenizer
-        end = int(tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn))
         clock = Clock()
         began = now()
         batch = make_batch(model.builder, [arm.asked(conversation)], padding_side="left").to(model.backbone.device)
         embeddings, mask = model.prepare_prefill(batch)
         new = model.backbone.generate(
             embeddings, mask, max_new_tokens=max_new_tokens + arm.more_tokens, do_sample=False,
-            suppress_tokens=list(model.tokens.ids), eos_token_id=end, pad_token_id=tokenizer.pad_token_id,
-            streamer=clock,
+            suppress_tokens=list(model.tokens.ids), streamer=clock,
         )  # fmt: skip
         think = 0 if batch.think_lengths is None else int(batch.think_lengths.sum()) + 2 * len(batch.think_lengths)
         times = clock.times[-new.shape[1] :]

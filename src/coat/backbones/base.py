@@ -70,6 +70,7 @@ class Backbone(nn.Module, ABC):
         feature_extractor: Waveforms to log-mel.
         chat_template: The family's own Jinja template, with its default system prompt.
         hearing: How seconds become audio tokens.
+        end_ids: Tokens that end an answer.
     """
 
     family: ClassVar[str]
@@ -88,6 +89,17 @@ class Backbone(nn.Module, ABC):
         self.chat_template = chat_template or tokenizer.chat_template
         self.hearing = self._hearing()
         self.thinks_in_text = False
+        self.end_ids = self._end_ids()
+        # What the hub's configuration says of sampling and penalties would change "greedy" without a word, and other
+        # ways to run the same weights would answer otherwise: nothing is inherited but the ends.
+        model.generation_config = _plain_generation(self.end_ids, tokenizer.pad_token_id)
+
+    def _end_ids(self) -> list[int]:
+        """Tokens that end an answer: the one that closes a turn here, and those that the checkpoint names."""
+        theirs = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        named = [theirs] if isinstance(theirs, int) else list(theirs or ())
+        ours = int(self.tokenizer.convert_tokens_to_ids(self.end_of_turn))
+        return list(dict.fromkeys([ours, *named]))
 
     @classmethod
     def from_pretrained(
@@ -242,7 +254,11 @@ class Backbone(nn.Module, ABC):
         ).last_hidden_state
 
     def generate(self, embeddings: Tensor, attention_mask: Tensor, **options: Any) -> Tensor:
-        """New token ids ``(B, new)`` after left-padded prompts ``(B, T, d)``."""
+        """New token ids ``(B, new)`` after left-padded prompts ``(B, T, d)``.
+
+        Greedy, to one of ``end_ids``, without penalties, whatever the checkpoint's generation_config.json says; options
+        are transformers' own.
+        """
         # Some families give logits at every position of the prompt: most of a prefill's memory, for nothing.
         last = self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
         try:
@@ -271,6 +287,14 @@ class Backbone(nn.Module, ABC):
     def save_model(self, folder: str) -> None:
         """Write weights and configurations in the layout of the family's hub checkpoints."""
         self.model.save_pretrained(folder)
+
+
+def _plain_generation(end_ids: list[int], pad_id: int | None) -> Any:
+    import transformers
+
+    return transformers.GenerationConfig(
+        do_sample=False, eos_token_id=end_ids, pad_token_id=end_ids[0] if pad_id is None else pad_id
+    )
 
 
 def _four_bit(dtype: torch.dtype) -> Any:

@@ -205,15 +205,18 @@ def _rename_architecture(folder: Path) -> None:
 
 
 def _suppress_think_tokens(folder: Path, model: CoatModel) -> None:
-    path = folder / "generation_config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
-    tokenizer = model.backbone.tokenizer
-    ends = config.get("eos_token_id") or []
-    end = tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn)
-    config["eos_token_id"] = sorted({end, *([ends] if isinstance(ends, int) else ends)})
-    config["pad_token_id"] = tokenizer.pad_token_id
-    config["suppress_tokens"] = sorted({*(config.get("suppress_tokens") or []), *model.tokens.ids})
-    write_whole(path, json.dumps(config, indent=2))
+    """Greedy, without penalties, to any of the ends; think tokens are never produced.
+
+    A base's sampling and penalties are not handed on: servers would take them as defaults, and answer otherwise than
+    the run was evaluated.
+    """
+    config = {
+        "do_sample": False,
+        "eos_token_id": sorted(model.backbone.end_ids),
+        "pad_token_id": model.backbone.tokenizer.pad_token_id,
+        "suppress_tokens": sorted(model.tokens.ids),
+    }
+    write_whole(folder / "generation_config.json", json.dumps(config, indent=2))
 
 
 def _write_processor(folder: Path, model: CoatModel) -> None:

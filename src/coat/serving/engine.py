@@ -234,16 +234,16 @@ class Engine:
         now = time.monotonic()
         for job in jobs:
             job.started = now
-        backbone, tokenizer = self.model.backbone, self.model.backbone.tokenizer
+        backbone = self.model.backbone
         builder = self._builder(jobs[0].options)
         with self._encoding:
             batch = make_batch(builder, [job.conversation for job in jobs], padding_side="left")
         batch = batch.to(backbone.device)
         embeddings, mask = self.model.prepare_prefill(batch)
-        end = int(tokenizer.convert_tokens_to_ids(backbone.end_of_turn))
+        ends = frozenset(backbone.end_ids)
 
         def hear(row: int, token: int) -> None:
-            self._hear(jobs[row], token, end)
+            self._hear(jobs[row], token, ends)
 
         backbone.generate(
             embeddings,
@@ -251,21 +251,19 @@ class Engine:
             max_new_tokens=max(job.options.max_tokens for job in jobs),
             do_sample=False,
             suppress_tokens=list(self.model.tokens.ids),
-            eos_token_id=end,
-            pad_token_id=tokenizer.pad_token_id,
             logits_processor=[RowSampler([job.options for job in jobs], [job.prompt.input_ids for job in jobs])],
             streamer=RowListener(hear),
             stopping_criteria=[RowStops(lambda: [job.done for job in jobs])],
         )
 
-    def _hear(self, job: Job, token: int, end: int) -> None:
+    def _hear(self, job: Job, token: int, ends: frozenset[int]) -> None:
         """One more token of a job: text as far as it is certain, and whether it ends here."""
         if job.done:
             return
         job.first_token = job.first_token or time.monotonic()
         job.tokens.append(token)
         whole = self._text_of(job)
-        if token == end:
+        if token in ends:
             self._say(job, whole)
             job.finish_reason = "stop"
             return

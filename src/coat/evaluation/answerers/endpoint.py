@@ -50,7 +50,9 @@ class EndpointAnswerer:
         timeout: float = 600.0,
     ) -> None:
         self.client = make_client(url, key, timeout=timeout)
-        self.model = served_model(self.client, url, model)
+        self.model, owner = served_model(self.client, url, model)
+        # vLLM takes penalties of a checkpoint's generation_config.json where a request names none.
+        self.greedy = {"repetition_penalty": 1.0} if owner in ("vllm", "coat") else {}
         self.place, self.profile, self.think = url, profile, think
         self.concurrency, self.hears = concurrency, hears
         self.fingerprint = f"{self.model} at {url} {weights} | {'block' if think else 'no block'}"
@@ -71,8 +73,9 @@ class EndpointAnswerer:
 
     def _ask(self, request: Request) -> Reply:
         conversation = request.conversation(self.hears)
-        options: dict[str, Any] = {} if self.think else {"chat_template_kwargs": {"audio_think": False},
-                                                         "mm_processor_kwargs": {"audio_think": False}}  # fmt: skip
+        options: dict[str, Any] = dict(self.greedy)
+        if not self.think:
+            options |= {name: {"audio_think": False} for name in ("chat_template_kwargs", "mm_processor_kwargs")}
         made = self.client.chat.completions.create(
             model=self.model,
             messages=spoken(conversation),
@@ -111,8 +114,8 @@ def make_client(url: str, key: str, *, timeout: float, retries: int = 6) -> Any:
     return openai.OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=timeout)
 
 
-def served_model(client: Any, url: str, wanted: str | None) -> str:
-    """The name of a server's model.
+def served_model(client: Any, url: str, wanted: str | None) -> tuple[str, str]:
+    """The name of a server's model, and who serves it, where it says so.
 
     Raises:
         CoatError: The server is not there, has no such model, or has several and none is named.
@@ -120,18 +123,19 @@ def served_model(client: Any, url: str, wanted: str | None) -> str:
     import openai
 
     try:
-        names = [model.id for model in client.models.list().data]
+        owners = {model.id: str(model.owned_by or "") for model in client.models.list().data}
     except openai.NotFoundError:  # some proxies list nothing
-        names = []
+        owners = {}
     except openai.OpenAIError as error:
         raise CoatError(
             f"{url} does not answer: {error}", "Give the base address, such as http://host:8000/v1."
         ) from None
+    names = list(owners)
     if wanted is None and len(names) == 1:
-        return names[0]
+        return names[0], owners[names[0]]
     if wanted is None or (names and wanted not in names):
         raise CoatError(f"{url} serves {', '.join(names) or 'no named model'}.", "Name one: --model NAME")
-    return wanted
+    return wanted, owners.get(wanted, "")
 
 
 def spoken(conversation: Conversation) -> list[Message]:
