@@ -6,7 +6,10 @@ import torch
 from coat.backbones import load_backbone
 from coat.backbones.audio_flamingo3 import AudioFlamingo3
 from coat.errors import CoatError
+from coat.generation import generate
 from coat.miniature.families import random_backbone
+from coat.thinking.model import CoatModel, ThinkingSettings
+from tests.conftest import conversation
 
 
 def older(name):
@@ -21,6 +24,8 @@ def checkpoint(request, tmp_path):
     from safetensors.torch import load_file, save_file
 
     base = random_backbone("audio_flamingo3", tmp_path)
+    base.model.resize_token_embeddings(len(base.tokenizer))  # as the hub's: no row to spare
+    base.save_pretrained(str(tmp_path))
     rows = {"model.language_model.embed_tokens.weight": torch.randn_like(base.embedding.weight) * 0.02}
     base.model.load_state_dict(rows, strict=False)
     peft_model = get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
@@ -48,6 +53,36 @@ def test_think_mode_is_merged_from_any_layout(checkpoint):
     assert not torch.allclose(before, expected, atol=1e-3)
     torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
     assert "think" in AudioFlamingo3.think_prompt
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_think_mode_fits_a_vocabulary_that_has_no_spare_row(checkpoint, thinks):
+    """The hub's: ``<sound>`` is its last token but two, and think tokens need rows of their own."""
+    path, ids, expected = checkpoint
+    backbone = load_backbone("audio_flamingo3", str(path))
+    rows = len(backbone.embedding.weight)
+    assert rows == len(backbone.tokenizer)
+    model = CoatModel(backbone, ThinkingSettings(enabled=thinks)).eval()
+    assert len(backbone.embedding.weight) == rows + 3 * thinks
+    backbone.load_think_mode(str(path))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model(ids).logits[..., :rows], expected, atol=1e-5, rtol=1e-5)
+    if thinks:
+        asked = conversation(0.5, answer=None)
+        assert generate(model, [asked], max_new_tokens=2)
+
+
+def test_an_adapter_by_suffixes_adapts_the_language_model_alone(checkpoint):
+    """``q_proj`` names layers of the tower too; stock PEFT leaves them as they are, where the adapter holds none."""
+    from safetensors.torch import load_file, save_file
+
+    path, ids, expected = checkpoint
+    file = path / "think" / "adapter_model.safetensors"
+    save_file({name: value for name, value in load_file(file).items() if "audio_tower" not in name}, file)
+    backbone = load_backbone("audio_flamingo3", str(path))
+    backbone.load_think_mode(str(path))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model(ids).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_checkpoint_without_it_is_named(tmp_path):

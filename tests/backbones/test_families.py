@@ -3,7 +3,7 @@
 import pytest
 
 from coat.api import Coat
-from coat.backbones import MODEL_TYPES, REGISTRY, backbone_class, family_of
+from coat.backbones import MODEL_TYPES, REGISTRY, backbone_class, family_of, load_backbone
 from coat.errors import CoatError
 from coat.miniature.families import random_backbone
 from tests.conftest import noise
@@ -31,3 +31,24 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     assert family_of(str(tmp_path)) is None
     with pytest.raises(CoatError, match="no checkpoint of a known family"):
         Coat.load(tmp_path)
+
+
+def test_a_text_only_template_of_the_tokenizer_is_passed_over_as_the_stock_processor_does(tiny_path, tmp_path):
+    import json
+    import shutil
+
+    from transformers import Qwen2AudioProcessor
+
+    folder = tmp_path / "hub"
+    shutil.copytree(tiny_path, folder)
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["chat_template"] = "{% for m in messages %}{{ m['content'] + 1 }}{% endfor %}"
+    path.write_text(json.dumps(config))
+    loaded = load_backbone("qwen2_audio", str(folder))
+    messages = [{"role": "user", "content": [{"type": "audio", "audio": "x"}, {"type": "text", "text": "What?"}]}]
+    stock = Qwen2AudioProcessor.from_pretrained(folder, chat_template=None)
+    stock.chat_template = stock.default_chat_template
+    expected = stock.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert loaded.render(messages, add_generation_prompt=True) == expected

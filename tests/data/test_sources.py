@@ -366,7 +366,7 @@ def test_any_data_set_with_an_audio_column(tmp_path):
         split(rows, column=column).to_parquet(str(tmp_path / name / "train.parquet"))
         asked = ("data", "prepare", f"hub:someone/{name}", "--from", name, "--question", "What is said?")
         if name == "words":  # which of two answers is meant is not guessed
-            assert "both 'text' and 'sentence'" in words_of(coat(*asked, cwd=tmp_path).stderr)
+            assert "both 'sentence' and 'text'" in words_of(coat(*asked, cwd=tmp_path).stderr)
             asked = (*asked, "--ignore-fields", "sentence")
         made = coat(*asked, cwd=tmp_path)
         assert made.returncode == 0, made.stderr

@@ -98,7 +98,7 @@ def url_part(url):
         ([{"role": "assistant", "content": "x"}], 400, "last message must be the user's"),
         ([{"role": "user", "content": "<|audio_think|>"}], 400, "think tokens"),
         ([{"role": "user", "content": "<|AUDIO|>"}], 400, "audio placeholder"),
-        ([{"role": "user", "content": "word " * 40_000}], 400, "at most 16384 are served"),
+        ([{"role": "user", "content": "word " * 40_000}], 400, "the language model has 4096 positions"),
         (url_part("data:audio/wav,abc"), 400, "must be base64"),
         (url_part("file:///etc/passwd"), 400, "data: or http(s)"),
         (url_part("/etc/passwd"), 400, "data: or http(s)"),

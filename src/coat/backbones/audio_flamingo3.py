@@ -81,15 +81,17 @@ class AudioFlamingo3(WhisperBackbone):
             )
         except OSError as error:
             raise CoatError(f"{path} has no think mode: {error}", f"{self.hub_id} has one.") from None
-        known = set(self.model.state_dict())
-        self._expect_nothing(self.model.load_state_dict(_renamed(rows, known), strict=False).unexpected_keys)
+        state = self.model.state_dict()
+        rows = {name: _as_large(value, state.get(name)) for name, value in _renamed(rows, set(state)).items()}
+        self._expect_nothing(self.model.load_state_dict(rows, strict=False).unexpected_keys)
         config = LoraConfig.from_pretrained(path, subfolder=THINK_SUBFOLDER)
         with no_bitsandbytes(self.model):
             peft_model = get_peft_model(self.model, config)
         adapter = load_peft_weights(path, subfolder=THINK_SUBFOLDER, device="cpu")
         known = {name.replace(".default", "") for name in peft_model.state_dict()}
         loaded = set_peft_model_state_dict(peft_model, _renamed(adapter, known))
-        missing = [name for name in loaded.missing_keys if "lora_" in name]
+        # Targets such as q_proj name layers of the tower too; the adapter holds none for them, and they change nothing.
+        missing = [name for name in loaded.missing_keys if "lora_" in name and "language_model" in name]
         self._expect_nothing([*loaded.unexpected_keys, *missing])
         self.model = peft_model.merge_and_unload()
         self.thinks_in_text = True
@@ -100,6 +102,13 @@ class AudioFlamingo3(WhisperBackbone):
                 f"The think mode does not fit this model: {len(names)} weights differ by name, such as {names[0]}.",
                 "Use the think mode of the same checkpoint.",
             )
+
+
+def _as_large(value: Tensor, like: Tensor | None) -> Tensor:
+    """Rows of a vocabulary in one that has grown since: the first are replaced, those that were added stay."""
+    if like is None or value.shape[1:] != like.shape[1:] or len(value) >= len(like):
+        return value
+    return torch.cat([value.to(like), like[len(value) :]])
 
 
 def _renamed(weights: dict[str, Tensor], known: set[str]) -> dict[str, Tensor]:

@@ -86,7 +86,7 @@ class Backbone(nn.Module, ABC):
         self.model = model
         self.tokenizer = tokenizer
         self.feature_extractor = feature_extractor
-        self.chat_template = chat_template or tokenizer.chat_template
+        self.chat_template = chat_template or self.default_template() or tokenizer.chat_template
         self.hearing = self._hearing()
         self.thinks_in_text = False
         self.end_ids = self._end_ids()
@@ -135,6 +135,11 @@ class Backbone(nn.Module, ABC):
             transformers.WhisperFeatureExtractor.from_pretrained(path),
             processor.get("chat_template"),
         )
+
+    @classmethod
+    def default_template(cls) -> str | None:
+        """The template of a checkpoint whose processor has none; None takes the tokenizer's."""
+        return None
 
     @abstractmethod
     def _hearing(self) -> Hearing:

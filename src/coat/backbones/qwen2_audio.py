@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from coat.backbones.whisper import WhisperBackbone
 
 
@@ -14,9 +12,9 @@ class Qwen2Audio(WhisperBackbone):
     hub_id = "Qwen/Qwen2-Audio-7B-Instruct"
     model_class = "Qwen2AudioForConditionalGeneration"
 
-    def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
-        super().__init__(model, tokenizer, feature_extractor, chat_template)
-        if self.chat_template is None:  # checkpoints of this family have none; their processor's class brings it
-            from transformers import Qwen2AudioProcessor
+    @classmethod
+    def default_template(cls) -> str | None:
+        """Of the processor's class, as the stock processor takes it: a tokenizer's own template may know no audio."""
+        from transformers import Qwen2AudioProcessor
 
-            self.chat_template = Qwen2AudioProcessor(feature_extractor, tokenizer).default_chat_template
+        return Qwen2AudioProcessor.default_chat_template.fget(None)

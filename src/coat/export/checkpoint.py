@@ -45,9 +45,10 @@ REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "think
 GUARD = (
     "{%- for message in messages %}{%- set content = message['content'] %}"
     "{%- for item in ([{'text': content}] if content is string else (content or [])) %}"
-    "{%- if '<|audio_think' in (item['text'] or '') %}"
-    "{{- raise_exception('think tokens are added by the server, and never written by users') }}"
-    "{%- endif %}{%- endfor %}{%- endfor %}"
+    "{%- for token in ['<|audio_think', '<|im_start|>', '<|im_end|>'] %}{%- if token in (item['text'] or '') %}"
+    "{{- raise_exception('a text holds ' + token + ': think tokens and turns are added by the server, and never "
+    "written by users') }}"
+    "{%- endif %}{%- endfor %}{%- endfor %}{%- endfor %}"
 )
 
 

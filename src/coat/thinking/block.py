@@ -6,7 +6,7 @@ cannot differ. It counts audio placeholders in the ids and never derives lengths
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -92,8 +92,7 @@ def plan_blocks(
     Raises:
         ValueError: The ids hold think tokens already, audio has no assistant turn after it, or spans do not fit.
     """
-    if any(token in tokens.ids for token in ids):
-        raise ValueError("the prompt holds think tokens already; blocks are added once, and never written by users")
+    refuse_think_tokens([ids], tokens)
     segments = audio_segments(ids, audio_token)
     lengths = [length for _, length in segments]
     if spans is None:
@@ -109,6 +108,12 @@ def plan_blocks(
         position = header + len(assistant_header) if placement == "assistant_prefix" else header
         blocks.append(Block(position, parts))
     return blocks
+
+
+def refuse_think_tokens(rows: Iterable[Sequence[int]], tokens: ThinkTokens) -> None:
+    """Raise a ValueError if prompts hold think tokens that no block of ours put there."""
+    if any(token in tokens.ids for ids in rows for token in ids):
+        raise ValueError("the prompt holds think tokens already; blocks are added once, and never written by users")
 
 
 def insert_blocks(ids: Sequence[int], blocks: Sequence[Block], tokens: ThinkTokens) -> list[int]:

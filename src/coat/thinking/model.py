@@ -91,7 +91,6 @@ class CoatModel(nn.Module):
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
-        backbone.fit_vocabulary()
         self.heads = nn.ModuleDict()
         self.think_as(settings or ThinkingSettings())
         self._noise: Tensor | None = None
@@ -102,6 +101,8 @@ class CoatModel(nn.Module):
         """Think in another way from now on: without the block, at another stride."""
         self.settings = settings
         tokens = self.tokens if settings.enabled else None
+        if tokens:  # a plain model stays as large as its checkpoint
+            self.backbone.fit_vocabulary()
         self.builder = PromptBuilder(self.backbone, tokens, settings.placement, settings.pace)
 
     def processor(self) -> CoatProcessor:
@@ -270,7 +271,8 @@ class CoatModel(nn.Module):
 
     def _head(self, name: str, think: Tensor, mask: Tensor) -> Tensor:
         """A head's prediction, in the precision of its own weights: the backbone may be in half."""
-        return self.heads[name](think.to(next(self.heads[name].parameters()).dtype), mask)
+        weight = next(self.heads[name].parameters(), think)
+        return self.heads[name](think.to(weight.dtype), mask)
 
     def audio_embeddings(self, batch: Batch) -> list[Tensor]:
         """x_A of every clip of a batch, ``(L_a, d)`` each: by the tower, or as they were cached."""

@@ -15,7 +15,7 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from coat.audio.limits import problem_of
-from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks, refuse_think_tokens
 from coat.thinking.pace import Pace, Spans
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
@@ -111,15 +111,14 @@ class CoatProcessor(ProcessorMixin):
         keep = [[bool(flag) for flag in row] for row in _rows(mask)]
         rows = [_kept(row, flags) for row, flags in zip(_rows(ids), keep, strict=True)]
         header = self.tokenizer(self.assistant_header, add_special_tokens=False)["input_ids"]
+        refuse_think_tokens(rows, self.think_tokens)
         plans = [
             plan_blocks(
                 row, audio_token=self.audio_token_id, assistant_header=header, tokens=self.think_tokens,
                 placement=self.placement, spans=spans,  # type: ignore[arg-type]
             )
             for row, spans in zip(rows, self._spans(rows, clips), strict=True)
-        ]  # fmt: skip
-        if not audio_think:
-            plans = [[] for _ in plans]
+        ] if audio_think else [[] for _ in rows]  # fmt: skip
         rows = [insert_blocks(row, plan, self.think_tokens) for row, plan in zip(rows, plans, strict=True)]
         out: dict[str, list[list[int]]] = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
         fills = {"input_ids": int(self.tokenizer.pad_token_id), "attention_mask": 0, **PER_TOKEN}

@@ -7,7 +7,8 @@ is tokenised on its own and marked as it is appended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,6 +91,7 @@ class PromptBuilder:
         """
         messages = [_with_items(message) for message in messages]
         _refuse_think_tokens(messages, name)
+        self._refuse_control_tokens(messages, name)
         marks = sum(
             item["type"] == "audio" for m in messages if isinstance(m["content"], list) for item in m["content"]
         )
@@ -104,7 +106,7 @@ class PromptBuilder:
                 f"{name} holds {marks} audio clips; {self.backbone.family} takes at most {limit} in a conversation.",
                 "Join them into one file, or ask about each on its own.",
             )
-        ids, labels = self._encode_turns(messages)
+        ids, labels = self._encode_turns(messages, name)
         ids, labels = self._expand_audio(ids, labels, num_audio_tokens, name)
         if self.tokens is None:
             return self._checked(Prompt(ids, labels, []), name)
@@ -133,11 +135,29 @@ class PromptBuilder:
             )
         return prompt
 
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """Every control token of the tokenizer but those that have an error of their own."""
+        tokenizer = self.backbone.tokenizer
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        bracketed = {token for token in special if token.startswith("<")}
+        names = sorted(bracketed - {self.backbone.audio_token, *RESERVED}, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+    def _refuse_control_tokens(self, messages: Sequence[Message], name: str) -> None:
+        """A text with ``<|im_start|>assistant`` in it would end its own turn, and move the block."""
+        for text in _texts(messages):
+            if "<" in text and (found := self._control.search(text)):
+                raise CoatError(
+                    f"A text of {name} holds {found[0]}, a control token of the model.",
+                    "Leave it out, or write it in other characters: texts cannot hold turns.",
+                )
+
     def spans(self, waveform: np.ndarray, num_audio_tokens: int) -> Spans:
         """The audio tokens that each think token of a clip stands for."""
         return self.pace.spans(num_audio_tokens, waveform)
 
-    def _encode_turns(self, messages: list[Message]) -> tuple[list[int], list[int]]:
+    def _encode_turns(self, messages: list[Message], name: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         labels: list[int] = []
         done = ""
@@ -148,7 +168,7 @@ class PromptBuilder:
                 continue
             prompt = self.backbone.render(messages[:index], add_generation_prompt=True)
             answered = self.backbone.render(messages[: index + 1], add_generation_prompt=False)
-            before, answer = _suffix(prompt, done), _suffix(answered, prompt)
+            before, answer = _suffix(prompt, done, name), _suffix(answered, prompt, name)
             text, end, after = answer.partition(self.backbone.end_of_turn)
             trained = trains[index]
             for piece, is_answer in ((before, False), (text + end, trained), (after, False)):
@@ -157,7 +177,7 @@ class PromptBuilder:
                 labels += tokens if is_answer else [IGNORE] * len(tokens)
             done = answered
         if messages[-1]["role"] != "assistant":
-            tail = self._tokenize(_suffix(self.backbone.render(messages, add_generation_prompt=True), done))
+            tail = self._tokenize(_suffix(self.backbone.render(messages, add_generation_prompt=True), done, name))
             ids += tail
             labels += [IGNORE] * len(tail)
         return ids, labels
@@ -196,16 +216,24 @@ def _with_items(message: Message) -> Message:
 
 
 def _refuse_think_tokens(messages: Sequence[Message], name: str) -> None:
+    if any(token in text for text in _texts(messages) for token in RESERVED):
+        raise CoatError(
+            f"A text of {name} holds think tokens; blocks are added once, and never written by users.",
+            f"Leave out {', '.join(RESERVED)}.",
+        )
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
     for message in messages:
         content = message["content"]
-        texts = [content] if isinstance(content, str) else [item.get("text", "") for item in content]
-        if any(token in text for text in texts for token in RESERVED):
-            raise CoatError(
-                f"A text of {name} holds think tokens; blocks are added once, and never written by users.",
-                f"Leave out {', '.join(RESERVED)}.",
-            )
+        yield from [content] if isinstance(content, str) else (item.get("text", "") for item in content)
 
 
-def _suffix(longer: str, shorter: str) -> str:
-    assert longer.startswith(shorter), "the chat template does not extend a conversation by its next turn"
+def _suffix(longer: str, shorter: str, name: str) -> str:
+    if not longer.startswith(shorter):
+        raise CoatError(
+            f"{name}: the chat template writes earlier turns anew when a turn is added, so that its answers cannot be "
+            "told from its questions.",
+            "Give the checkpoint a template that only adds to a conversation (chat_template.jinja).",
+        )
     return longer[len(shorter) :]

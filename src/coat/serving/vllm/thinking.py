@@ -15,7 +15,7 @@ from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.parse import AudioProcessorItems
 
 from coat.audio.limits import problem_of
-from coat.thinking.block import Block, audio_segments, insert_blocks, plan_blocks
+from coat.thinking.block import Block, audio_segments, insert_blocks, plan_blocks, refuse_think_tokens
 from coat.thinking.pace import Spans
 from coat.thinking.settings import ExportSettings, export_settings
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
@@ -71,6 +71,9 @@ class ThinkingProcessor:
         ids = out["prompt_token_ids"]
         tokenizer = self.info.get_tokenizer()
         audio_token = tokenizer.convert_tokens_to_ids(self._settings.audio_token)
+        refuse_think_tokens([ids], self._tokens)
+        if not think:
+            return out
         blocks = plan_blocks(
             ids,
             audio_token=audio_token,
@@ -79,8 +82,6 @@ class ThinkingProcessor:
             placement=self._settings.placement,
             spans=self._spans(inputs.mm_data_items, ids, audio_token),
         )
-        if not think:
-            return out
         out["prompt_token_ids"] = insert_blocks(ids, blocks, self._tokens)
         out["mm_placeholders"] = {
             modality: [replace(place, offset=place.offset + shift(place.offset, blocks)) for place in places]
