@@ -236,6 +236,32 @@ def test_a_vanished_file_can_be_left_out_and_counted(tiny_path, vanishing, tmp_p
     assert lines[-1]["skipped_rows"] >= 3  # a row in twelve, of 48 a stage
 
 
+def test_smaller_passes_are_kept_by_workers_too(tiny_path, manifest, tmp_path):
+    """The size is one number for the trainer and every process that collates for it."""
+    from torch.utils.data import DataLoader
+
+    from coat.data.manifest import read_manifest
+    from coat.training.dataset import ManifestDataset, TrainingCollator
+    from coat.training.run import build_model
+
+    builder = build_model(recipe(tiny_path, manifest)).builder
+    collator = TrainingCollator(builder, rows=4)
+    rows = read_manifest(manifest)
+    loader = DataLoader(
+        ManifestDataset(rows),
+        batch_sampler=[list(range(4))] * 12,
+        collate_fn=collator,
+        num_workers=1,
+        prefetch_factor=1,
+    )
+    sizes = []
+    for batches in loader:
+        sizes.append([len(batch.input_ids) for batch in batches])
+        collator.rows = 2
+    assert sizes[0] == [4]
+    assert sizes[-1] == [2, 2]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_steps_whose_rows_are_all_left_out_change_nothing(tiny_path, manifest, tmp_path, monkeypatch, batch_size):
     """Clips vanish after the data was opened: alone in a step, in its calibration, among held-out rows."""

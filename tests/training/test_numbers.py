@@ -66,3 +66,32 @@ def test_heads_read_the_states_of_a_model_in_half_precision(tiny_path):
     for prediction in output.predictions.values():
         assert prediction.dtype == torch.float32
         assert torch.isfinite(prediction).all()
+
+
+@pytest.mark.parametrize("what", ["rows", "full"])
+def test_what_is_trained_is_in_full_precision_beside_a_model_in_half(tiny_path, what):
+    """A step of 1e-5 on weights in bf16 would be rounded away for five of six of them."""
+    model = CoatModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingSettings())
+    model.add_lora(rank=2, alpha=4, train_embeddings=what)
+    trained = {name: p for name, p in model.backbone.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    if what == "full":
+        (weight,) = (p for name, p in trained.items() if "modules_to_save" in name)
+        before = weight.detach().clone()
+        torch.optim.SGD([weight], lr=1e-5).step(lambda: weight.sum().backward() or 0.0)
+        assert (weight != before).all()
+    output = model.eval()(make_batch(model.builder, [conversation(0.5)]))
+    assert output.response_logits.dtype == torch.bfloat16
+
+
+def test_one_process_takes_one_device_whatever_is_there(tmp_path, caplog):
+    from coat.config.recipe import StageConfig, TrainingConfig
+    from coat.training.trainer import on_one_device, training_arguments
+
+    args = training_arguments(tmp_path, StageConfig(name="x", steps=1), TrainingConfig())
+    args._n_gpu = 4
+    assert args.train_batch_size == 64
+    on_one_device(args)
+    assert (args.n_gpu, args.train_batch_size) == (1, 16)
+    assert "torchrun --nproc-per-node 4" in caplog.text

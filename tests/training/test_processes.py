@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from coat.config.recipe import parse_recipe
-from coat.files import read_jsonl
+from coat.files import read_jsonl, write_jsonl
 from coat.training.run import train
 from tests.conftest import assistant, user
 from tests.training.test_run import close, losses, recipe
@@ -43,6 +43,27 @@ def mixed(manifest, tmp_path):
     path = tmp_path / "mixed.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in with_audio + texts))
     return path
+
+
+def test_a_bad_row_that_is_all_of_a_processs_share_is_left_out(mixed, tiny_path, tmp_path):
+    """The process passes a batch of nothing, for the other waits for it; one held-out row for two processes too."""
+    rows = read_jsonl(mixed)
+    bad = tmp_path / "short.wav"
+    bad.write_bytes(b"no sound")
+    rows += [{**rows[0], "id": "bad", "audios": [{"path": str(bad), "seconds": 0.6}]}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    write_jsonl(tmp_path / "one.jsonl", rows[:1])
+    raw = recipe(tiny_path, tmp_path / "rows.jsonl", batch_size=2, micro_batch_size=1, calibration_clips=4).model_dump()
+    raw["data"] |= {"unusable": "skip", "held_out": str(tmp_path / "one.jsonl"), "group_by_length": False}
+    raw["training"]["evaluate_every"] = 2
+    raw["stages"][1]["steps"] = 10
+    (tmp_path / "recipe.yaml").write_text(parse_recipe(raw).dump())
+    train(parse_recipe(raw), tmp_path / "alone", say=lambda _: None)
+    result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["skipped_rows"] >= 1
+    close(losses(tmp_path / "run"), losses(tmp_path / "alone"), 2e-3)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -212,6 +212,11 @@ class Backbone(nn.Module, ABC):
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen weights; what is trained may be in full precision beside them."""
+        return next(self.audio_tower.parameters()).dtype
+
+    @property
     def max_positions(self) -> int | None:
         """Tokens that the language model has positions for, prompt and answer together; None if it does not say."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -242,7 +247,8 @@ class Backbone(nn.Module, ABC):
         Raises:
             ValueError: Placeholders and audio embeddings are not equally many.
         """
-        embeddings = self.embedding(input_ids)
+        # A trained embedding is in full precision beside a model in half.
+        embeddings = self.embedding(input_ids).to(self.dtype)
         if not audio:
             return embeddings
         heard = input_ids == self.audio_token_id

@@ -172,6 +172,10 @@ class CoatModel(nn.Module):
                 self._attach(get_peft_model(self.backbone.model, config))
         except ValueError as error:
             raise CoatError(f"LoRA found no module to adapt: {error}", "Check lora.targets in the recipe.") from None
+        for parameter in self.backbone.model.parameters():
+            # In half precision a small step is rounded away: at 1e-5 five of six weights would never move.
+            if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
         return self._check_adapted()
 
     def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from torch import multiprocessing
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
@@ -69,8 +70,19 @@ class TrainingCollator:
         self.builder, self.audio_cache = builder, audio_cache
         self.caches = {e.name: caches[e.name] for e in experts if caches and e.name in caches}
         self.live_rates = sorted({e.sampling_rate for e in experts if e.name not in self.caches})
-        self.rows, self.tokens, self.max_tokens = rows, tokens, max_tokens
+        # Of all processes that collate: a step that did not fit makes later ones smaller, from loader workers too.
+        self._rows = multiprocessing.Value("q", rows or 0)
+        self.tokens, self.max_tokens = tokens, max_tokens
         self.unusable, self.idle_audio = unusable, idle_audio
+
+    @property
+    def rows(self) -> int | None:
+        """At most so many in a pass; None takes all of a step."""
+        return self._rows.value or None
+
+    @rows.setter
+    def rows(self, most: int) -> None:
+        self._rows.value = most
 
     def __call__(self, rows: Sequence[Row]) -> list[Batch] | CoatError:
         """A step's batches, or what is wrong with its rows: raised in a worker, it would arrive as a traceback."""

@@ -37,11 +37,13 @@ class Totals:
         response_tokens: What cross-entropy is divided by.
         think_tokens: What every expert's loss is divided by.
         passes: Of the process that has most.
+        heard: Whether any row of it holds audio: a step of text alone says nothing of experts.
     """
 
     response_tokens: int
     think_tokens: int
     passes: int
+    heard: bool
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
@@ -140,7 +142,7 @@ class StepTrainer(Trainer):
         self.empty_in_a_row = 0 if summed[0] else self.empty_in_a_row + 1
         if self.empty_in_a_row:
             self._note_empty(batches[0].skipped)
-        return [batches], Totals(max(1, summed[0]), max(1, summed[1]), most)
+        return [batches], Totals(max(1, summed[0]), max(1, summed[1]), most, summed[1] > 0)
 
     def _note_empty(self, skipped: tuple[str, ...]) -> None:
         """A step all of whose rows, on every process, were left out."""
@@ -193,8 +195,8 @@ class StepTrainer(Trainer):
             torch.cuda.empty_cache()
         size = max(1, most // 2)
         log.warning("Memory ran out with %d rows in a pass; going on with %d.", most, size)
-        if isinstance(self.data_collator, TrainingCollator) and self.args.dataloader_num_workers == 0:
-            self.data_collator.rows = size  # later steps come smaller
+        if isinstance(self.data_collator, TrainingCollator):
+            self.data_collator.rows = size  # later steps come smaller, from workers too
         return [
             batch.rows(start, min(start + size, len(batch.input_ids)))
             for batch in batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from coat.training.processes import processes
 from coat.training.steps import StepTrainer, Totals
 from coat.training.targets import expert_targets
 
+log = logging.getLogger("coat")
 PARTIAL = ".partial"
 
 
@@ -52,6 +54,7 @@ class StageTrainer(StepTrainer):
         self._step_parts: dict[str, Tensor] = {}
         self._monitor: dict[str, float] = {}
         self._logged_at = 0
+        self._heard = 0  # steps with audio since then
         super().__init__(model, **options)
         for expert in experts.values():
             expert.to(self.args.device)
@@ -80,6 +83,7 @@ class StageTrainer(StepTrainer):
     def _passes(self, model: nn.Module, batches: list[Batch], totals: Totals) -> Tensor:
         self._step_parts = {}
         loss = super()._passes(model, batches, totals)
+        self._heard += totals.heard
         for name, value in self._step_parts.items():  # of a whole step: one that ran out of memory has begun anew
             self._parts[name] = self._parts.get(name, 0.0) + torch.nan_to_num(value, 0.0, 0.0, 0.0)
         return loss
@@ -104,13 +108,16 @@ class StageTrainer(StepTrainer):
         if "loss" in logs and self._parts:
             since = self.state.global_step - self._logged_at
             names = sorted(self._parts)
-            means = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "sum") / since
+            sums = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "sum")
+            steps = [since if name == "ce" else max(1, self._heard) for name in names]
+            means = sums / sums.new_tensor(steps)
             logs |= {f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)}
             logs |= self._monitor
             logs |= {name: count for name, count in (("bad_steps", self.bad_steps), ("skipped_rows", self.skipped_rows))
                      if count}  # fmt: skip
             self._parts.clear()
             self._logged_at = self.state.global_step
+            self._heard = 0
         super().log(logs, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -175,7 +182,7 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
             f"{count} processes cannot share training.batch_size {training.batch_size} evenly.",
             "Take a batch size that they divide.",
         )
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
         per_device_train_batch_size=training.batch_size // count,
@@ -198,3 +205,16 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         report_to=training.report_to,
         disable_tqdm=True,
     )
+    return on_one_device(args)
+
+
+def on_one_device(args: TrainingArguments) -> TrainingArguments:
+    """One device a process. The Trainer would spread one process over every GPU, and multiply the batch by them."""
+    if args.n_gpu > 1:
+        log.warning(
+            "%d GPUs are here and one is used. For all of them: torchrun --nproc-per-node %d -m coat train ...",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1
+    return args
