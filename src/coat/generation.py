@@ -17,8 +17,8 @@ from coat.thinking.batch import Encoded, collate, encode
 from coat.thinking.model import CoatModel
 
 LOADERS = 4
-# Clips whose embeddings are kept: benchmarks ask several questions about one clip, in several orders of options.
-KEPT_CLIPS = 256
+# Embeddings of clips that are kept: benchmarks ask several questions about one clip, in several orders of options.
+KEPT_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,14 @@ def _replies(
 
 
 class Embeddings:
-    """x_A of clips, so that a clip that is asked about again is encoded once."""
+    """x_A of clips, so that a clip that is asked about again is encoded once.
 
-    def __init__(self, kept: int = KEPT_CLIPS) -> None:
-        self.kept = kept
+    Args:
+        kept_bytes: The oldest go beyond this; clips of the batch that is being answered stay.
+    """
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self.kept_bytes = kept_bytes
         self.rows: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
 
     def fill(self, model: CoatModel, encoded: Sequence[Encoded]) -> None:
@@ -180,8 +184,9 @@ class Embeddings:
         features = model.backbone.audio_features(list(new.values()))
         features = replace(features, values=features.values.to(model.backbone.device))
         self.rows.update(zip(new, model.backbone.audio_embeddings(features), strict=True))
-        while len(self.rows) > max(self.kept, len(wanted)):
-            self.rows.popitem(last=False)
+        held = sum(row.nbytes for row in self.rows.values())
+        while held > self.kept_bytes and len(self.rows) > len(wanted):
+            held -= self.rows.popitem(last=False)[1].nbytes
 
     def of(self, clip: Clip, length: int) -> Tensor:
         """Of a clip with so many audio tokens."""

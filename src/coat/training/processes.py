@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 from accelerate import DistributedType, PartialState
+
+# One process indexes millions of rows or fills a cache while the others wait: longer than the usual ten minutes.
+PATIENCE = timedelta(hours=6)
 
 
 def processes() -> PartialState:
     """Who this process is among how many; joins them at the first call."""
-    return PartialState(cpu=not torch.accelerator.is_available())
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
 
 
 def shared(state: PartialState) -> bool:
