@@ -9,6 +9,7 @@ test -f "$STAMP" && exit 0
 "${PYTHON:-python3}" -m venv "$VENV"
 PIP="$VENV/bin/python -m pip --quiet --disable-pip-version-check"
 $PIP install torch==2.13.0
-$PIP install torch==2.13.0 "lmms-eval[audio]==$VERSION" --editable ".[eval]"
+# It imports a module of filelock that filelock 4 no longer has.
+$PIP install torch==2.13.0 "lmms-eval[audio]==$VERSION" "filelock<4" --editable ".[eval]"
 $PIP uninstall --yes torchvision
 touch "$STAMP"
