@@ -1,6 +1,7 @@
 """Sound in: decode to the end, mix to mono, resample, refuse what a model cannot hear."""
 
-from coat.audio.clip import AudioError, Clip, Hearing, check_clip
+from coat.audio.clip import Clip, Hearing, check_clip
+from coat.audio.errors import AudioError
 from coat.audio.limits import MIN_SECONDS, too_long
 from coat.audio.loading import decode_audio, load_audio, measure_audio
 

@@ -8,8 +8,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from coat.audio.limits import Problem, problem_of
-from coat.errors import CoatError
+from coat.audio.errors import refuse
+from coat.audio.limits import problem_of
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,6 @@ class Hearing:
     max_seconds: float
 
 
-class AudioError(CoatError):
-    """A clip that cannot be heard.
-
-    Attributes:
-        kind: ``missing``, ``unreadable``, ``damaged``, ``stretch``, ``channels``, ``duration``, or the kind of a
-            :class:`coat.audio.limits.Problem`.
-    """
-
-    def __init__(self, problem: str, remedy: str = "", kind: str = "unreadable") -> None:
-        super().__init__(problem, remedy)
-        self.kind = kind
-
-    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str, str]]:  # type: ignore[override]
-        """From a worker's process, whole."""
-        return type(self), (self.problem, self.remedy, self.kind)
-
-    def named(self, name: str) -> AudioError:
-        """The same, with the row that holds the clip before it."""
-        return AudioError(f"{name}: {self.problem}", self.remedy, self.kind)
-
-
 def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
     """Return the clip if a model can hear it.
 
@@ -94,9 +73,3 @@ def check_clip(clip: Clip, *, max_seconds: float | None = None) -> Clip:
     """
     refuse(problem_of(clip.waveform, clip.sampling_rate, max_seconds), clip.name)
     return clip
-
-
-def refuse(problem: Problem | None, name: str) -> None:
-    """Raise what is wrong with a clip, if anything is."""
-    if problem:
-        raise AudioError(f"{name} {problem.text}", problem.remedy, problem.kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coat.audio.clip import AudioError
+from coat.audio.errors import AudioError
 
 # A channel this far below the loudest holds no sound: dither and crosstalk are quieter.
 UNUSED = 1e-3

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coat.audio.clip import AudioError, Clip, check_clip, refuse
-from coat.audio.decoding import Stretch, count_samples, decode, exists
+from coat.audio.clip import Clip, check_clip
+from coat.audio.decoding import Stretch, count_samples, decode
 from coat.audio.downmix import to_mono
+from coat.audio.errors import AudioError, exists, refuse
 from coat.audio.limits import problem_of_length
 
 

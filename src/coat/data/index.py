@@ -22,7 +22,7 @@ from typing import Any, overload
 import numpy as np
 
 from coat.audio import MIN_SECONDS, AudioError, too_long
-from coat.audio.clip import refuse
+from coat.audio.errors import refuse
 from coat.audio.limits import problem_of_length
 from coat.data.manifest import Row, RowError, existing, listed, row_of
 from coat.data.reading import UTF8_MARK, Record, kind_of, parse_json, read_records
