@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,8 +100,9 @@ class Coat:
         *,
         max_new_tokens: int = 256,
         text_cot: bool = False,
+        **options: Any,
     ) -> str:
-        """Answer a question about one or several clips, or about none.
+        """Answer a question about one or several clips, or about none; greedily, unless options say otherwise.
 
         Args:
             audio: Paths or clips; they go before the text unless it says ``<audio>`` itself.
@@ -108,6 +110,7 @@ class Coat:
             max_new_tokens: Where the answer is cut at the latest.
             text_cot: Have the model think in text first, as the paper's rival does; the answer holds the chain, and
                 :func:`coat.reasoning.final_answer` takes it off.
+            **options: Of transformers' ``generate``, such as ``temperature``, ``top_p`` and ``repetition_penalty``.
 
         Raises:
             CoatError: A clip cannot be read or is too short or too long.
@@ -118,7 +121,8 @@ class Coat:
         if text_cot:
             messages = reasoned(messages, reasoning_prompt(self.model.backbone))
             max_new_tokens += MORE_TOKENS
-        return generate(self.model, [Conversation(messages, clips, "question")], max_new_tokens=max_new_tokens)[0]
+        asked = [Conversation(messages, clips, "question")]
+        return generate(self.model, asked, max_new_tokens=max_new_tokens, **options)[0]
 
     @torch.inference_mode()
     def think(self, audio: AudioLike, text: str = "Describe the audio.") -> Thought:

@@ -41,32 +41,42 @@ class Reply:
 
 
 @torch.inference_mode()
-def generate(model: CoatModel, conversations: Sequence[Conversation], *, max_new_tokens: int = 256) -> list[str]:
-    """Answer some conversations as one batch, greedily.
+def generate(
+    model: CoatModel, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, **options: Any
+) -> list[str]:
+    """Answer some conversations as one batch: greedily, unless options say otherwise.
 
     Args:
         model: In evaluation mode.
         conversations: Each ends with a user turn.
         max_new_tokens: Where an answer is cut at the latest.
+        **options: Of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty`` and others. A
+            temperature above zero samples.
 
     Returns:
         One answer each.
     """
     encoded = [encode(model.builder, conversation) for conversation in conversations]
-    return [reply.text for reply in reply_to(model, encoded, max_new_tokens=max_new_tokens)]
+    return [reply.text for reply in reply_to(model, encoded, max_new_tokens=max_new_tokens, **options)]
 
 
 @torch.inference_mode()
 def reply_to(
-    model: CoatModel, encoded: Sequence[Encoded], *, max_new_tokens: int, embeddings: Embeddings | None = None
+    model: CoatModel,
+    encoded: Sequence[Encoded],
+    *,
+    max_new_tokens: int,
+    embeddings: Embeddings | None = None,
+    **options: Any,
 ) -> list[Reply]:
-    """Answer some conversations as one batch, greedily; see :func:`generate`.
+    """Answer some conversations as one batch; see :func:`generate`.
 
     Args:
         model: In evaluation mode.
         encoded: From :func:`coat.thinking.batch.encode`.
         max_new_tokens: Where an answer is cut at the latest.
         embeddings: Keeps those of clips that are asked about again.
+        **options: See :func:`generate`.
     """
     if embeddings is not None:
         embeddings.fill(model, encoded)
@@ -75,12 +85,15 @@ def reply_to(
     prompt, mask = model.prepare_prefill(batch)
     tokenizer = model.backbone.tokenizer
     ends = set(model.backbone.end_ids)
-    options: dict[str, Any] = {
+    temperature = options.pop("temperature", 0.0)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    asked = {
         "max_new_tokens": max_new_tokens,
-        "do_sample": False,
         "suppress_tokens": list(model.tokens.ids),  # think tokens are consumed, never produced
+        **sampling,
+        **options,
     }
-    new = model.backbone.generate(prompt, mask, **options)
+    new = model.backbone.generate(prompt, mask, **asked)
     texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     replies = []
     for row, text, item in zip(new.tolist(), texts, encoded, strict=True):

@@ -23,7 +23,7 @@ def penal(loaded, tmp_path):
     pad = loaded.tokenizer.pad_token_id
     loaded.save_pretrained(str(tmp_path))
     transformers.GenerationConfig(
-        repetition_penalty=3.0, do_sample=True, temperature=5.0, top_k=3, no_repeat_ngram_size=1,
+        repetition_penalty=0.05, do_sample=True, temperature=5.0, top_k=3, no_repeat_ngram_size=1,
         eos_token_id=[*loaded.end_ids, pad], pad_token_id=pad,
     ).save_pretrained(tmp_path)  # fmt: skip
     return load_backbone(loaded.family, str(tmp_path))
@@ -52,3 +52,15 @@ def test_an_answer_ends_at_any_of_the_checkpoints_ends(penal):
     (reply,) = reply_to(model, [encode(model.builder, asked()[0])], max_new_tokens=6)
     hook.remove()
     assert (reply.finished, reply.new_tokens) == (True, 1)
+
+
+def test_sampling_and_penalties_are_there_when_they_are_asked_for(loaded):
+    model = CoatModel(loaded, ThinkingSettings()).eval()
+    plain = generate(model, asked(), max_new_tokens=12)
+    assert generate(model, asked(), max_new_tokens=12, temperature=0.0, repetition_penalty=1.0) == plain
+    assert generate(model, asked(), max_new_tokens=12, repetition_penalty=0.05) != plain  # repeats itself
+    said = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        said.append(generate(model, asked(), max_new_tokens=12, temperature=2.0, top_p=0.95))
+    assert said[0] == said[1] != said[2]

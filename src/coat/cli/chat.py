@@ -20,6 +20,12 @@ def chat(
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
     miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
     max_new_tokens: Annotated[int, typer.Option(help="Where an answer is cut at the latest.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Sample; 0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(min=0, max=1, help="Sample among tokens that hold so much probability.")
+    ] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(min=0.01, help="Above 1, words are repeated less.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Of sampling.")] = None,
     text_cot: Annotated[
         bool, typer.Option("--text-cot", help="Think in text first, and show it: the paper's rival.")
     ] = False,
@@ -44,4 +50,17 @@ def chat(
     model = Coat.miniature() if miniature else Coat.load(places[0])
     if not model.model.settings.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
-    typer.echo(model.chat(clips, question, max_new_tokens=max_new_tokens, text_cot=text_cot))
+    if seed is not None:
+        import torch
+
+        torch.manual_seed(seed)
+    sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
+    answer = model.chat(
+        clips,
+        question,
+        max_new_tokens=max_new_tokens,
+        text_cot=text_cot,
+        repetition_penalty=repetition_penalty,
+        **sampling,
+    )
+    typer.echo(answer)
