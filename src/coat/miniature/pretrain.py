@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import TrainingArguments
 
 from coat.backbones.base import AudioFeatures
 from coat.backbones.qwen2_audio import Qwen2Audio
@@ -29,6 +28,7 @@ from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.progress import ProgressBar
 from coat.training.steps import StepTrainer
+from coat.training.stock import TrainingArguments
 
 TASKS = ("transcription", "instrument", "event", "background", "choice", "spoken_instruction", "text_only")
 FRAMES_PER_TOKEN = 4

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import TrainingArguments
 
 from coat.config.recipe import StageConfig, TrainingConfig
 from coat.errors import CoatError
@@ -23,6 +22,7 @@ from coat.training.checkpoint import load_weights, save_weights
 from coat.training.monitors import collapse_metrics
 from coat.training.processes import processes
 from coat.training.steps import StepTrainer, Totals
+from coat.training.stock import TrainingArguments
 from coat.training.targets import expert_targets
 
 log = logging.getLogger("coat")
