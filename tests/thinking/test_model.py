@@ -114,3 +114,17 @@ def test_adapter_survives_saving(model, tiny_path, tmp_path):
 def test_segments_that_do_not_add_up_are_an_error():
     with pytest.raises(ValueError, match="3 think tokens"):
         split_segments(torch.zeros(3, 2), torch.tensor([2, 2]))
+
+
+def test_fsdp_is_told_what_to_gather_at_once(backbone):
+    """By accelerate's own policy: every layer of decoder and tower is a unit of its own."""
+    from types import SimpleNamespace
+
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+    model = CoatModel(backbone)
+    plugin = SimpleNamespace(auto_wrap_policy=transformer_auto_wrap_policy, transformer_cls_names_to_wrap=None)
+    policy = fsdp2_prepare_auto_wrap_policy(plugin, model)
+    wrapped = [module for module in model.modules() if policy(module)]
+    assert len(wrapped) == len(backbone.language_model.layers) + len(backbone.audio_tower.layers)

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from coat.config.recipe import load_recipe
 from coat.data.manifest import read_manifest
 from coat.losses import response_cross_entropy
-from coat.training.checkpoint import save_weights
+from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import TrainingCollator
 from coat.training.run import adapt, add_heads, build_experts, build_model
 
@@ -62,7 +62,17 @@ def main():
         step(model, collate, shares[rank], world)
     save_weights(model, folder / "shards", writes=rank == 0)
     dist.barrier()
+    with torch.no_grad():  # as a resumed run and the best weights of a stage are loaded: whole, into shards
+        for parameter in model.trainable().values():
+            parameter.zero_()
+    load_weights(model, folder / "shards", trainable=True)
+    save_weights(model, folder / "again", writes=rank == 0)
+    dist.barrier()
     if rank == 0:
+        for name in ("heads.safetensors", "adapter/adapter_model.safetensors"):
+            before, after = (load_file(folder / part / name) for part in ("shards", "again"))
+            assert before.keys() == after.keys()
+            assert all(torch.equal(value, after[key]) for key, value in before.items())
         whole = build(recipe)
         for _ in range(2):
             step(whole, TrainingCollator(whole.builder), shares[0] + shares[1], 1)

@@ -92,6 +92,10 @@ class CoatModel(nn.Module):
         self.backbone = backbone.requires_grad_(False).eval()
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
+        # What FSDP gathers at once; it asks the model for the names of their classes.
+        stacks = (backbone.language_model, backbone.audio_tower)
+        layers = [layer for stack in stacks for layer in getattr(stack, "layers", ())]
+        self._no_split_modules = sorted({type(layer).__name__ for layer in layers})
         self.think_as(settings or ThinkingSettings())
         self._noise: Tensor | None = None
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
@@ -185,7 +189,9 @@ class CoatModel(nn.Module):
         from safetensors.torch import load_file
 
         if self.peft is not None:  # resuming: the adapter exists, its weights change
-            set_peft_model_state_dict(self.peft, load_file(f"{folder}/adapter_model.safetensors"))
+            held = {name.replace(".default", ""): value for name, value in self.peft.state_dict().items()}
+            weights = load_file(f"{folder}/adapter_model.safetensors")
+            set_peft_model_state_dict(self.peft, _in_shards(weights, held))
         else:
             with no_bitsandbytes(self.backbone.model):
                 self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
@@ -318,7 +324,19 @@ class CoatModel(nn.Module):
 
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
-        self.heads.load_state_dict(weights)
+        self.heads.load_state_dict(_in_shards(weights, self.heads.state_dict()))
+
+
+def _in_shards(weights: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors as processes hold those that they replace: in the same shards, or whole."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    def placed(value: Tensor, like: Tensor | None) -> Tensor:
+        if not isinstance(like, DTensor):
+            return value
+        return distribute_tensor(value.to(like.device, like.dtype), like.device_mesh, like.placements)
+
+    return {name: placed(value, held.get(name)) for name, value in weights.items()}
 
 
 def _whole(value: Tensor) -> Tensor:
