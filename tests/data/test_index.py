@@ -47,7 +47,7 @@ def test_rows_are_read_by_place(folder):
 def test_a_file_is_checked_once_until_it_changes(folder, monkeypatch):
     path = write(folder, [row(0), row(1)])
     open_manifest(path)
-    monkeypatch.setattr("coat.data.index._Reader", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("coat.data.index.read_notes", lambda *_: pytest.fail("read again"))
     assert len(open_manifest(path)) == 2
     monkeypatch.undo()
     write(folder, [row(0), row(1), row(2)])
@@ -107,3 +107,27 @@ def test_manifests_join_and_leave_out_what_is_too_long(folder):
     assert [r.id for r in short] == ["r0", "r1", "r2"]
     assert short.seconds.tolist() == pytest.approx([0.5, 0.6, 0.7])
     assert [r.id for r in Joined([first, second], np.array([4, 0]))] == ["r4", "r0"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_parts_side_by_side_are_the_whole(folder, monkeypatch, end):
+    """Rows, their places, their names and what is wrong with them, as one pass from the beginning has them."""
+    rows = [row(i % 5) | {"id": f"r{i}", "group": "ab"[i % 2], "source": f"s{i % 3}"} for i in range(200)]
+    for i in (20, 150):
+        del rows[i]["id"]  # called by their lines
+    path = folder / "many.jsonl"
+    path.write_text("".join(json.dumps(each) + end for each in rows))
+    whole = open_manifest(path)
+    alone = {name: getattr(whole.notes, name).tolist() for name in ("offsets", "lines", "seconds", "groups", "sources")}
+    path.with_name(path.name + ".index.npz").unlink()
+    monkeypatch.setattr("coat.data.indexing.PART_BYTES", 1000)
+    parted = open_manifest(path)
+    assert {name: getattr(parted.notes, name).tolist() for name in alone} == alone
+    assert list(parted) == list(whole) == read_manifest(path)
+    bad = [*rows, rows[7], {"id": "x"}, row(9)]
+    path.write_text("".join(json.dumps(each) + end for each in bad))
+    with pytest.raises(CoatError) as caught:
+        open_manifest(path)
+    number = 1 + 201 * len(end.replace("\r", ""))
+    for part in (f"line {number}: there are neither", "id 'r7' is used 2 times", "9.wav", "3 bad rows"):
+        assert part in str(caught.value), str(caught.value)

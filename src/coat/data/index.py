@@ -12,73 +12,20 @@ import json
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from coat.audio import MIN_SECONDS, AudioError, too_long
-from coat.audio.errors import refuse
-from coat.audio.limits import problem_of_length
-from coat.data.manifest import Row, RowError, existing, listed, row_of
+from coat.audio import too_long
+from coat.data.indexing import Notes, Reading, read_notes
+from coat.data.manifest import Row, existing
 from coat.data.reading import UTF8_MARK, Record, kind_of, parse_json, read_records
 from coat.errors import CoatError
 
 VERSION = 2
-HEADER_READERS = 16
-REPORT_EVERY = 10_000
-COLUMNS = {
-    "offsets": np.int64, "lines": np.int32, "seconds": np.float32, "longest": np.float32, "groups": np.int16,
-    "sources": np.int16,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What is known of every row.
-
-    Attributes:
-        offsets: ``(n,)`` where its line begins.
-        lines: ``(n,)`` its line number.
-        seconds: ``(n,)`` of audio in all.
-        longest: ``(n,)`` seconds of its longest clip.
-        groups: ``(n,)`` places in ``names``.
-        sources: ``(n,)`` places in ``names``.
-        names: Of groups and sources.
-        left_out: Rows whose audio cannot be used, and why, where such rows were asked to be left out.
-    """
-
-    offsets: np.ndarray
-    lines: np.ndarray
-    seconds: np.ndarray
-    longest: np.ndarray
-    groups: np.ndarray
-    sources: np.ndarray
-    names: np.ndarray
-    left_out: np.ndarray
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the rows of a manifest are taken.
-
-    Attributes:
-        ignore: Fields to pass over.
-        answered: Rows without an answer to train on are bad.
-        unusable: ``stop`` at rows whose audio is missing, unreadable or too short, or ``skip`` them.
-    """
-
-    ignore: tuple[str, ...] = ()
-    answered: bool = False
-    unusable: str = "stop"
-
-    def row(self, record: Record, root: Path) -> Row:
-        """See :func:`coat.data.manifest.row_of`."""
-        return row_of(record, root, ignore=self.ignore, answered=self.answered)
 
 
 class Rows(Sequence[Row], ABC):
@@ -228,7 +175,7 @@ def open_manifest(
     kept = path.with_name(path.name + ".index.npz")
     notes = _kept(kept, stamp)
     if notes is None:
-        notes = _Reader(path, lines, reading, progress).read()
+        notes = read_notes(path, lines, reading, progress)
         _keep(kept, notes, stamp)
     return Manifest(path, notes, lines, reading)
 
@@ -284,106 +231,3 @@ def _keep(path: Path, notes: Notes, stamp: str) -> None:
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)  # where nothing can be written, the file is checked each time
-
-
-class _Reader:
-    """One pass over a file."""
-
-    def __init__(self, path: Path, lines: Path, reading: Reading, progress: Callable[[int], None] | None) -> None:
-        self.path, self.lines, self.reading, self.progress = path, lines, reading, progress
-        self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        self.ids: list[int] = []
-        self.names: dict[str, int] = {}
-        self.problems: list[str] = []
-        self.left_out: list[str] = []
-        self.remedy = ""
-
-    def read(self) -> Notes:
-        with ThreadPoolExecutor(HEADER_READERS) as pool:
-            waiting: list[tuple[int, int, Row]] = []
-            for item in self._rows():
-                waiting.append(item)
-                if len(waiting) == REPORT_EVERY:
-                    self._note(waiting, pool)
-                    waiting = []
-            self._note(waiting, pool)
-        self._check_ids()
-        if self.problems:
-            raise CoatError(
-                f"{self.path} has {listed(self.problems, 'bad row')}", self.remedy or "docs/data.md shows the format."
-            )
-        if not self.ids:
-            what = f"no usable row: {listed(self.left_out, 'bad row')}" if self.left_out else "no rows."
-            raise CoatError(f"{self.path} holds {what}", "docs/data.md shows the format.")
-        arrays = {name: np.array(column, dtype=COLUMNS[name]) for name, column in self.columns.items()}
-        names, left_out = np.array(list(self.names), dtype=str), np.array(self.left_out, dtype=str)
-        return Notes(**arrays, names=names, left_out=left_out)
-
-    def _rows(self) -> Iterator[tuple[int, int, Row]]:
-        # What could not be read has no line in a copy, so problems come from the file itself.
-        if self.lines != self.path:
-            self.problems += [f"{r.where}: {r.problem}" for r in read_records(self.path) if r.problem]
-        for record in read_records(self.lines):
-            where = record.where if self.lines == self.path else f"row {record.number}"
-            try:
-                record = Record(record.number, where, record.raw, record.problem, record.offset)
-                yield record.offset, record.number, self.reading.row(record, self.path.parent)
-            except RowError as error:
-                self.problems.append(f"{where}: {error}")
-
-    def _note(self, waiting: list[tuple[int, int, Row]], pool: ThreadPoolExecutor) -> None:
-        unknown = [item for item in waiting if any(audio.known_seconds is None for audio in item[2].audios)]
-        measured = dict(
-            zip((item[1] for item in unknown), pool.map(_measured, (item[2] for item in unknown)), strict=True)
-        )
-        for offset, number, row in waiting:
-            seconds = measured.get(number)
-            if seconds is None:
-                seconds = [audio.seconds for audio in row.audios]
-                if seconds and min(seconds) < MIN_SECONDS:
-                    seconds = _measured(row)
-            if isinstance(seconds, AudioError):
-                if self.reading.unusable == "skip":
-                    self.left_out.append(f"{row.id}: {seconds.problem}")
-                    continue
-                self.problems.append(f"{row.id}: {seconds.problem}")
-                self.remedy = self.remedy or seconds.remedy
-                continue
-            self.ids.append(hash(row.id))
-            values = (
-                offset,
-                number,
-                sum(seconds),
-                max(seconds, default=0.0),
-                self._name(row.group),
-                self._name(row.source),
-            )
-            for column, value in zip(self.columns.values(), values, strict=True):
-                column.append(value)
-        if self.progress:
-            self.progress(len(waiting))
-
-    def _name(self, name: str) -> int:
-        return self.names.setdefault(name, len(self.names))
-
-    def _check_ids(self) -> None:
-        hashes, counts = np.unique(np.array(self.ids, dtype=np.int64), return_counts=True)
-        if (counts == 1).all():
-            return
-        twice = set(hashes[counts > 1].tolist())
-        seen: dict[str, int] = {}
-        known = list(self.problems)  # which a second reading would find again
-        for _, _, row in self._rows():
-            if hash(row.id) in twice:
-                seen[row.id] = seen.get(row.id, 0) + 1
-        self.problems = known
-        self.problems += [f"id '{name}' is used {count} times" for name, count in seen.items() if count > 1]
-
-
-def _measured(row: Row) -> list[float] | AudioError:
-    try:
-        for audio in row.audios:
-            refuse(problem_of_length(audio.seconds), str(audio.path))
-        return [audio.seconds for audio in row.audios]
-    except AudioError as error:
-        return error

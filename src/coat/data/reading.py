@@ -57,7 +57,7 @@ def read_records(path: Path) -> Iterator[Record]:
     elif kind == "array":
         yield from _array(path)
     else:
-        yield from _lines(path)
+        yield from read_lines(path)
 
 
 def kind_of(path: Path) -> str:
@@ -141,18 +141,49 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _lines(path: Path) -> Iterator[Record]:
-    number = offset = 0
+def read_lines(path: Path, start: int = 0, stop: int | None = None, number: int = 0) -> Iterator[Record]:
+    """Rows of JSON Lines, or of a part of them.
+
+    Args:
+        path: Plain or compressed.
+        start: Where the part begins, in bytes of a plain file; a line begins there.
+        stop: Where it ends; the end of the file if None.
+        number: Lines before it.
+    """
+    offset = start
     try:
         with _opened(path) as file:
+            if start:
+                file.seek(start)
             for chunk in file:
                 # Old programs end lines by a carriage return alone; inside JSON it must be escaped.
                 for line in chunk.splitlines(keepends=True) if b"\r" in chunk else (chunk,):
                     number += 1
                     yield from _line(line, number, offset)
                     offset += len(line)
+                if stop is not None and offset >= stop:
+                    return
     except (OSError, EOFError) as error:
         raise CoatError(f"{path} breaks off after line {number} ({error}).", "Get it anew from its source.") from None
+
+
+def parts_of(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
+    """Where a plain JSON Lines file can be divided.
+
+    Args:
+        path: The file.
+        size: Bytes of a part, about.
+
+    Yields:
+        Start and stop of each part, and the lines before it.
+    """
+    with path.open("rb") as file:
+        start = lines = 0
+        while data := file.read(size):
+            data += file.readline()
+            yield start, start + len(data), lines
+            start += len(data)
+            lines += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
 
 
 def _line(line: bytes, number: int, offset: int) -> Iterator[Record]:
@@ -181,7 +212,7 @@ def _array(path: Path) -> Iterator[Record]:
             raise CoatError(
                 f"{path} begins as a JSON array, but {error}.", "Write it anew, or as JSON Lines."
             ) from None
-        yield from _lines(path)
+        yield from read_lines(path)
         return
     for number, raw in enumerate(rows, 1):
         yield Record(number, f"row {number}", raw)
