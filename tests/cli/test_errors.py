@@ -107,7 +107,6 @@ def test_an_option_that_is_not_there(tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
     import signal
-    import time
 
     wave(tmp_path / "a.wav", 1.0)
     path = recipe()
@@ -117,11 +116,14 @@ def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    while not (tmp_path / "run" / "run.json").is_file() and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        # In the loop itself: where modules are being imported, Python may lose an interrupt, and people press again.
+        while not (tmp_path / "run" / "metrics.jsonl").is_file() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "goes on from the last finished step" in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
