@@ -69,6 +69,8 @@ def test_fields_that_are_not_served_are_refused_by_name(http, field, value, gues
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"0" * 19 + "1999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
         ({"logit_bias": {"5": 200}}, "logit_bias.5"),
         ({"stop": ["x"] * 20}, "stop"),
     ],

@@ -33,10 +33,15 @@ class RowSampler(LogitsProcessor):
     """
 
     def __init__(self, options: Sequence[Options], prompts: Sequence[Sequence[int]]) -> None:
-        self.options, self.prompts = options, prompts
+        self.options = options
         self.generators = [_generator(option.seed) for option in options]
         self.processors = [_processors(option) for option in options]
         self.warpers = [_warpers(option) for option in options]
+        # Of rows whose rules look at it; made once, not for every token.
+        self.prompts = [
+            torch.tensor([ids], dtype=torch.long) if rules else None
+            for ids, rules in zip(prompts, self.processors, strict=True)
+        ]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores ``(B, V)`` with one token left in rows that sample.
@@ -47,8 +52,9 @@ class RowSampler(LogitsProcessor):
         """
         for row, option in enumerate(self.options):
             said = input_ids[row : row + 1]
-            if self.processors[row]:
-                prompt = torch.tensor([self.prompts[row]], device=said.device, dtype=said.dtype)
+            prompt = self.prompts[row]
+            if prompt is not None:
+                prompt = self.prompts[row] = prompt.to(said.device)
                 every = torch.cat([prompt, said], dim=1)
                 scores[row] = self.processors[row](every, scores[row : row + 1])[0]
             if option.frequency_penalty or option.presence_penalty:

@@ -198,7 +198,7 @@ def whole_text(text: str) -> str:
 
 
 def _token(name: str, vocabulary: int) -> int:
-    if not (name.isascii() and name.isdigit() and int(name[:20]) < vocabulary):
+    if not (name.isascii() and name.isdigit() and len(name) <= len(str(vocabulary)) and int(name) < vocabulary):
         raise RefusedError(
             400, f"logit_bias has the key '{name[:40]}'; its keys are ids of tokens below {vocabulary}.",
             param="logit_bias",
