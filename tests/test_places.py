@@ -1,3 +1,4 @@
+import httpx
 import pytest
 
 from coat.errors import CoatError
@@ -29,6 +30,21 @@ def test_without_a_network_the_cache_is_used(tmp_path, monkeypatch):
         find_place("someone/something")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "config.json"))
     assert find_place("someone/something") == str(tmp_path)
+    find_place.cache_clear()
+
+
+def test_what_is_cached_is_used_where_the_hub_refuses_us(tmp_path, monkeypatch):
+    """A gated checkpoint that was fetched once needs no login again."""
+    from huggingface_hub.errors import GatedRepoError
+
+    response = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+    refusal = GatedRepoError("gated", response=response)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: (_ for _ in ()).throw(refusal))
+    find_place.cache_clear()
+    with pytest.raises(CoatError, match="terms that were not accepted"):
+        find_place("someone/gated")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "config.json"))
+    assert find_place("someone/gated") == str(tmp_path)
     find_place.cache_clear()
 
 

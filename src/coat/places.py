@@ -19,39 +19,31 @@ def find_place(place: str) -> str:
         place: A folder, or ``owner/name`` on the hub.
 
     Returns:
-        What to load from: the same; or the folder of the hub's cache where the hub cannot be reached.
+        What to load from: the same; or the folder of the hub's cache where the hub does not answer, or not to us.
 
     Raises:
-        CoatError: There is neither, or the hub cannot be asked and the cache does not hold it.
+        CoatError: There is neither, the hub does not give it, and its cache does not hold it.
     """
     if place and Path(place).exists():
         return place
     owner, slash, name = place.partition("/")
     if not slash or not owner.strip(".") or "/" in name or Path(owner).is_dir():
         raise CoatError(f"There is nothing at {place}.", REMEDY)
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         HfApi().model_info(place, timeout=HUB_TIMEOUT)
-    except GatedRepoError:
-        raise CoatError(
-            f"{place} has terms that were not accepted.", "Accept them on its page; hf auth login"
-        ) from None
-    except (HfHubHTTPError, HFValidationError):
-        raise CoatError(f"There is nothing at {place}, here or on the hub.", REMEDY) from None
-    except OfflineModeIsEnabled:
-        return _cached(place, "the hub is switched off (HF_HUB_OFFLINE)")
     except Exception as error:  # whatever the HTTP library of the day raises
-        return _cached(place, f"the hub cannot be reached ({error})")
+        found = try_to_load_from_cache(place, "config.json")
+        if isinstance(found, str):
+            return str(Path(found).parent)
+        if isinstance(error, GatedRepoError):
+            remedy = "Accept them on its page, then: hf auth login"
+            raise CoatError(f"{place} has terms that were not accepted.", remedy) from None
+        if isinstance(error, HfHubHTTPError | HFValidationError):
+            raise CoatError(f"There is nothing at {place}, here or on the hub.", REMEDY) from None
+        off = isinstance(error, OfflineModeIsEnabled)
+        why = "the hub is switched off (HF_HUB_OFFLINE)" if off else f"the hub cannot be reached ({error})"
+        raise CoatError(f"There is nothing at {place}, and {why}.", REMEDY) from None
     return place
-
-
-def _cached(place: str, why: str) -> str:
-    """The folder in which the hub's cache has a repository."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(place, "config.json")
-    if not isinstance(found, str):
-        raise CoatError(f"There is nothing at {place}, and {why}.", REMEDY)
-    return str(Path(found).parent)
