@@ -51,7 +51,7 @@ def generate(
         conversations: Each ends with a user turn.
         max_new_tokens: Where an answer is cut at the latest.
         **options: Of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty`` and others. A
-            temperature above zero samples.
+            temperature above zero samples. Penalties count the answer's tokens, for the prompt comes as embeddings.
 
     Returns:
         One answer each.
