@@ -45,7 +45,7 @@ def ablate(
     """
     if not tasks:
         raise CoatError("Which tasks?", "coat eval list shows them; a manifest is one: --tasks my-test.jsonl")
-    from coat.cli.evaluate import split
+    from coat.cli.options import split
     from coat.cli.quiet import quiet
 
     quiet()
@@ -93,9 +93,9 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
 
     from coat.analysis.arms import seeded
     from coat.data.index import open_manifest
+    from coat.training.assembly import frozen_dtype
     from coat.training.features import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
-    from coat.training.run import frozen_dtype
 
     workshop = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
     manifests = dict.fromkeys(path for seed in plan.seeds for path in seeded(full, seed).data.manifests())

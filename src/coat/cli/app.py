@@ -16,6 +16,7 @@ from coat.cli import (
     export,
     labels,
     lmms,
+    prepare,
     probe,
     reconstruct,
     report,
@@ -37,6 +38,7 @@ app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("view")(view.view)
+data.data.command("prepare")(prepare.prepare)
 data.data.command("labels")(labels.labels)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coat.errors import CoatError, did_you_mean
+from coat.cli.options import IgnoreFields, one_of, split
+from coat.errors import CoatError
 
 if TYPE_CHECKING:
     from coat.evaluation.run import Done
@@ -55,9 +56,7 @@ def run(
     engine: Annotated[
         list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE. Repeatable.")
     ] = None,
-    ignore_fields: Annotated[
-        str, typer.Option("--ignore-fields", help="Fields of a manifest's rows to pass over, with commas.")
-    ] = "",
+    ignore_fields: IgnoreFields = "",
     protocol: Protocol = "strict",
 ) -> None:
     """Ask a model the questions of tasks, and score its answers.
@@ -305,12 +304,6 @@ def check(tasks: Tasks = None, data: Data = None) -> None:
         raise typer.Exit(1)
 
 
-def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise a CoatError if an option's value is not among those allowed."""
-    if value not in allowed:
-        raise CoatError(f"{option} {value} is not possible.", did_you_mean(value, list(allowed)))
-
-
 def _table(scores: Sequence[TaskScore], title: str) -> Any:
     from rich.table import Table
 
@@ -341,11 +334,6 @@ def _tell(done: Done) -> None:
             typer.echo(f"  {title}: {name}: {why}", err=True)
         if len(problems) > 10:
             typer.echo(f"  and {len(problems) - 10} more", err=True)
-
-
-def split(names: Sequence[str]) -> list[str]:
-    """Names, given one by one or with commas."""
-    return [part for name in names for part in name.split(",") if part]
 
 
 def _name(model: str, think: str, text_cot: str, audio: str) -> str:

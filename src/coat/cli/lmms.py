@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coat.cli.evaluate import one_of, split
+from coat.cli.options import one_of, split
 from coat.errors import CoatError
 
 

@@ -42,7 +42,7 @@ def reconstruct(
     from coat.api import Coat
     from coat.audio import load_audio
     from coat.data.conversation import Conversation
-    from coat.training.run import build_experts, load_run_recipe
+    from coat.training.assembly import build_experts, load_run_recipe
 
     model, recipe = Coat.from_run(run, heads=True).model, load_run_recipe(run)
     if not model.heads:
