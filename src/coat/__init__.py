@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from coat.errors import CoatError
     from coat.thinking.model import CoatModel, ThinkingSettings
     from coat.thinking.processor import CoatProcessor
-    from coat.training.run import load_run, train
+    from coat.training.assembly import load_run
+    from coat.training.run import train
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _HOMES = {
     "ThinkingSettings": "coat.thinking.model",
     "load_audio": "coat.audio",
     "load_recipe": "coat.config.recipe",
-    "load_run": "coat.training.run",
+    "load_run": "coat.training.assembly",
     "train": "coat.training.run",
 }
 

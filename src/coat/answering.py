@@ -155,7 +155,7 @@ def weights_of(place: str) -> str:
     """A key of the weights of a run (with its base), an export or a checkpoint."""
     from coat.api import MINIATURE, miniature_folder
     from coat.evaluation.fingerprint import fingerprint
-    from coat.training.run import base_of, is_finished
+    from coat.training.assembly import base_of, is_finished
 
     folder = miniature_folder() if place == MINIATURE and not Path(place).exists() else Path(place)
     return fingerprint(str(folder), base_of(folder)) if is_finished(folder) else fingerprint(place)

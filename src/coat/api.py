@@ -62,7 +62,7 @@ class Coat:
         from coat.backbones import family_of
         from coat.export.checkpoint import load_export
         from coat.thinking.settings import export_settings
-        from coat.training.run import is_finished
+        from coat.training.assembly import is_finished
 
         if str(place) == MINIATURE and not Path(place).exists():
             return cls.miniature()
@@ -77,7 +77,7 @@ class Coat:
     @classmethod
     def from_run(cls, folder: str | Path, *, heads: bool = False) -> Coat:
         """The model of a finished training run, with its projection heads if asked."""
-        from coat.training.run import load_run
+        from coat.training.assembly import load_run
 
         return cls(_placed(load_run(folder, heads=heads)))
 

@@ -9,7 +9,7 @@ from coat.analysis.plots import plot_listening
 from coat.analysis.probes import collect_states
 from coat.analysis.reconstructions import reconstruct
 from coat.api import Coat, miniature_folder
-from coat.training.run import build_experts, load_run_recipe
+from coat.training.assembly import build_experts, load_run_recipe
 from coat.view.listen import Listener
 from tests.conftest import conversation
 

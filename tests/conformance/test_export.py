@@ -15,7 +15,8 @@ from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.export.checkpoint import export, load_export, logits_of, probe_batch
 from coat.export.hub import push
-from coat.training.run import load_run, train
+from coat.training.assembly import load_run
+from coat.training.run import train
 from tests.conftest import RATE, noise
 
 pytestmark = pytest.mark.conformance

@@ -15,9 +15,9 @@ from torch.distributed.fsdp import fully_shard
 from coat.config.recipe import load_recipe
 from coat.data.manifest import read_manifest
 from coat.losses import response_cross_entropy
+from coat.training.assembly import adapt, add_heads, build_experts, build_model
 from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import TrainingCollator
-from coat.training.run import adapt, add_heads, build_experts, build_model
 
 
 def build(recipe):

@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.thinking.batch import make_batch
+from coat.training.assembly import adapt, add_heads, build_experts, build_model
 from coat.training.cost import Row, estimate, known_gpu
-from coat.training.run import adapt, add_heads, build_experts, build_model
 from tests.cli.test_errors import coat
 from tests.conftest import conversation
 from tests.training.test_run import recipe

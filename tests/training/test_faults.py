@@ -22,8 +22,9 @@ from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl
 from coat.thinking.model import CoatModel
 from coat.training import trainer as trainer_module
+from coat.training.assembly import is_finished
 from coat.training.preemption import PreemptedError
-from coat.training.run import is_finished, train
+from coat.training.run import train
 from tests.training.test_run import close, finished, losses, recipe  # noqa: F401
 
 KILLS = 20
@@ -241,8 +242,8 @@ def test_smaller_passes_are_kept_by_workers_too(tiny_path, manifest, tmp_path):
     from torch.utils.data import DataLoader
 
     from coat.data.manifest import read_manifest
+    from coat.training.assembly import build_model
     from coat.training.dataset import ManifestDataset, TrainingCollator
-    from coat.training.run import build_model
 
     builder = build_model(recipe(tiny_path, manifest)).builder
     collator = TrainingCollator(builder, rows=4)

@@ -14,7 +14,8 @@ from coat.data.manifest import read_manifest
 from coat.experts import weights
 from coat.files import read_jsonl
 from coat.thinking.batch import make_batch
-from coat.training.run import build_experts, build_model, train
+from coat.training.assembly import build_experts, build_model
+from coat.training.run import train
 from coat.training.targets import expert_targets
 from tests.conftest import RATE, assistant, user
 from tests.experts.references import read

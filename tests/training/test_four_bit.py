@@ -4,8 +4,9 @@ import pytest
 
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
+from coat.training.assembly import build_model, load_run
 from coat.training.cost import estimate
-from coat.training.run import build_model, load_run, train
+from coat.training.run import train
 from tests.training.test_run import finished, losses, recipe  # noqa: F401
 
 pytest.importorskip("bitsandbytes")

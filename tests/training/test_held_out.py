@@ -10,8 +10,9 @@ from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import make_batch
+from coat.training.assembly import add_heads, build_experts, build_model
 from coat.training.checkpoint import load_weights
-from coat.training.run import add_heads, build_experts, build_model, train
+from coat.training.run import train
 from coat.training.targets import expert_targets
 from tests.training.test_run import recipe
 

@@ -16,7 +16,8 @@ import torch
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl
-from coat.training.run import adapt, build_experts, build_model, load_run, train
+from coat.training.assembly import adapt, build_experts, build_model, load_run
+from coat.training.run import train
 from tests.conftest import assistant, user
 
 EXPERTS = {"audio_reconstruction": "auto", "standin_speech": "auto", "standin_affect": 2.0}

@@ -85,7 +85,8 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     from coat.backbones import load_backbone
     from coat.evaluation.fingerprint import fingerprint
     from coat.thinking.model import CoatModel, ThinkingSettings
-    from coat.training.run import base_of, load_run, train
+    from coat.training.assembly import base_of, load_run
+    from coat.training.run import train
 
     if threads:
         torch.set_num_threads(threads)

@@ -238,8 +238,8 @@ def over_training(
     Raises:
         CoatError: The run keeps no checkpoints.
     """
+    from coat.training.assembly import load_run
     from coat.training.checkpoint import load_weights
-    from coat.training.run import load_run
 
     kept = checkpoints_of(run)
     if not kept:

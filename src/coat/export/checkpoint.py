@@ -33,7 +33,7 @@ from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
 from coat.thinking.model import CoatModel, ThinkingSettings
 from coat.thinking.settings import export_settings
-from coat.training.run import is_finished, load_run, load_run_recipe
+from coat.training.assembly import is_finished, load_run, load_run_recipe
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")

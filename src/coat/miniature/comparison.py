@@ -25,8 +25,9 @@ from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
 from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.training.assembly import load_run
 from coat.training.progress import bar_for, make_progress
-from coat.training.run import load_run, train
+from coat.training.run import train
 
 PROBED = {"mood": ("speech", "mood"), "pitch_class": ("music", "pitch_class"), "instrument": ("music", "family")}
 PROBE_CLIPS = 600

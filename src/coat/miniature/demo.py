@@ -211,7 +211,7 @@ def _reconstruction_figures(world: World, seed: int) -> list[tuple[str, str]]:
     from coat.analysis.reconstructions import reconstruct
     from coat.audio import load_audio
     from coat.data.conversation import Conversation
-    from coat.training.run import build_experts, load_run_recipe
+    from coat.training.assembly import build_experts, load_run_recipe
 
     model = load_arm(world, "coat", seed, heads=True)
     recipe = load_run_recipe(world.run("coat", seed))

@@ -30,8 +30,8 @@ from coat.miniature.labels import labelled_manifest, write_manifests
 from coat.thinking.block import Block, insert_blocks
 from coat.thinking.pace import Spans
 from coat.thinking.prompt import Prompt, PromptBuilder
+from coat.training.assembly import base_of, load_run
 from coat.training.progress import bar_for, make_progress
-from coat.training.run import base_of, load_run
 
 # What may be asked first: it says nothing of the second answer, and gives away no scarce label.
 FIRST = ("transcription", "instrument", "chord")

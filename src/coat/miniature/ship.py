@@ -20,7 +20,7 @@ from coat.evaluation.answerers.local import LocalAnswerer
 from coat.files import write_whole
 from coat.miniature.arms import ARMS, Settings
 from coat.miniature.comparison import World, ask, evaluate_arm, held_out, prepare, run_arm
-from coat.training.run import load_run, load_run_recipe
+from coat.training.assembly import load_run, load_run_recipe
 
 MAX_BYTES = 6_000_000
 COPIED = ("run.json", "finished.json", "adapter/adapter_config.json")

@@ -23,8 +23,8 @@ from coat.analysis.plots import COLOURS, encode, plt
 from coat.analysis.report import Section, Table, markdown, transposed, write_report
 from coat.evaluation.fingerprint import fingerprint
 from coat.files import read_jsonl, write_whole
+from coat.training.assembly import base_of, load_run
 from coat.training.progress import bar_for, make_progress
-from coat.training.run import base_of, load_run
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _why_not_vllm(place: str) -> str | None:
     from coat.backbones import backbone_class
     from coat.config.recipe import Recipe
     from coat.thinking.settings import export_settings
-    from coat.training.run import is_finished, load_run_recipe
+    from coat.training.assembly import is_finished, load_run_recipe
 
     if is_finished(Path(place)):
         recipe: Recipe = load_run_recipe(Path(place))

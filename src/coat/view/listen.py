@@ -52,7 +52,7 @@ class Listener:
 
     def __init__(self, folder: Path, decoder: Path | None = None) -> None:
         from coat.api import Coat
-        from coat.training.run import build_experts, load_run_recipe
+        from coat.training.assembly import build_experts, load_run_recipe
 
         self.model: CoatModel = Coat.from_run(folder, heads=True).model
         recipe = load_run_recipe(folder)
