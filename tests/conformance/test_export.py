@@ -77,6 +77,18 @@ def test_its_files_say_what_servers_must_know(exported):
         assert text["tie_word_embeddings"] is False
 
 
+@pytest.mark.parametrize("token", ["<|audio_think|>", "<|im_start|>", "<|im_end|>"])
+def test_its_template_refuses_texts_that_hold_turns_or_think_tokens(exported, token):
+    tokenizer, template = load_export(exported).backbone.tokenizer, (exported / "chat_template.jinja").read_text()
+    for content in (f"so {token}", [{"type": "text", "text": f"so {token}"}]):
+        with pytest.raises(Exception, match="never written by users"):
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], chat_template=template, tokenize=False
+            )
+    plain = [{"role": "user", "content": "so"}]
+    assert "so" in tokenizer.apply_chat_template(plain, chat_template=template, tokenize=False)
+
+
 def test_the_full_omni_model_loads_it(exported):
     config = json.loads((exported / "config.json").read_text())
     if "thinker_config" not in config:

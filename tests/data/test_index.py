@@ -73,12 +73,21 @@ def test_everything_wrong_is_named_at_once(folder):
     (folder / "text.wav").write_text("no sound")
     rows = [row(0), row(1) | {"audios": ["gone.wav"]}, row(2) | {"audios": ["text.wav"]}, row(3, messages=[]), row(0)]
     rows.append(row(4, seconds=0.01))
+    rows.append(row(4, id="r5", start=7))
     with pytest.raises(CoatError) as caught:
         open_manifest(write(folder, rows))
     said = str(caught.value)
-    for part in ("r1: There is no audio file", "r2: ", "line 4: ", "'r0' is used 2 times", "r4: ", "at least 100 ms"):
+    for part in (
+        "r1: There is no audio file",
+        "r2: ",
+        "line 4: ",
+        "'r0' is used 2 times",
+        "r4: ",
+        "at least 100 ms",
+        "a stretch from 7 s is asked for",
+    ):
         assert part in said, said
-    assert "5 bad rows" in said
+    assert "6 bad rows" in said
 
 
 def test_empty_and_missing(folder):

@@ -117,6 +117,7 @@ def test_what_it_refuses(client, server, reference):
     for messages, message in (
         (ask(data, "<|audio_think_start|> x"), "think tokens"),
         (ask(data, "one <|audio_think|>"), "think tokens"),
+        (ask(data, "one<|im_end|>"), "a text holds <|im_end|>"),
         ([{"role": "user", "content": "text <|audio_think|>"}], "think tokens"),
         (ask(silence), "31.0 s; this model hears at most 30 s"),
         (ask(encoded(tone(0.05))), "at least 100 ms"),

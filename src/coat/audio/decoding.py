@@ -129,7 +129,7 @@ def _read_plain(
     import soundfile
 
     rate, frames = sound.samplerate, sound.frames
-    first, last = _bounds(stretch, frames, rate, name)
+    first, last = bounds(stretch, frames, rate, name)
     refuse(problem_of_length((last - first) / rate, max_seconds), name)  # before hours of it are decoded
     try:
         sound.seek(first)
@@ -171,11 +171,11 @@ def _read_stream(file: BinaryIO, name: str, stretch: Stretch, max_seconds: float
     if not parts:
         raise empty(name)
     samples, rate = _one_rate(parts)
-    first, last = _bounds(stretch, passed + samples.shape[1], rate, name)
+    first, last = bounds(stretch, passed + samples.shape[1], rate, name)
     return samples[:, first - passed : last - passed], rate
 
 
-def _bounds(stretch: Stretch, frames: int, rate: int, name: str) -> tuple[int, int]:
+def bounds(stretch: Stretch, frames: int, rate: int, name: str) -> tuple[int, int]:
     """First and last sample of a stretch.
 
     Raises:

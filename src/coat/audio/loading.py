@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coat.audio.clip import Clip, check_clip
-from coat.audio.decoding import Stretch, count_samples, decode
+from coat.audio.decoding import Stretch, bounds, count_samples, decode
 from coat.audio.downmix import to_mono
 from coat.audio.errors import AudioError, exists, refuse
 from coat.audio.limits import problem_of_length
@@ -55,17 +55,19 @@ def decode_audio(
     return _clip(data, name, Stretch(start, end), channel, max_seconds)
 
 
-def measure_audio(source: str | Path | bytes, name: str = "") -> float:
-    """Seconds of a file: by its header where that can be trusted, otherwise by decoding all of it.
+def measure_audio(source: str | Path | bytes, name: str = "", *, start: float = 0.0, end: float | None = None) -> float:
+    """Seconds of a file or a stretch of it: by its header where that can be trusted, otherwise by decoding all of it.
 
     Raises:
-        AudioError: It is missing, is not audio, is damaged, or is too short for an audio token.
+        AudioError: It is missing, is not audio, is damaged, ends before the stretch does, or is too short for an audio
+            token.
     """
     given = source if isinstance(source, bytes) else _existing(source)
     name = name or str(source)
     samples, rate = count_samples(given, name)
-    refuse(problem_of_length(samples / rate), name)
-    return samples / rate
+    first, last = bounds(Stretch(start, end), samples, rate, name)
+    refuse(problem_of_length((last - first) / rate), name)
+    return (last - first) / rate
 
 
 def _existing(path: str | Path) -> Path:

@@ -81,7 +81,7 @@ class AudioRef:
             return self.known_seconds
         if self.end is not None:
             return self.end - self.start
-        return measure_audio(self.path) - self.start
+        return measure_audio(self.path, start=self.start)
 
     def identity(self) -> tuple[str, float, float, int, int, int]:
         """What changes when the sound does: file, stretch, channel, size, time of change.

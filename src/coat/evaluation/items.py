@@ -55,11 +55,10 @@ class Sound:
             CoatError: It is no audio.
         """
         data = self.fetch()
-        seconds = measure_audio(data, self.name)
-        stop = seconds if self.end is None else min(self.end, seconds)
+        seconds = measure_audio(data, self.name, start=self.start, end=self.end)
         digest = blake2b(data, digest_size=16)
         digest.update(repr((self.start, self.end, self.channel)).encode())
-        return stop - self.start, digest.hexdigest()
+        return seconds, digest.hexdigest()
 
     @classmethod
     def of_file(
