@@ -1,24 +1,34 @@
-"""Every registered family as a tiny checkpoint on disk, loaded anew for each test by the code that loads real ones."""
+"""Every registered family as a tiny checkpoint on disk, loaded anew for each test by the code that loads real ones.
+
+Each comes twice: as a fresh checkpoint, and in the proportions of published ones, without a spare row
+of the vocabulary, with tied embeddings, a generation configuration and the chat template in another file.
+"""
 
 import pytest
 
 from coat.backbones import REGISTRY, load_backbone
 from coat.miniature.families import random_backbone
 
+VARIANTS = [(family, like_hub) for family in sorted(REGISTRY) for like_hub in (False, True)]
+
+
+def variant_name(variant):
+    return variant[0] + "-hub" * variant[1]
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory):
     made = {}
 
-    def path(family):
-        if family not in made:
-            made[family] = str(tmp_path_factory.mktemp(family) / "tiny")
-            random_backbone(family, made[family])
-        return made[family]
+    def path(family, like_hub=False):
+        if (family, like_hub) not in made:
+            made[family, like_hub] = str(tmp_path_factory.mktemp(family) / "tiny")
+            random_backbone(family, made[family, like_hub], like_hub=like_hub)
+        return made[family, like_hub]
 
     return path
 
 
-@pytest.fixture(params=sorted(REGISTRY))
+@pytest.fixture(params=VARIANTS, ids=variant_name)
 def loaded(request, tiny_checkpoints):
-    return load_backbone(request.param, tiny_checkpoints(request.param))
+    return load_backbone(request.param[0], tiny_checkpoints(*request.param))

@@ -58,7 +58,8 @@ def test_sampling_and_penalties_are_there_when_they_are_asked_for(loaded):
     model = CoatModel(loaded, ThinkingSettings()).eval()
     plain = generate(model, asked(), max_new_tokens=12)
     assert generate(model, asked(), max_new_tokens=12, temperature=0.0, repetition_penalty=1.0) == plain
-    assert generate(model, asked(), max_new_tokens=12, repetition_penalty=0.05) != plain  # repeats itself
+    penalised = [generate(model, asked(), max_new_tokens=12, repetition_penalty=penalty) for penalty in (0.05, 20.0)]
+    assert penalised != [plain, plain]  # of a model that repeats itself, and of one that does not
     said = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

@@ -232,10 +232,20 @@ class Backbone(nn.Module, ABC):
         return next(self.model.parameters()).device
 
     def fit_vocabulary(self) -> None:
-        """Add embedding rows if the tokenizer has outgrown them; real checkpoints have spare rows."""
-        rows = self.embedding.weight.shape[0]
-        if len(self.tokenizer) > rows:
-            self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        """Add rows to the embedding and the output layer if the tokenizer has outgrown them.
+
+        Checkpoints with spare rows stay as they are. New rows are the mean of the others: what is saved holds the rows
+        of think tokens in the embedding alone, so that those of the output layer, which are a part of every softmax,
+        have to be the same whenever the checkpoint is loaded.
+        """
+        rows, needed = len(self.embedding.weight), max(self.tokenizer.get_vocab().values()) + 1
+        if needed <= rows:
+            return
+        self.model.resize_token_embeddings(needed, mean_resizing=False)
+        with torch.no_grad():
+            for layer in (self.embedding, self.lm_head):
+                weight = cast(Tensor, layer.weight)
+                weight[rows:] = weight[:rows].float().mean(0).to(weight.dtype)
 
     def input_embeddings(self, input_ids: Tensor, audio: list[Tensor]) -> Tensor:
         """Token embeddings with x_A in place of the audio placeholders.

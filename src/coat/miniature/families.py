@@ -105,7 +105,12 @@ REAL_SIZES = {
 
 
 def random_backbone(
-    family: str, folder: str | Path | None = None, *, seed: int = 0, sizes: Sizes | None = None
+    family: str,
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    like_hub: bool = False,
 ) -> Backbone:
     """A member of a family with random weights, tiny if nothing else is said.
 
@@ -114,20 +119,59 @@ def random_backbone(
         folder: Where to write it, if anywhere.
         seed: Of the weights.
         sizes: ``REAL_SIZES`` has those of the hub checkpoints.
+        like_hub: Give the checkpoint what published ones may have and fresh ones do not: an embedding without a spare
+            row, tied to the output layer where the family's class ties them; a ``generation_config.json`` with
+            penalties, sampling and several end tokens; a chat template in another place. It needs a folder.
 
     Raises:
         CoatError: The family has no maker.
+        ValueError: ``like_hub`` without a folder.
     """
     if family not in _MAKERS:
         raise CoatError(f"There is no tiny maker for '{family}'.", did_you_mean(family, list(_MAKERS)))
+    if like_hub and folder is None:
+        raise ValueError("like_hub describes files: say in which folder to write them")
     torch.manual_seed(seed)
     backbone = _MAKERS[family](sizes or Sizes())
     backbone.model.eval()
+    if like_hub:
+        _tie(backbone)
     if folder is not None:
         backbone.save_pretrained(str(folder))
         if family in _SEES:
             _describe_images(Path(folder) / "preprocessor_config.json", family)
+        if like_hub:
+            _as_published(backbone, Path(folder))
     return backbone
+
+
+def _tie(backbone: Backbone) -> None:
+    """One matrix for embedding and output layer, as large as the tokenizer."""
+    model = backbone.model
+    model.resize_token_embeddings(len(backbone.tokenizer))
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = True
+    model.tie_weights()
+
+
+def _as_published(backbone: Backbone, folder: Path) -> None:
+    """The files beside the weights as hub checkpoints of the family have them."""
+    from transformers import GenerationConfig
+
+    GenerationConfig(
+        do_sample=True, temperature=0.7, top_k=20, top_p=0.5, repetition_penalty=1.1,
+        eos_token_id=[*backbone.end_ids, backbone.tokenizer.pad_token_id],
+        pad_token_id=backbone.tokenizer.pad_token_id,
+    ).save_pretrained(folder)  # fmt: skip
+    template = folder / "chat_template.jinja"
+    if backbone.family == "qwen2_audio":  # the processor's class has the one that knows audio
+        fields = json.loads((folder / "tokenizer_config.json").read_text())
+        fields["chat_template"] = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
+        (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=1))
+        template.unlink()
+    elif backbone.family in _SEES:  # before .jinja files
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}, indent=1))
+        template.unlink()
 
 
 # Families whose checkpoints describe images beside sound, in the same file.

@@ -17,7 +17,7 @@ from coat.thinking.batch import Batch
 from coat.thinking.block import Placement
 from coat.thinking.pace import Pace
 from coat.thinking.prompt import IGNORE, PromptBuilder
-from coat.thinking.tokens import ThinkTokens, add_think_tokens
+from coat.thinking.tokens import RESERVED, ThinkTokens, add_think_tokens
 
 if TYPE_CHECKING:
     from coat.thinking.processor import CoatProcessor
@@ -90,6 +90,7 @@ class CoatModel(nn.Module):
     def __init__(self, backbone: Backbone, settings: ThinkingSettings | None = None) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
+        _refuse_gaps(backbone.tokenizer)
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
         # What FSDP gathers at once; it asks the model for the names of their classes.
@@ -325,6 +326,17 @@ class CoatModel(nn.Module):
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
         self.heads.load_state_dict(_in_shards(weights, self.heads.state_dict()))
+
+
+def _refuse_gaps(tokenizer: Any) -> None:
+    """A tokenizer to which think tokens cannot be added for good."""
+    known = tokenizer.get_vocab()
+    if len(known) <= max(known.values()) and not set(RESERVED) <= set(known):
+        raise CoatError(
+            f"The tokenizer's ids have gaps: {len(known)} tokens, and the largest id is {max(known.values())}. "
+            "Added tokens would get other ids once it is saved and loaded.",
+            "Write the think tokens into the vocabulary of its tokenizer.json, at ids that are free.",
+        )
 
 
 def _in_shards(weights: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
