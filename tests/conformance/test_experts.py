@@ -1,6 +1,8 @@
 """What every registered expert must do."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +98,17 @@ def test_extreme_clips_stay_finite(expert, kind):
     assert features.shape[1] == int(frames.max()) >= 1
     if kind == "120 s":  # a rate that is a little wrong would put the end of a long clip out of place
         assert abs(int(frames[0]) - 120 * expert.frame_rate) <= 1.5
+
+
+def test_ten_minutes_fit_into_memory(named):
+    """Neither attention, the square of a length, nor fine first layers may be as large as a clip is long."""
+    name, folder, expert = named
+    if not expert.needs_waveform:
+        pytest.skip("takes x_A from the backbone")
+    command = [sys.executable, "-m", "tests.conformance.long_clip", name, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split("BYTES")[1]) < 3 * 2**30
 
 
 def test_what_is_not_sound_is_refused(expert):

@@ -57,6 +57,21 @@ def test_waveform_encoders_give_transformers_own_states(kind, tmp_path):
     torch.testing.assert_close(features, states, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "data2vec-audio", "encodec", "mimi"])
+@pytest.mark.parametrize("seconds", [2.5, 3.013, 4.6, 4.99])
+def test_long_clips_are_heard_in_windows_at_the_same_times(kind, seconds, tmp_path, monkeypatch):
+    """Nearly what they are in one piece, frame by frame; how nearly depends on how far a model hears."""
+    expert = encoder(kind, tmp_path)
+    _, whole = heard(expert, seconds)
+    monkeypatch.setattr("coat.experts.encoder.WINDOW_SECONDS", 1)
+    monkeypatch.setattr("coat.experts.encoder.CONTEXT_SECONDS", 1)
+    _, windows = heard(expert, seconds)
+    assert windows.shape == whole.shape
+    moved = {shift: (windows[2 + shift : len(whole) - 2 + shift] - whole[2:-2]).square().mean() for shift in (-1, 0, 1)}
+    assert min(moved, key=moved.__getitem__) == 0
+    assert float(moved[0]) < 0.05 * float(whole.var(0).mean())
+
+
 def test_whisper_gives_the_first_frames_of_its_window(tmp_path):
     from transformers import AutoFeatureExtractor, WhisperModel
 

@@ -9,11 +9,13 @@ experts:
 ```
 
 Clips are encoded one by one: some of these models normalise over time, and hear a clip otherwise when it is padded.
+Clips of over a minute are encoded in windows, so that memory does not grow with them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +28,9 @@ from coat.experts.base import Expert, Picture
 from coat.experts.speech import principal_components
 
 Pooling = Literal["mean", "max"]
+# Models that take a clip of any length in one piece (attention over all of it, and its first layers are wide and fine)
+# take windows of a minute, with this much of their neighbours before and behind.
+WINDOW_SECONDS, CONTEXT_SECONDS = 60, 5
 
 
 class Encoder(Expert):
@@ -39,6 +44,7 @@ class Encoder(Expert):
     """
 
     name: ClassVar[str] = "encoder"
+    version: ClassVar[int] = 2
     licence: ClassVar[str] = "the model's own: see its card"
 
     def __init__(self, model: str, layer: int = -1, pooling: Pooling = "mean", trust_remote_code: bool = False) -> None:
@@ -99,6 +105,23 @@ class Reader(nn.Module, ABC):
             raise CoatError(f"There is no layer {self.layer}.", f"From 0 to {len(states) - 1}, or -1 for the last.")
         return states[self.layer]
 
+    def _in_windows(self, waveform: Tensor, hop: int, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Frames ``(L, e)`` of a clip, one every ``hop`` samples; of a clip of over a minute window by window.
+
+        A window's first and last frames are heard with their neighbours around them, and those of the neighbours are
+        dropped: every frame stands for the same time as in one piece.
+        """
+        window, context = (seconds * self.sampling_rate // hop * hop for seconds in (WINDOW_SECONDS, CONTEXT_SECONDS))
+        # What is left at the end is a window of its own where it is as long as a context.
+        starts = range(0, max(1, len(waveform) - context), window)
+        rows = []
+        for start in starts:
+            before, is_last = min(start, context), start == starts[-1]
+            stop = len(waveform) if is_last else start + window + context
+            frames = encode(waveform[start - before : stop])[before // hop :]
+            rows.append(frames if is_last else frames[: window // hop])
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
     def _over_frequency(self, x: Tensor, dim: int) -> Tensor:
         return x.mean(dim) if self.pooling == "mean" else x.amax(dim)
 
@@ -118,6 +141,7 @@ class WaveformReader(Reader):
         for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
             field, hop = field + (kernel - 1) * hop, hop * stride
         self.field = field
+        self.hop = hop
         self.frame_rate = self.sampling_rate / hop
         self.first_frame_seconds = field / 2 / self.sampling_rate
 
@@ -126,7 +150,10 @@ class WaveformReader(Reader):
         if self.normalises:
             waveform = (waveform - waveform.mean()) / (waveform.var(unbiased=False) + 1e-7).sqrt()
         padded = nn.functional.pad(waveform, (0, max(0, self.field - len(waveform))))
-        return self._chosen(self.encoder(padded[None], output_hidden_states=True).hidden_states)[0]
+        return self._in_windows(padded, self.hop, self._encoded)
+
+    def _encoded(self, waveform: Tensor) -> Tensor:
+        return self._chosen(self.encoder(waveform[None], output_hidden_states=True).hidden_states)[0]
 
 
 class WhisperReader(Reader):
@@ -167,10 +194,12 @@ class CodecReader(Reader):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See :meth:`Reader.forward`."""
-        padded = nn.functional.pad(waveform, (0, max(0, self.hop - len(waveform))))[None, None]
-        if self.codec.config.audio_channels == 2:
-            padded = padded.expand(-1, 2, -1)
-        latent = self.codec.encoder(padded)
+        padded = nn.functional.pad(waveform, (0, max(0, self.hop - len(waveform))))
+        return self._in_windows(padded, self.hop, self._encoded)
+
+    def _encoded(self, waveform: Tensor) -> Tensor:
+        channels = 2 if self.codec.config.audio_channels == 2 else 1
+        latent = self.codec.encoder(waveform.expand(1, channels, -1))
         if not isinstance(latent, Tensor):
             latent = latent.latents
         elif hasattr(self.codec, "encoder_transformer"):  # Mimi before transformers had its encoder in one piece
