@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,6 +106,69 @@ def test_processes_that_do_not_divide_a_batch_are_refused(tiny_path, mixed, tmp_
     result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
     assert result.returncode != 0
     assert "cannot share training.batch_size 3" in " ".join(result.stderr.replace("│", " ").split())
+
+
+CONFIGURATIONS = Path(__file__).parents[2] / "recipes" / "accelerate"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "engine"),
+    [("ddp", "DistributedDataParallel"), ("fsdp2", "FSDPCoatModel"), ("zero2", "DeepSpeedEngine")],
+)
+def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
+    configuration, engine, tiny_path, mixed, tmp_path
+):
+    """Losses, held-out losses of a row for two processes, the best weights kept, a run that goes on, all weights."""
+    if configuration == "zero2":
+        pytest.importorskip("deepspeed")
+    write_jsonl(tmp_path / "three.jsonl", read_jsonl(mixed)[:3])
+    asked = recipe(tiny_path, mixed, batch_size=4, micro_batch_size=1).model_dump()
+    asked["data"]["held_out"] = str(tmp_path / "three.jsonl")
+    asked["training"] |= {"evaluate_every": 2, "save_every": 2, "keep": "best"}
+    asked["stages"][1]["steps"] = 6
+    asked = parse_recipe(asked)
+    train(asked, tmp_path / "one")
+    (tmp_path / "recipe.yaml").write_text(asked.dump())
+
+    def accelerated(folder):
+        command = [
+            sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch",
+            "--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"), "--num_processes", "2",
+            "--main_process_port", "0", "-m", "tests.training.accelerated", "train", str(tmp_path / "recipe.yaml"),
+            "--out", str(folder),
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    said = accelerated(tmp_path / "two")
+    assert f"ENGINE {engine} " in said
+    assert (f"ENGINE {engine} 0\n" not in said) == (configuration == "fsdp2")
+    close(losses(tmp_path / "two"), losses(tmp_path / "one"), 2e-3)
+    for name in ("heads.safetensors", "adapter/adapter_model.safetensors"):
+        ours, theirs = (load_file(tmp_path / run / name) for run in ("two", "one"))
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            torch.testing.assert_close(value, theirs[key], rtol=2e-2, atol=5e-4)
+    held = [read_jsonl(tmp_path / run / "held_out.jsonl") for run in ("one", "two")]
+    for one, two in zip(*held, strict=True):
+        assert two.pop("stage") == one.pop("stage")
+        assert two == pytest.approx(one, rel=2e-3)
+
+    stopped = tmp_path / "stopped"  # as it was in the middle of the second stage
+    shutil.copytree(tmp_path / "two", stopped)
+    stage = stopped / "stages" / "2-two"
+    latest = stage / "checkpoint-4"
+    for path in (stopped / "adapter", stage / "done", *(set(stage.glob("checkpoint-*")) - {latest})):
+        shutil.rmtree(path)
+    for name in ("finished.json", "heads.safetensors"):
+        (stopped / name).unlink()
+    said = accelerated(stopped)
+    assert "Going on from" in said
+    for name in ("heads.safetensors", "adapter/adapter_model.safetensors"):
+        ours, theirs = (load_file(run / name) for run in (stopped, tmp_path / "two"))
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 def test_a_model_in_shards_is_trained_and_saved_as_a_whole_one(tiny_path, mixed, tmp_path):

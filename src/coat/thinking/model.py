@@ -93,14 +93,16 @@ class CoatModel(nn.Module):
         _refuse_gaps(backbone.tokenizer)
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
-        # What FSDP gathers at once; it asks the model for the names of their classes.
-        stacks = (backbone.language_model, backbone.audio_tower)
-        layers = [layer for stack in stacks for layer in getattr(stack, "layers", ())]
-        self._no_split_modules = sorted({type(layer).__name__ for layer in layers})
         self.think_as(settings or ThinkingSettings())
         self._noise: Tensor | None = None
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
         self._peft: list[Any] = []
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """What FSDP gathers at once, by the names of their classes, which it changes: it asks again at every stage."""
+        stacks = (self.backbone.language_model, self.backbone.audio_tower)
+        return sorted({type(layer).__name__ for stack in stacks for layer in getattr(stack, "layers", ())})
 
     def think_as(self, settings: ThinkingSettings) -> None:
         """Think in another way from now on: without the block, at another stride."""
