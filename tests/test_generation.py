@@ -1,15 +1,16 @@
 import pytest
 import torch
 
+from coat.config.thinking import ThinkingConfig
 from coat.generation import Embeddings, generate, reply_to_many
 from coat.thinking.batch import encode, make_batch
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from tests.conftest import conversation
 
 
 @pytest.fixture(params=[True, False], ids=["block", "no block"])
 def model(request, backbone):
-    return CoatModel(backbone, ThinkingSettings(enabled=request.param)).eval()
+    return CoatModel(backbone, ThinkingConfig(enabled=request.param)).eval()
 
 
 CONVERSATIONS = [
@@ -55,7 +56,7 @@ def test_the_block_costs_no_decoding_steps(model):
     """The block is in the prompt: decoding starts at the answer."""
     batch = make_batch(model.builder, CONVERSATIONS[:1], padding_side="left")
     count = int((batch.input_ids == model.tokens.think).sum())
-    assert count == (model.backbone.num_audio_tokens(8000) if model.settings.enabled else 0)
+    assert count == (model.backbone.num_audio_tokens(8000) if model.thinking.enabled else 0)
 
 
 def test_many_come_back_with_their_index(model):

@@ -1,6 +1,7 @@
 """Imports go one way, and nothing heavy is imported before it is needed."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ LAYERS = [
     {"losses", "heads"},
     {"backbones", "experts"},
     {"thinking"},
+    {"checkpoints"},
     {"generation", "reasoning"},
     {"training", "evaluation"},
     {"analysis", "export"},
@@ -61,6 +63,14 @@ def test_only_backbones_and_the_small_world_know_model_classes():
     for path in SOURCE.rglob("*.py"):
         if room(path) not in ("backbones", "miniature") and path.parent.name != "vllm":
             assert "ForConditionalGeneration" not in path.read_text(), path
+
+
+def test_only_backbones_know_families():
+    """What differs between families lives there; processors, prompts and training ask, and never branch."""
+    for path in SOURCE.rglob("*.py"):
+        if room(path) not in ("backbones", "miniature") and path.parent.name != "vllm":
+            branches = re.findall(r'family (?:==|!=|in|not in) [\["\'(][^\n]*', path.read_text())
+            assert not branches, (path, branches)
 
 
 def test_help_needs_no_torch():

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from coat.api import Coat
     from coat.audio import Clip, load_audio
     from coat.config.recipe import Recipe, load_recipe
+    from coat.config.thinking import ThinkingConfig
     from coat.errors import CoatError
-    from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.thinking.model import CoatModel
     from coat.thinking.processor import CoatProcessor
     from coat.training.assembly import load_run
     from coat.training.run import train
@@ -29,7 +30,7 @@ _HOMES = {
     "CoatModel": "coat.thinking.model",
     "CoatProcessor": "coat.thinking.processor",
     "Recipe": "coat.config.recipe",
-    "ThinkingSettings": "coat.thinking.model",
+    "ThinkingConfig": "coat.config.thinking",
     "load_audio": "coat.audio",
     "load_recipe": "coat.config.recipe",
     "load_run": "coat.training.assembly",
@@ -43,7 +44,7 @@ __all__ = [
     "CoatModel",
     "CoatProcessor",
     "Recipe",
-    "ThinkingSettings",
+    "ThinkingConfig",
     "load_audio",
     "load_recipe",
     "load_run",

@@ -75,15 +75,14 @@ def _local(place: str, options: AnswererOptions) -> tuple[Answerer, str]:
 
     model = Coat.load(place).model
     mode = ""
-    if not options.think:
-        model.think_as(replace(model.settings, enabled=False))
+    thinking = model.thinking if options.think else replace(model.thinking, enabled=False)
     backbone = model.backbone
     if options.text_cot == "own" or (options.text_cot == "auto" and backbone.think_prompt):
         backbone.load_think_mode(options.think_mode or None)
         mode = " | own think mode"
     prompt = "" if options.text_cot == "off" else reasoning_prompt(backbone)
     answerer = LocalAnswerer(
-        model, place=place, fingerprint=weights_of(place) + mode, batch_size=options.batch_size
+        model, place=place, fingerprint=weights_of(place) + mode, thinking=thinking, batch_size=options.batch_size
     )  # fmt: skip
     return _asked_as(answerer, options), prompt
 
@@ -120,14 +119,14 @@ def _endpoint(place: str, options: AnswererOptions) -> tuple[Answerer, str]:
 
 def _vllm(place: str, options: AnswererOptions) -> tuple[Answerer, str]:
     from coat.backbones import backbone_class, family_of
+    from coat.checkpoints.export_config import read_export_config
     from coat.evaluation.answerers.vllm import VllmAnswerer
     from coat.export.checkpoint import exported
-    from coat.thinking.settings import export_settings
 
     if options.text_cot == "own":
         raise CoatError("A think mode of its own is merged by transformers alone.", "Take --backend transformers.")
     folder = exported(place)
-    settings = export_settings(folder)
+    settings = read_export_config(folder)
     family = settings.family if settings else family_of(folder)
     if family is None:
         raise CoatError(f"{place} is of no family that is known here.", "Serve it, and ask it: --backend openai")

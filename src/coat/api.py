@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from coat.audio import Clip, load_audio
+from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.places import find_place
 from coat.reasoning import MORE_TOKENS, reasoned, reasoning_prompt
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 
 AudioLike = str | Path | Clip
 MINIATURE = "miniature"
@@ -60,8 +61,8 @@ class Coat:
             CoatError: It is none of them.
         """
         from coat.backbones import family_of
+        from coat.checkpoints.export_config import read_export_config
         from coat.export.checkpoint import load_export
-        from coat.thinking.settings import export_settings
         from coat.training.assembly import is_finished
 
         if str(place) == MINIATURE and not Path(place).exists():
@@ -69,7 +70,7 @@ class Coat:
         place = find_place(str(place))
         if is_finished(Path(place)):
             return cls.from_run(place)
-        family = None if export_settings(str(place)) else family_of(str(place))
+        family = None if read_export_config(str(place)) else family_of(str(place))
         if family is not None:
             return cls.from_pretrained(family, str(place))
         return cls(_placed(load_export(place, dtype=_dtype())))
@@ -86,7 +87,7 @@ class Coat:
         """A plain backbone without a block: the baseline."""
         from coat.backbones import load_backbone
 
-        return cls(_placed(CoatModel(load_backbone(family, path, dtype=_dtype()), ThinkingSettings(enabled=False))))
+        return cls(_placed(CoatModel(load_backbone(family, path, dtype=_dtype()), ThinkingConfig(enabled=False))))
 
     @classmethod
     def miniature(cls, *, heads: bool = False) -> Coat:
@@ -131,7 +132,7 @@ class Coat:
         Raises:
             CoatError: The model has no thinking block, or the clip cannot be read.
         """
-        if not self.model.settings.enabled:
+        if not self.model.thinking.enabled:
             raise CoatError("This model has no thinking block.", "Load a run whose recipe has thinking.enabled: true.")
         conversation = Conversation([{"role": "user", "content": f"<audio>{text}"}], self._clips(audio), "question")
         output = self.model(make_batch(self.model.builder, [conversation]).to(self.model.backbone.device))

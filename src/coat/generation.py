@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from coat.audio import Clip
+from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.thinking.batch import Encoded, collate, encode
 from coat.thinking.model import CoatModel
+from coat.thinking.prompt import PromptBuilder
 
 LOADERS = 4
 # Embeddings of clips that are kept: benchmarks ask several questions about one clip, in several orders of options.
@@ -42,7 +44,12 @@ class Reply:
 
 @torch.inference_mode()
 def generate(
-    model: CoatModel, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, **options: Any
+    model: CoatModel,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int = 256,
+    thinking: ThinkingConfig | None = None,
+    **options: Any,
 ) -> list[str]:
     """Answer some conversations as one batch: greedily, unless options say otherwise.
 
@@ -50,13 +57,15 @@ def generate(
         model: In evaluation mode.
         conversations: Each ends with a user turn.
         max_new_tokens: Where an answer is cut at the latest.
+        thinking: Think in another way than the model was trained to, for example not at all.
         **options: Of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty`` and others. A
             temperature above zero samples. Penalties count the answer's tokens, for the prompt comes as embeddings.
 
     Returns:
         One answer each.
     """
-    encoded = [encode(model.builder, conversation) for conversation in conversations]
+    builder = model.builder if thinking is None else model.prompt_builder(thinking)
+    encoded = [encode(builder, conversation) for conversation in conversations]
     return [reply.text for reply in reply_to(model, encoded, max_new_tokens=max_new_tokens, **options)]
 
 
@@ -110,6 +119,7 @@ def reply_to_many(
     load: Sequence[Callable[[], Conversation]],
     lengths: Sequence[float],
     *,
+    builder: PromptBuilder | None = None,
     batch_size: int = 32,
     max_new_tokens: int = 256,
 ) -> Iterator[tuple[int, Reply | Exception]]:
@@ -122,6 +132,7 @@ def reply_to_many(
         model: In evaluation mode.
         load: How to load each, called when its turn is near.
         lengths: To sort by; those of equal length stay neighbours.
+        builder: Builds the prompts; the model's own if None.
         batch_size: Conversations at a time.
         max_new_tokens: See :func:`generate`.
 
@@ -134,7 +145,7 @@ def reply_to_many(
 
     def ready(index: int) -> Encoded | Exception:
         try:
-            return encode(model.builder, load[index]())
+            return encode(builder or model.builder, load[index]())
         except Exception as error:  # of one conversation; the caller names it
             return error
 

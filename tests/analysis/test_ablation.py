@@ -57,7 +57,6 @@ def test_other_groups_change_what_they_say(recipe):
     assert arms["without-standin_affect"].recipe.active_experts() == ["audio_reconstruction"]
     assert set(arms["equal-weights"].recipe.stages[1].experts.values()) == {1.0}
     assert [arms[f"weights-x{s}"].recipe.stages[1].expert_scale for s in (0.25, 4)] == [0.25, 4]
-    assert arms["merged"].recipe.thinking.merge_db == 6.0
     faster = arms["sft-rate-x2"]
     assert [s.learning_rate for s in faster.recipe.stages] == [0.02, 0.02]
     assert (faster.against, faster.recipe.thinking.enabled) == ("sft", False)

@@ -146,9 +146,9 @@ def test_an_export_at_another_stride_is_a_folder_of_links(tmp_path):
     export = tmp_path / "export"
     export.mkdir()
     (export / "model.safetensors").write_bytes(b"weights")
-    (export / "processor_config.json").write_text(json.dumps({"stride": 1, "family": "x"}))
+    (export / "processor_config.json").write_text(json.dumps({"thinking": {"stride": 1}, "family": "x"}))
     assert strided(str(export), 1, tmp_path / "links") == str(export)
     made = tmp_path / "links" / "stride-4"
     assert strided(str(export), 4, tmp_path / "links") == str(made)
-    assert json.loads((made / "processor_config.json").read_text()) == {"stride": 4, "family": "x"}
+    assert json.loads((made / "processor_config.json").read_text()) == {"thinking": {"stride": 4}, "family": "x"}
     assert (made / "model.safetensors").resolve() == export / "model.safetensors"

@@ -2,8 +2,9 @@ import numpy as np
 import torch
 
 from coat.analysis.probes import collect_states, probe
+from coat.config.thinking import ThinkingConfig
 from coat.heads import make_head
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from tests.conftest import conversation
 
 RNG = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def test_states_are_the_models_own(backbone):
 
 
 def test_a_baseline_has_no_think_states(backbone):
-    model = CoatModel(backbone, ThinkingSettings(enabled=False)).eval()
+    model = CoatModel(backbone, ThinkingConfig(enabled=False)).eval()
     assert collect_states(model, [conversation(0.5, answer=None)]).think is None
 
 

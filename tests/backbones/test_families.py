@@ -21,7 +21,7 @@ def test_a_plain_checkpoint_is_recognised_and_answers_without_a_block(family, tm
     random_backbone(family, tmp_path)
     assert family_of(str(tmp_path)) == family
     coat = Coat.load(tmp_path)
-    assert not coat.model.settings.enabled
+    assert not coat.model.thinking.enabled
     assert isinstance(coat.chat(noise(0.5), "What is said?", max_new_tokens=3), str)
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import coat
+from coat.config.thinking import PLACEMENTS, ThinkingConfig
 from coat.thinking.batch import make_batch
-from coat.thinking.block import PLACEMENTS
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from tests.conformance.stock import AUDIO, stock_inputs
 from tests.conftest import RATE, assistant, conversation, noise, user
 
@@ -29,7 +29,7 @@ def encode(processor, *conversations, **kwargs):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("stride", [1, 3])
 def test_its_ids_are_the_prompt_builder_s(loaded, placement, stride):
-    model = CoatModel(loaded, ThinkingSettings(placement=placement, stride=stride))
+    model = CoatModel(loaded, ThinkingConfig(placement=placement, stride=stride))
     processor = model.processor()
     for seconds in (0.2, 1.33337):
         clip = noise(seconds)
@@ -83,7 +83,7 @@ def test_without_the_block_it_is_the_stock_processor(loaded):
 def test_it_is_saved_and_loaded_by_auto_processor(loaded, tmp_path):
     from transformers import AutoProcessor
 
-    model = CoatModel(loaded, ThinkingSettings(placement="before_assistant", stride=2))
+    model = CoatModel(loaded, ThinkingConfig(placement="before_assistant", stride=2))
     processor = model.processor()
     processor.save_pretrained(tmp_path)
     loaded.model.config.save_pretrained(tmp_path)

@@ -1,16 +1,14 @@
 """What every family's prompts must be."""
 
-import numpy as np
 import pytest
 import torch
 
-from coat.audio import Clip
+from coat.config.thinking import PLACEMENTS, ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.thinking.batch import make_batch
-from coat.thinking.block import PLACEMENTS
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import add_think_tokens
 from tests.conformance.stock import stock_inputs
@@ -37,7 +35,7 @@ def test_without_a_block_they_are_what_the_stock_processor_makes(loaded):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride):
-    model = CoatModel(loaded, ThinkingSettings(placement=placement, stride=stride))
+    model = CoatModel(loaded, ThinkingConfig(placement=placement, stride=stride))
     count = loaded.num_audio_tokens(round(1.3 * RATE))
     messages = [user("<audio>What is said?")]
     plain = PromptBuilder(loaded, None).build(messages, [count]).input_ids
@@ -50,23 +48,21 @@ def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride)
     assert prompt == expected
 
 
-@pytest.mark.parametrize(
-    "pace", [{"max_tokens": 5}, {"merge_db": 6.0}, {"stride": 2, "merge_db": 3.0, "max_tokens": 4}]
-)
-def test_other_paces_go_the_whole_way(loaded, pace):
+@pytest.mark.parametrize("fields", [{"max_tokens": 5}, {"stride": 2}, {"stride": 2, "max_tokens": 4}])
+def test_fewer_think_tokens_go_the_whole_way(loaded, fields):
     """Prompt, batch, states and targets agree; the processor that servers use makes the same ids."""
-    model = CoatModel(loaded, ThinkingSettings(**pace))
+    model = CoatModel(loaded, ThinkingConfig(**fields))
     rate = loaded.hearing.sampling_rate
-    clip = Clip(np.concatenate([np.zeros(rate // 2, np.float32), noise(0.8, rate=rate).waveform]), rate, "half silent")
+    clip = noise(1.3, rate=rate)
     batch = make_batch(model.builder, [Conversation([user("<audio>What is said?")], [clip])])
     count = loaded.num_audio_tokens(len(clip.waveform))
-    (spans,) = batch.think_spans
-    assert sum(spans) == count
-    assert 1 < len(spans) < count
+    (stride,) = batch.think_strides
+    assert batch.audio_lengths == [count]
+    assert 1 < stride < count
     output = model(batch)
-    assert output.think_hidden.shape[1] == len(spans)
-    kept = pool(output.audio_embeddings, batch.think_spans)
-    torch.testing.assert_close(kept[0, 0], output.audio_embeddings[0, : spans[0]].mean(0))
+    assert output.think_hidden.shape[1] == -(-count // stride) == model.thinking.num_think_tokens(count)
+    kept = pool(output.audio_embeddings, [count], batch.think_strides)
+    torch.testing.assert_close(kept[0, 0], output.audio_embeddings[0, :stride].mean(0))
     content = [{"type": "audio", "audio": clip.waveform}, {"type": "text", "text": "What is said?"}]
     ids = model.processor().apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
@@ -78,7 +74,7 @@ def test_other_paces_go_the_whole_way(loaded, pace):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_training_prompts_are_generation_prompts(loaded, placement):
     """Token by token up to the answer, which alone is trained, with the end of its turn."""
-    model = CoatModel(loaded, ThinkingSettings(placement=placement))
+    model = CoatModel(loaded, ThinkingConfig(placement=placement))
     asked = model.builder.build([user("<audio>What is said?")], [9])
     answered = model.builder.build([user("<audio>What is said?"), assistant("the red dog")], [9])
     size = len(asked.input_ids)

@@ -3,6 +3,7 @@
 import pytest
 
 from coat.api import Coat
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.answerers.endpoint import EndpointAnswerer
 from coat.evaluation.answerers.local import LocalAnswerer
@@ -21,9 +22,8 @@ def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
     with running(model, max_new_tokens=64) as (url, _):
         endpoint = EndpointAnswerer(f"{url}/v1", profile="qwen2_audio", think=think)
         assert not run_tasks(endpoint, opened, tmp_path / "there").errors
-    if not think:
-        model.think_as(type(model.settings)(enabled=False))
-    assert not run_tasks(LocalAnswerer(model), opened, tmp_path / "here").errors
+    thinking = ThinkingConfig(enabled=think)
+    assert not run_tasks(LocalAnswerer(model, thinking=thinking), opened, tmp_path / "here").errors
     counts = [
         sorted(line["think_tokens"] for line in read_jsonl(tmp_path / where / "predictions.jsonl"))
         for where in ("here", "there")

@@ -3,10 +3,11 @@ import pytest
 from coat.answering import AnswererOptions, open_answerer
 from coat.api import Coat
 from coat.backbones import REGISTRY
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.miniature.families import random_backbone
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from tests.conftest import noise
 
 
@@ -35,7 +36,7 @@ def test_a_family_is_asked_by_its_own_mode_once_that_is_on(backbone):
 @pytest.mark.conformance
 @pytest.mark.parametrize("family", sorted(REGISTRY))
 def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
-    model = CoatModel(random_backbone(family), ThinkingSettings(enabled=False)).eval()
+    model = CoatModel(random_backbone(family), ThinkingConfig(enabled=False)).eval()
     seen = []
     build = model.builder.build
     monkeypatch.setattr(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.answerers.base import Request, in_pieces
 from coat.evaluation.answerers.local import LocalAnswerer
@@ -20,7 +21,7 @@ from coat.evaluation.run import EvalSettings, read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks, open_tasks
 from coat.files import read_jsonl
 from coat.generation import Reply
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from tests.conftest import RATE, conversation
 
 QUESTION = "Which?\nA. dog\nB. cat\nC. cow\nAnswer with the letter."
@@ -187,9 +188,9 @@ def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, ta
 def test_with_the_block_off_it_is_another_model(backbone, tasks, tmp_path):
     model = CoatModel(backbone).eval()
     on = LocalAnswerer(model).fingerprint
-    model.think_as(ThinkingSettings(enabled=False))
-    assert LocalAnswerer(model).fingerprint != on
-    assert "no block" in LocalAnswerer(model).fingerprint
+    off = LocalAnswerer(model, thinking=ThinkingConfig(enabled=False)).fingerprint
+    assert off != on
+    assert "no block" in off
 
 
 def test_clips_beyond_what_a_model_hears_are_given_in_pieces(backbone):

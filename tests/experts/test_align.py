@@ -12,7 +12,6 @@ from coat.audio import Clip
 from coat.experts.align import align, pool, spread
 from coat.experts.log_mel import LogMel
 from coat.recordings import Recordings
-from coat.thinking.pace import Pace
 
 pytestmark = pytest.mark.experts
 
@@ -64,7 +63,7 @@ def test_glides_are_heard_when_they_are(stride):
     counts = torch.tensor([int(s * 25) for s in seconds])
     recordings = Recordings.of([clip for clip, _ in made], [expert.sampling_rate])
     targets = expert.targets(*recordings.at(expert.sampling_rate), counts, **TOKEN).float()
-    features = pool(targets, [Pace(stride).spans(count) for count in counts.tolist()])
+    features = pool(targets, counts.tolist(), [stride] * 3)
     frequencies = torch.linspace(0, expert.sampling_rate / 2, len(expert.filters))
     centres = (expert.filters * frequencies[:, None]).sum(0) / expert.filters.sum(0)
     for row, count, (_, pitch) in zip(features, (counts // stride).tolist(), made, strict=True):  # whole groups
@@ -101,7 +100,7 @@ def test_averaging_keeps_a_constant():
 @given(st.integers(1, 30), st.integers(1, 6))
 def test_pooling_by_hand(length, stride):
     features = torch.arange(float(length)).reshape(1, -1, 1)
-    out = pool(features, [Pace(stride).spans(length)])
+    out = pool(features, [length], [stride])
     assert out.shape[1] == math.ceil(length / stride)
     for group, value in enumerate(out[0, :, 0]):
         members = range(group * stride, min((group + 1) * stride, length))
@@ -110,19 +109,19 @@ def test_pooling_by_hand(length, stride):
 
 def test_pooling_leaves_padding_out():
     features = torch.tensor([[[1.0], [3.0], [100.0], [100.0]]])
-    assert pool(features, [(2, 1)])[0, :, 0].tolist() == [2.0, 100.0]
-    assert pool(features, [(2,)])[0, 0, 0] == 2.0
+    assert pool(features, [3], [2])[0, :, 0].tolist() == [2.0, 100.0]
+    assert pool(features, [2], [2])[0, :, 0].tolist() == [2.0]
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=9), min_size=1, max_size=4))
-def test_pooling_over_uneven_spans_by_hand(spans):
-    lengths = [sum(row) for row in spans]
-    features = torch.randn(len(spans), max(lengths), 2, generator=torch.Generator().manual_seed(sum(lengths)))
-    out = pool(features, spans)
-    for row, parts, length in zip(range(len(spans)), spans, lengths, strict=True):
-        pieces = features[row, :length].split(parts)
-        torch.testing.assert_close(out[row, : len(parts)], torch.stack([piece.mean(0) for piece in pieces]))
-        back = spread(out[row], parts)
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 7)), min_size=1, max_size=4))
+def test_pooling_clips_of_other_strides_by_hand(clips):
+    lengths, strides = [length for length, _ in clips], [stride for _, stride in clips]
+    features = torch.randn(len(clips), max(lengths), 2, generator=torch.Generator().manual_seed(sum(lengths)))
+    out = pool(features, lengths, strides)
+    for row, (length, stride) in enumerate(clips):
+        pieces = features[row, :length].split(stride)
+        torch.testing.assert_close(out[row, : len(pieces)], torch.stack([piece.mean(0) for piece in pieces]))
+        back = spread(out[row], length, stride)
         torch.testing.assert_close(back.mean(0), features[row, :length].mean(0))
-        assert [len(piece.unique(dim=0)) for piece in back.split(parts)] == [1] * len(parts)
+        assert [len(piece.unique(dim=0)) for piece in back.split(stride)] == [1] * len(pieces)

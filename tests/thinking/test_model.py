@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.heads import make_head
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel, ThinkingSettings, split_segments
+from coat.thinking.model import CoatModel, split_segments
 from tests.conftest import conversation
 
 
@@ -80,7 +81,7 @@ def test_cached_embeddings_change_nothing(model):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_stride_shortens_the_block(backbone, stride):
-    model = CoatModel(backbone, ThinkingSettings(stride=stride))
+    model = CoatModel(backbone, ThinkingConfig(stride=stride))
     batch = make_batch(model.builder, [conversation(1.0)])
     count = backbone.num_audio_tokens(16_000)
     assert batch.think_lengths.tolist() == [-(-count // stride)]

@@ -1,14 +1,14 @@
 import pytest
 
+from coat.config.thinking import PLACEMENTS, ThinkingConfig
 from coat.errors import CoatError
-from coat.thinking.block import PLACEMENTS
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import THINK, add_think_tokens
 
 
 @pytest.fixture(params=PLACEMENTS)
 def builder(request, backbone):
-    return PromptBuilder(backbone, add_think_tokens(backbone.tokenizer), request.param)
+    return PromptBuilder(backbone, add_think_tokens(backbone.tokenizer), ThinkingConfig(placement=request.param))
 
 
 USER = {"role": "user", "content": "<audio>What is said?"}

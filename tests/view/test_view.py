@@ -31,9 +31,10 @@ def tone(tmp_path_factory):
 def test_both_answers_are_the_models_own(listener, tone):
     from coat.api import Coat
     from coat.backbones import load_backbone
+    from coat.config.thinking import ThinkingConfig
     from coat.data.conversation import Conversation
     from coat.generation import generate
-    from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.thinking.model import CoatModel
 
     clip, question = listener.clip(tone), "What note is this?"
     thought = listener.answer(clip, question, baseline=False)
@@ -41,7 +42,7 @@ def test_both_answers_are_the_models_own(listener, tone):
     assert thought.think_tokens == listener.model.backbone.num_audio_tokens(2 * RATE) + 2
     plain = listener.answer(clip, question, baseline=True)
     base = load_backbone("qwen2_audio", str(miniature_folder() / "backbone"))
-    model = CoatModel(base, ThinkingSettings(enabled=False)).eval()
+    model = CoatModel(base, ThinkingConfig(enabled=False)).eval()
     asked = Conversation([{"role": "user", "content": f"<audio>{question}"}], [clip])
     assert [plain.text] == generate(model, [asked], max_new_tokens=64)
     assert plain.think_tokens == 0

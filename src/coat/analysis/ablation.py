@@ -16,12 +16,14 @@ import numpy as np
 
 from coat.analysis.arms import Arm, seeded
 from coat.config.recipe import Recipe
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
 from coat.files import write_whole
 
 if TYPE_CHECKING:
     from coat.thinking.model import CoatModel
+    from coat.thinking.prompt import PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     import torch
 
     from coat.backbones import load_backbone
+    from coat.config.thinking import ThinkingConfig
     from coat.evaluation.fingerprint import fingerprint
-    from coat.thinking.model import CoatModel, ThinkingSettings
+    from coat.thinking.model import CoatModel
     from coat.training.assembly import base_of, load_run
     from coat.training.run import train
 
@@ -93,7 +96,7 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     folder = plan.run_of(arm, seed)
     if arm.recipe is None:
         backbone = load_backbone(base.backbone.family, base.backbone.path)
-        model = CoatModel(backbone, ThinkingSettings(enabled=False)).eval()
+        model = CoatModel(backbone, ThinkingConfig(enabled=False)).eval()
         weights = fingerprint(base.backbone.path or backbone.hub_id)
     else:
         train(seeded(arm.recipe, seed), folder, say=lambda _: None)
@@ -102,7 +105,15 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     return str(folder)
 
 
-def ask(plan: Plan, model: CoatModel, weights: str, folder: Path) -> None:
+def ask(
+    plan: Plan,
+    model: CoatModel,
+    weights: str,
+    folder: Path,
+    *,
+    thinking: ThinkingConfig | None = None,
+    builder: PromptBuilder | None = None,
+) -> None:
     """Ask a model a plan's questions, and score its answers; what is answered already is left as it is.
 
     Args:
@@ -110,6 +121,8 @@ def ask(plan: Plan, model: CoatModel, weights: str, folder: Path) -> None:
         model: In evaluation mode.
         weights: Their fingerprint.
         folder: Of the answers.
+        thinking: See :class:`coat.evaluation.answerers.local.LocalAnswerer`.
+        builder: The same.
 
     Raises:
         CoatError: A question failed.
@@ -122,7 +135,14 @@ def ask(plan: Plan, model: CoatModel, weights: str, folder: Path) -> None:
     from coat.evaluation.sources import open_tasks
 
     model = model.to("cuda") if torch.cuda.is_available() else model
-    answerer = LocalAnswerer(model, place=str(folder), fingerprint=weights, batch_size=plan.batch_size)
+    answerer = LocalAnswerer(
+        model,
+        place=str(folder),
+        fingerprint=weights,
+        thinking=thinking,
+        builder=builder,
+        batch_size=plan.batch_size,
+    )
     opened = open_tasks(list(plan.tasks), plan.data, plan.folder / "sample", max_new_tokens=plan.max_new_tokens)
     done = run_tasks(answerer, opened, folder, EvalSettings(limit=plan.limit))
     if done.errors:

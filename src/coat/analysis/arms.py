@@ -13,8 +13,7 @@ from coat.experts import expert_class
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
 # Shortens blocks of the small world to less than a half.
-MERGE_DB = 6.0
-GROUPS = ("ladder", "heads", "placement", "stride", "dynamic", "experts", "weights", "lora", "stages", "rate", "random")
+GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "rate", "random")
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,6 @@ def _stride(recipe: Recipe) -> Iterator[Arm]:
             yield Arm(f"stride-{stride}", f"stride {stride}", FULL, changed(recipe, "thinking.stride", stride))
 
 
-def _dynamic(recipe: Recipe) -> Iterator[Arm]:
-    yield Arm("merged", f"merged under {MERGE_DB:g} dB", FULL, changed(recipe, "thinking.merge_db", MERGE_DB))
-
-
 def _experts(recipe: Recipe) -> Iterator[Arm]:
     names = recipe.active_experts()
     for name in names if len(names) > 1 else ():
@@ -137,7 +132,7 @@ def _random(recipe: Recipe) -> Iterator[Arm]:
 
 _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
-    "dynamic": _dynamic, "weights": _weights, "lora": _lora, "stages": _stages, "rate": _rate, "random": _random,
+    "weights": _weights, "lora": _lora, "stages": _stages, "rate": _rate, "random": _random,
 }  # fmt: skip
 
 

@@ -108,11 +108,11 @@ class LocalStopwatch:
     def __call__(self, arm: Arm, conversation: Conversation, max_new_tokens: int) -> Timing:
         """See :class:`Stopwatch`."""
         model = self.model if arm.think else self.baseline
-        model.think_as(replace(model.settings, enabled=arm.think, stride=arm.stride))
+        builder = model.prompt_builder(replace(model.thinking, enabled=arm.think, stride=arm.stride))
         tokenizer = model.backbone.tokenizer
         clock = Clock()
         began = now()
-        batch = make_batch(model.builder, [arm.asked(conversation)], padding_side="left").to(model.backbone.device)
+        batch = make_batch(builder, [arm.asked(conversation)], padding_side="left").to(model.backbone.device)
         embeddings, mask = model.prepare_prefill(batch)
         new = model.backbone.generate(
             embeddings, mask, max_new_tokens=max_new_tokens + arm.more_tokens, do_sample=False,
@@ -189,14 +189,16 @@ def strided(folder: str, stride: int, scratch: Path) -> str:
 
     source = Path(folder).resolve()
     config = json.loads((source / "processor_config.json").read_text())
-    if config["stride"] == stride:
+    if config["thinking"]["stride"] == stride:
         return str(source)
     target = scratch / f"stride-{stride}"
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name != "processor_config.json" and not (target / path.name).exists():
             (target / path.name).symlink_to(path)
-    (target / "processor_config.json").write_text(json.dumps({**config, "stride": stride}))
+    (target / "processor_config.json").write_text(
+        json.dumps({**config, "thinking": {**config["thinking"], "stride": stride}})
+    )
     return str(target)
 
 

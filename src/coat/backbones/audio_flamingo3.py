@@ -8,7 +8,8 @@ from torch import Tensor
 
 from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import AudioFeatures
-from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames, pooled_frames
+from coat.backbones.token_counts import pooled_frames
+from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames
 from coat.errors import CoatError
 from coat.places import find_place
 

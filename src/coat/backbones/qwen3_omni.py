@@ -12,8 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from coat.audio import Hearing
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.thinker import save_thinker
-
-CHUNK_TOKENS = 13
+from coat.backbones.token_counts import QWEN3_CHUNK_TOKENS, chunked_frames
 
 
 class Qwen3Omni(Backbone):
@@ -30,10 +29,10 @@ class Qwen3Omni(Backbone):
         extractor = self.feature_extractor
         hop_seconds = extractor.hop_length / extractor.sampling_rate
         chunk_seconds = self._chunk_frames * hop_seconds
-        rate = CHUNK_TOKENS / chunk_seconds
+        rate = QWEN3_CHUNK_TOKENS / chunk_seconds
         # Tokens stand eight frames apart from the start of their chunk; the thirteenth has but four frames left.
         # An even rate is late by up to 0.037 s within a chunk: half of that at the first keeps all within 0.02 s.
-        first = (CHUNK_TOKENS - 1) * (8 * hop_seconds - 1 / rate) / 2
+        first = (QWEN3_CHUNK_TOKENS - 1) * (8 * hop_seconds - 1 / rate) / 2
         return Hearing(extractor.sampling_rate, rate, first, extractor.n_samples / extractor.sampling_rate)
 
     @property
@@ -41,11 +40,8 @@ class Qwen3Omni(Backbone):
         return 2 * int(self.model.config.audio_config.n_window)
 
     def num_audio_tokens(self, num_samples: int) -> int:
-        """See :meth:`Backbone.num_audio_tokens`: three strides of two in every chunk."""
-        whole, rest = divmod(self._frames(num_samples), self._chunk_frames)
-        for _ in range(3):
-            rest = (rest - 1) // 2 + 1
-        return whole * CHUNK_TOKENS + rest
+        """See :meth:`Backbone.num_audio_tokens`."""
+        return chunked_frames(self._frames(num_samples), self._chunk_frames)
 
     def _frames(self, num_samples: int) -> int:
         """The family never pads a clip, and leaves out a last frame that is not whole."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from coat.audio import Hearing
 from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.token_counts import pooled_frames
 
 # The convolutions look at most this many mel frames past a position; beyond the last true frame they must
 # see the log-mel of silence, as they would in a padded window.
@@ -24,11 +25,6 @@ LOOK_AHEAD_FRAMES = 4
 def mel_frames(extractor: Any, num_samples: int) -> int:
     """Mel frames that hold sound, as the extractor's own attention mask counts them."""
     return -(-num_samples // extractor.hop_length)
-
-
-def pooled_frames(frames: int) -> int:
-    """Audio tokens of so many mel frames: a convolution of stride two, then pooling by two."""
-    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
 def log_mel(extractor: Any, waveforms: list[np.ndarray], *, look_ahead: int = 0) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def chat(
     from coat.api import Coat
 
     model = Coat.miniature() if miniature else Coat.load(places[0])
-    if not model.model.settings.enabled:
+    if not model.model.thinking.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
     if not temperature and (top_p < 1 or seed is not None):
         raise CoatError("--top-p and --seed are of sampling, and nothing is sampled.", "Add --temperature 0.7")

@@ -115,11 +115,11 @@ def _opened(
 
     if backend == "vllm":
         from coat.backbones import load_backbone
+        from coat.checkpoints.export_config import read_export_config
         from coat.export.checkpoint import exported
-        from coat.thinking.settings import export_settings
 
         folder = exported(place)
-        settings = export_settings(folder)
+        settings = read_export_config(folder)
         if settings is None:
             raise CoatError(f"{place} is no run and no export.", "coat export RUN --out DIR makes one.")
         outline = load_backbone(settings.family, folder, weights=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError, did_you_mean
 
 Weight = float | Literal["auto"]
@@ -31,28 +32,6 @@ class BackboneConfig(_Part):
     path: str | None = Field(None, description="Hub id or folder; the family's usual checkpoint if left out.")
     four_bit: bool = Field(
         False, description="Train on a language model held in four bits (bitsandbytes): for one small GPU."
-    )
-
-
-class ThinkingConfig(_Part):
-    """The thinking block (§3.2)."""
-
-    enabled: bool = Field(True, description="False trains the plain backbone, as a baseline.")
-    placement: Literal["assistant_prefix", "before_assistant"] = Field(
-        "assistant_prefix", description="Head of the assistant turn, or right before its header."
-    )
-    stride: int = Field(1, ge=1, description="Audio tokens that one think token stands for; 1 is the paper.")
-    max_tokens: int | None = Field(
-        None, ge=1, description="Think tokens of a clip at most: a longer clip gets a longer stride."
-    )
-    merge_db: float = Field(
-        0.0,
-        ge=0.0,
-        description="Neighbouring audio tokens whose spectra differ by less than this many dB share a think token; 0 "
-        "merges none.",
-    )
-    fill: Literal["token", "random"] = Field(
-        "token", description="What think positions hold: the trained token, or fixed random vectors, as a control."
     )
 
 
@@ -327,7 +306,7 @@ def _number(value: Any) -> Any:
 
 def _explain(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"] if part not in ("float", "literal['auto']"))
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *parents, given = [part for part in problem["loc"] if not isinstance(part, int)]
         return f"{where}: there is no such field. {did_you_mean(str(given), _fields_at(parents))}"
     if problem["type"] == "missing":
@@ -341,7 +320,10 @@ def _fields_at(parents: Sequence[Any]) -> list[str]:
     model: Any = Recipe
     for part in parents:
         annotation = model.model_fields[part].annotation
-        model = next(
-            (a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), model
-        )
-    return list(model.model_fields)
+        model = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if _names(a)), model)
+    return _names(model)
+
+
+def _names(part: Any) -> list[str]:
+    """Fields of a part of a recipe: of a pydantic model, or of a dataclass."""
+    return list(getattr(part, "model_fields", getattr(part, "__dataclass_fields__", ())))

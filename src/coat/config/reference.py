@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Iterator
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -29,9 +32,9 @@ def reference() -> str:
     return HEAD + "".join(_sections(Recipe, ""))
 
 
-def _sections(model: type[BaseModel], prefix: str) -> list[str]:
+def _sections(model: type, prefix: str) -> list[str]:
     plain, parts = [], []
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model):
         nested = _nested(field.annotation)
         if nested is None:
             plain.append(_line(name, field))
@@ -42,6 +45,17 @@ def _sections(model: type[BaseModel], prefix: str) -> list[str]:
     return [*table, *parts]
 
 
+def _fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
+    """Fields of a part: a pydantic model, or a dataclass whose docstring describes its attributes."""
+    if issubclass(model, BaseModel):
+        yield from model.model_fields.items()
+        return
+    described = dict(re.findall(r"^        (\w+): (.*)$", model.__doc__ or "", re.MULTILINE))
+    for name, annotation in get_type_hints(model).items():
+        if get_origin(annotation) is not ClassVar:
+            yield name, FieldInfo(annotation=annotation, default=getattr(model, name), description=described[name])
+
+
 _MANY: dict[Any, str] = {list: "[]", dict: ".NAME"}
 
 
@@ -49,13 +63,14 @@ def _line(name: str, field: FieldInfo) -> str:
     return f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |\n"
 
 
-def _nested(annotation: Any) -> type[BaseModel] | None:
+def _nested(annotation: Any) -> type | None:
     inner = annotation
     if get_origin(annotation) in (list, UnionType):
         inner = get_args(annotation)[0]
     elif get_origin(annotation) is dict:
         inner = get_args(annotation)[1]
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    is_part = isinstance(inner, type) and (issubclass(inner, BaseModel) or dataclasses.is_dataclass(inner))
+    return inner if is_part else None
 
 
 def _type(annotation: Any) -> str:
@@ -78,7 +93,7 @@ def _default(field: FieldInfo) -> str:
     return "none" if field.default is None else f"`{field.default}`"
 
 
-def _first_line(model: type[BaseModel]) -> str:
+def _first_line(model: type) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 

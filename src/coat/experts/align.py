@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 
 def align(
@@ -77,36 +76,39 @@ def _interpolate(features: Tensor, frames: Tensor, positions: Tensor) -> Tensor:
     return torch.lerp(before, after, share)
 
 
-def pool(features: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:
-    """Average frames over spans of neighbours.
+def pool(features: Tensor, lengths: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Average frames over groups of neighbours.
 
     Args:
-        features: ``(N, L, e)``, one frame an audio token.
-        spans: Of each clip, see :mod:`coat.thinking.pace`; they add up to its real frames.
+        features: ``(N, L_a, e)``, one frame an audio token.
+        lengths: Real frames of each clip.
+        strides: Frames of a group of each clip; its last group holds what is left.
 
     Returns:
-        ``(N, longest number of spans, e)``.
+        ``(N, L, e)``, with as many frames as the clip with most groups has.
     """
-    if all(len(row) == sum(row) for row in spans):
+    if all(stride == 1 for stride in strides):
         return features
-    widths = pad_sequence([torch.tensor(row) for row in spans], batch_first=True)  # (N, L')
-    most = widths.shape[1]
-    owners = torch.full(features.shape[:2], most)  # padding goes to a span that is thrown away
-    for row, parts in zip(owners, spans, strict=True):
-        row[: sum(parts)] = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(parts))
-    index = owners.to(features.device).unsqueeze(-1).expand_as(features)
+    steps = torch.arange(features.shape[1])
+    owners = torch.stack([steps // stride for stride in strides])
+    real = steps < torch.tensor(lengths)[:, None]
+    most = int(owners[real].max()) + 1
+    owners = torch.where(real, owners, most).to(features.device)  # padding goes to a group that is thrown away
+    index = owners.unsqueeze(-1).expand_as(features)
     total = features.new_zeros(len(features), most + 1, features.shape[-1]).scatter_add(1, index, features)
-    return total[:, :most] / widths.clamp(min=1).to(features).unsqueeze(-1)
+    widths = features.new_zeros(len(features), most + 1).scatter_add(1, owners, torch.ones_like(features[..., 0]))
+    return total[:, :most] / widths[:, :most].clamp(min=1).unsqueeze(-1)
 
 
-def spread(rows: Tensor, spans: Sequence[int]) -> Tensor:
-    """Each row as often as its span has audio tokens: one clip back on its own time axis.
+def spread(rows: Tensor, length: int, stride: int) -> Tensor:
+    """Each row as often as its group has audio tokens: one clip back on its own time axis.
 
     Args:
-        rows: ``(L', ...)``, one for each span, or more.
-        spans: Of the clip.
+        rows: ``(L, ...)``, one for each group, or more.
+        length: L_a of the clip.
+        stride: Audio tokens of a group.
 
     Returns:
-        ``(L, ...)``.
+        ``(L_a, ...)``.
     """
-    return rows[: len(spans)].repeat_interleave(torch.tensor(spans, device=rows.device), 0)
+    return rows.repeat_interleave(stride, 0)[:length]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import coat
 from coat.config.recipe import Recipe
+from coat.config.thinking import ThinkingConfig
 from coat.experts import expert_class
 from coat.thinking.model import CoatModel
 
@@ -47,7 +48,7 @@ def model_card(
         f"{_usage(model, source, adapter_only)}"
         "## How it was made\n\n"
         f"Base `{source}`, family `{recipe.backbone.family}`, placement `{recipe.thinking.placement}`, "
-        f"{model.settings.pace}, LoRA rank {recipe.lora.rank} (alpha {recipe.lora.alpha}), batch "
+        f"{_stride(model.thinking)}, LoRA rank {recipe.lora.rank} (alpha {recipe.lora.alpha}), batch "
         f"{recipe.training.batch_size}, seed {recipe.training.seed}, coat {coat.__version__}. "
         "The whole recipe is in `recipe.yaml`.\n\n"
         f"| stage | steps | learning rate | experts |\n| --- | --- | --- | --- |\n{stages}\n\n"
@@ -88,6 +89,11 @@ def _usage(model: CoatModel, source: str, adapter_only: bool) -> str:
         'print(processor.batch_decode(ids[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)[0])\n'
         "```\n\n"
     )
+
+
+def _stride(thinking: ThinkingConfig) -> str:
+    most = "" if thinking.max_tokens is None else f", at most {thinking.max_tokens} think tokens a clip"
+    return f"stride {thinking.stride}{most}"
 
 
 def _experts(experts: dict) -> str:

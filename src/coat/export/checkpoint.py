@@ -26,21 +26,21 @@ from torch import Tensor
 
 from coat.audio import Clip
 from coat.backbones import load_backbone
+from coat.checkpoints.export_config import read_export_config
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.export.card import model_card
 from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
-from coat.thinking.model import CoatModel, ThinkingSettings
-from coat.thinking.settings import export_settings
+from coat.thinking.model import CoatModel
 from coat.training.assembly import is_finished, load_run, load_run_recipe
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
 NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
 REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
-               "pace.py": "thinking/pace.py", "tokens.py": "thinking/tokens.py",
-               "limits.py": "audio/limits.py"}  # fmt: skip
+               "tokens.py": "thinking/tokens.py", "thinking.py": "config/thinking.py", "limits.py": "audio/limits.py",
+               "processors.py": "backbones/processors.py", "token_counts.py": "backbones/token_counts.py"}  # fmt: skip
 
 GUARD = (
     "{%- for message in messages %}{%- set content = message['content'] %}"
@@ -86,7 +86,7 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
     model, recipe = load_run(run, four_bit=False), load_run_recipe(run)
-    if model.settings.fill == "random":
+    if model.thinking.fill == "random":
         problem = f"{run} thinks in random vectors, which no server knows."
         raise CoatError(problem, "It is a control, to be measured here.")
     source = recipe.backbone.path or model.backbone.hub_id
@@ -141,15 +141,14 @@ def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> Coat
     Raises:
         CoatError: It is no export of this package.
     """
-    settings = export_settings(str(folder))
+    settings = read_export_config(str(folder))
     if settings is None:
         raise CoatError(
             f"{folder} is no finished run, no export and no checkpoint of a known family.",
             "Train one: coat train RECIPE --out DIR",
         )
     backbone = load_backbone(settings.family, str(folder), dtype=dtype)
-    thinks = {name: getattr(settings, name) for name in ("placement", "stride", "max_tokens", "merge_db")}
-    return CoatModel(backbone, ThinkingSettings(**thinks)).eval()
+    return CoatModel(backbone, settings.thinking).eval()
 
 
 def probe_batch(model: CoatModel) -> Batch:
@@ -245,7 +244,7 @@ def guarded(template: str) -> str:
 def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:
     """Load what was written and compare it with what was in memory, and with the run before merging."""
     again = load_export(folder, dtype=next(model.backbone.model.parameters()).dtype).to(model.backbone.device)
-    if again.builder.tokens != model.tokens or again.settings != model.settings:
+    if again.builder.tokens != model.tokens or again.thinking != model.thinking:
         raise CoatError("The export reads back with other think tokens or settings.", "Please report this.")
     logits = logits_of(again, probe)
     scale = float(merged.abs().max())

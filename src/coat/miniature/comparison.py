@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from coat.backbones import load_backbone
+from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.evaluation.answerers.local import LocalAnswerer
@@ -24,7 +25,7 @@ from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from coat.training.assembly import load_run
 from coat.training.progress import bar_for, make_progress
 from coat.training.run import train
@@ -113,7 +114,7 @@ def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> Coat
     """The model of an arm; the plain backbone for the baseline."""
     if ARMS[name].trained:
         return load_run(world.run(name, seed), heads=heads)
-    return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingSettings(enabled=False)).eval()
+    return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingConfig(enabled=False)).eval()
 
 
 def fit_eye(world: World) -> Path:

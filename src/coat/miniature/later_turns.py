@@ -27,8 +27,7 @@ from coat.evaluation.fingerprint import fingerprint
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.items import Row
 from coat.miniature.labels import labelled_manifest, write_manifests
-from coat.thinking.block import Block, insert_blocks
-from coat.thinking.pace import Spans
+from coat.thinking.block import insert_blocks
 from coat.thinking.prompt import Prompt, PromptBuilder
 from coat.training.assembly import base_of, load_run
 from coat.training.progress import bar_for, make_progress
@@ -79,7 +78,7 @@ class ElsewhereBuilder(PromptBuilder):
     """
 
     def __init__(self, like: PromptBuilder, where: Where) -> None:
-        super().__init__(like.backbone, like.tokens, like.placement, like.pace)
+        super().__init__(like.backbone, like.tokens, like.thinking)
         self.where = where
         self._plain = PromptBuilder(like.backbone, None)
 
@@ -88,16 +87,15 @@ class ElsewhereBuilder(PromptBuilder):
         messages: Sequence[Message],
         num_audio_tokens: Sequence[int],
         *,
-        spans: Sequence[Spans] | None = None,
         name: str = "prompt",
     ) -> Prompt:
         """See :class:`coat.thinking.prompt.PromptBuilder`; for generation only."""
-        kept = super().build(messages, num_audio_tokens, spans=spans, name=name)
+        kept = super().build(messages, num_audio_tokens, name=name)
         if self.where == "kept" or not kept.blocks or self.tokens is None:
             return kept
         plain = self._plain.build(messages, num_audio_tokens, name=name)
         end = len(plain.input_ids)
-        again = [Block(end, block.spans) for block in kept.blocks]
+        again = [replace(block, position=end) for block in kept.blocks]
         blocks = {"out": [], "moved": again, "twice": [*kept.blocks, *again]}[self.where]
         ids = insert_blocks(plain.input_ids, blocks, self.tokens)
         return Prompt(ids, [-100] * len(ids), blocks)
@@ -129,10 +127,10 @@ def ask_second(plan: Plan, run: Path, second: str) -> None:
     if not left:
         return
     model, weights = load_run(run), fingerprint(str(run), base_of(run))
-    builder = model.builder
     for where in left:
-        model.builder = ElsewhereBuilder(builder, where)
-        ask(replace(plan, tasks=[second]), model, f"{weights} | {where}", _scores(run, where).parent)
+        answers = _scores(run, where).parent
+        asked = replace(plan, tasks=[second])
+        ask(asked, model, f"{weights} | {where}", answers, builder=ElsewhereBuilder(model.builder, where))
 
 
 def _scores(run: Path, where: str) -> Path:

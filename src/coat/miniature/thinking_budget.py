@@ -3,7 +3,7 @@
     python -m coat.miniature.thinking_budget --runs runs/ladder --trained runs/arms --out runs/budget
 
 Runs that were trained with a think token for every audio token are asked with fewer: at most so many a clip, which
-gives long clips a longer stride, or with neighbours that sound alike merged. Beside them, runs that were trained so.
+gives long clips a longer stride. Beside them, runs that were trained with fewer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from coat.analysis.ablation import Ablation, Plan, ask, gather
 from coat.analysis.ablation_page import change_table, score_table
-from coat.analysis.arms import FULL, MERGE_DB, SFT
+from coat.analysis.arms import FULL, SFT
 from coat.analysis.plots import COLOURS, encode, plt
 from coat.analysis.report import Section, Table, markdown, transposed, write_report
 from coat.evaluation.fingerprint import fingerprint
@@ -34,25 +34,21 @@ class Way:
     Attributes:
         name: Of its folder.
         title: For tables.
-        family: A line of the plot.
-        changes: Of the settings.
+        changes: Fields of the thinking configuration.
     """
 
     name: str
     title: str
-    family: str
     changes: Mapping[str, object]
 
 
-BUDGET, MERGED = "at most N think tokens", "merged by sound"
 WAYS = (
-    Way("no-block", "no block", BUDGET, {"enabled": False}),
-    *(Way(f"most-{n}", f"at most {n}", BUDGET, {"max_tokens": n}) for n in (4, 16, 32)),
-    *(Way(f"merged-{db:g}", f"merged under {db:g} dB", MERGED, {"merge_db": db}) for db in (MERGE_DB, 9.0)),
+    Way("no-block", "no block", {"enabled": False}),
+    *(Way(f"most-{n}", f"at most {n}", {"max_tokens": n}) for n in (4, 16, 32)),
 )
 SHOWN = ("pitch_class", "mood", "transcription", "instrument")
 # Arms of `coat ablate` that were trained with fewer.
-TRAINED = {"stride-2": "trained at stride 2", "stride-4": "trained at stride 4", "merged": "trained merged"}
+TRAINED = {"stride-2": "trained at stride 2", "stride-4": "trained at stride 4"}
 
 
 def ask_all(runs: Path, out: Path, tasks: list[str], seeds: range, *, limit: int) -> None:
@@ -65,10 +61,9 @@ def ask_all(runs: Path, out: Path, tasks: list[str], seeds: range, *, limit: int
         for seed in sorted({seed for seed, _ in left}):
             folder = runs / f"{FULL}-seed{seed}"
             model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
-            trained = model.settings
             for way in (way for at, way in left if at == seed):
-                model.think_as(replace(trained, **way.changes))  # type: ignore[arg-type]
-                ask(plan, model, weights, _scores(out, way.name, seed).parent)
+                thinking = replace(model.thinking, **way.changes)  # type: ignore[arg-type]
+                ask(plan, model, weights, _scores(out, way.name, seed).parent, thinking=thinking)
                 advance("ways and seeds", 1, total)
 
 
@@ -102,20 +97,15 @@ def think_tokens(folder: Path) -> float:
 def plot_budget(found: Ablation, lengths: Mapping[str, float], tasks: list[str]) -> str:
     """Scores over the mean number of think tokens."""
     figure, grid = plt.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3), layout="constrained")
-    lines = {
-        BUDGET: [*(way.name for way in WAYS if way.family == BUDGET), FULL],
-        MERGED: [*(way.name for way in reversed(WAYS) if way.family == MERGED), FULL],
-    }
+    asked = [*(way.name for way in WAYS), FULL]
     for axes, task in zip(np.atleast_1d(grid), tasks, strict=True):
         up = found.scores[FULL][task][0].higher_is_better
         mean = {
             arm: float(np.mean(found.values(arm, task)) if up else 1 - np.mean(found.values(arm, task)))
             for arm in found.arms
         }
-        for index, (title, arms) in enumerate(lines.items()):
-            axes.plot(
-                [lengths[a] for a in arms], [mean[a] for a in arms], "o-", ms=3, color=COLOURS[3 + index], label=title
-            )
+        places = [lengths[arm] for arm in asked], [mean[arm] for arm in asked]
+        axes.plot(*places, "o-", ms=3, color=COLOURS[3], label="asked with at most N think tokens")
         given = [arm for arm in TRAINED if arm in mean]
         if given:
             places = [lengths[arm] for arm in given], [mean[arm] for arm in given]
@@ -132,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Ask what is missing, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/ladder"))
-    parser.add_argument("--trained", type=Path, help="Of coat ablate --arms stride,dynamic.")
+    parser.add_argument("--trained", type=Path, help="Of coat ablate --arms stride.")
     parser.add_argument("--tasks", nargs="*", default=["runs/demo/corpus/test.jsonl"])
     parser.add_argument("--out", type=Path, default=Path("runs/budget"))
     parser.add_argument("--seeds", type=int, default=3)

@@ -146,12 +146,8 @@ class Engine:
         counts = [
             backbone.num_audio_tokens(round(len(c.waveform) * rate / c.sampling_rate)) for c in conversation.clips
         ]
-        spans = None  # of lengths alone they are made anew; only where they follow the sound it is resampled here
-        if builder.pace.merge_db:
-            waveforms = [clip.at(rate) for clip in conversation.clips]
-            spans = list(map(builder.spans, waveforms, counts))
         with self._encoding:
-            prompt = builder.build(conversation.messages, counts, spans=spans, name=conversation.name)
+            prompt = builder.build(conversation.messages, counts, name=conversation.name)
         if len(prompt.input_ids) > self.limits.max_prompt_tokens:
             raise CoatError(
                 f"The prompt has {len(prompt.input_ids)} tokens; at most {self.limits.max_prompt_tokens} are served.",

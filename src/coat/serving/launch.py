@@ -124,15 +124,15 @@ def _why_not_vllm(place: str) -> str | None:
     if importlib.util.find_spec("vllm") is None:
         return "vLLM is not installed (pip install vllm)."
     from coat.backbones import backbone_class
+    from coat.checkpoints.export_config import read_export_config
     from coat.config.recipe import Recipe
-    from coat.thinking.settings import export_settings
     from coat.training.assembly import is_finished, load_run_recipe
 
     if is_finished(Path(place)):
         recipe: Recipe = load_run_recipe(Path(place))
         family = recipe.backbone.family
     else:
-        settings = export_settings(place)
+        settings = read_export_config(place)
         if settings is None:
             return "this is no run and no export; vLLM serves plain checkpoints by itself (vllm serve)."
         family = settings.family

@@ -7,7 +7,7 @@ L_a audio tokens, L think tokens.
 | --- | --- | --- |
 | input_ids, attention_mask, labels | (B, T) | the prompts |
 | think_lengths | (N,) | think tokens of each clip; absent where prompts have no blocks |
-| think_spans | N tuples on the host | the audio tokens that each of them stands for |
+| think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
 | audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
 | recordings | Recordings | the clips themselves, for experts that run live |
@@ -31,7 +31,6 @@ from coat.audio import Clip, check_clip
 from coat.backbones.base import AudioFeatures
 from coat.data.conversation import Conversation
 from coat.recordings import Recordings
-from coat.thinking.pace import Spans
 from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 
@@ -48,7 +47,7 @@ class Batch:
     labels: Tensor
     audio: AudioFeatures | list[Tensor] | None
     think_lengths: Tensor | None
-    think_spans: tuple[Spans, ...] = ()
+    think_strides: tuple[int, ...] = ()
     targets: dict[str, Tensor] = field(default_factory=dict)
     recordings: Recordings | None = None
     clip_counts: tuple[int, ...] = ()
@@ -59,6 +58,13 @@ class Batch:
     def num_response_tokens(self) -> int:
         """Positions that count in cross-entropy: the first token of a row predicts nothing before it."""
         return int((self.labels[:, 1:] != IGNORE).sum())
+
+    @property
+    def audio_lengths(self) -> list[int]:
+        """L_a of each clip."""
+        if isinstance(self.audio, AudioFeatures):
+            return [int(length) for length in self.audio.num_audio_tokens]
+        return [len(row) for row in self.audio or ()]
 
     @property
     def num_think_tokens(self) -> int:
@@ -76,7 +82,7 @@ class Batch:
             labels=self.labels[start:stop],
             audio=None if none or self.audio is None else _clips_of(self.audio, first, last),
             think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
-            think_spans=self.think_spans[first:last],
+            think_strides=self.think_strides[first:last],
             targets={} if none else {name: value[first:last] for name, value in self.targets.items()},
             recordings=None if none or self.recordings is None else self.recordings.part(first, last),
             clip_counts=self.clip_counts[start:stop],
@@ -133,8 +139,7 @@ def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
         check_clip(clip, max_seconds=hearing.max_seconds)
     waveforms = [clip.at(hearing.sampling_rate) for clip in conversation.clips]
     counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
-    spans = list(map(builder.spans, waveforms, counts))
-    prompt = builder.build(conversation.messages, counts, spans=spans, name=conversation.name)
+    prompt = builder.build(conversation.messages, counts, name=conversation.name)
     return Encoded(prompt, list(conversation.clips), waveforms, counts)
 
 
@@ -164,12 +169,12 @@ def collate(
     elif clips:
         audio = backbone.audio_features([waveform for item in encoded for waveform in item.waveforms])
     prompts = [item.prompt for item in encoded]
-    spans = tuple(block.spans for prompt in prompts for block in prompt.blocks)
+    blocks = [block for prompt in prompts for block in prompt.blocks]
     return Batch(
         *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
         audio=audio,
-        think_lengths=torch.tensor(list(map(len, spans))) if spans else None,
-        think_spans=spans,
+        think_lengths=torch.tensor([block.num_think_tokens for block in blocks]) if blocks else None,
+        think_strides=tuple(block.stride for block in blocks),
         recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
     )

@@ -6,15 +6,13 @@ cannot differ. It counts audio placeholders in the ids and never derives lengths
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from coat.thinking.pace import PAPER, Pace, Spans
+from coat.config.thinking import PAPER, ThinkingConfig
 from coat.thinking.tokens import ThinkTokens
-
-Placement = Literal["assistant_prefix", "before_assistant"]
-PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
 
 T = TypeVar("T")
 
@@ -25,21 +23,18 @@ class Block:
 
     Attributes:
         position: The index in the ids without blocks before which it goes.
-        spans: The audio tokens that each of its think tokens stands for.
+        num_audio_tokens: L_a of its audio segment.
+        stride: Audio tokens that each of its think tokens stands for.
     """
 
     position: int
-    spans: Spans
-
-    @property
-    def num_audio_tokens(self) -> int:
-        """L_a of its audio segment."""
-        return sum(self.spans)
+    num_audio_tokens: int
+    stride: int = 1
 
     @property
     def num_think_tokens(self) -> int:
-        """As many as spans: L_a at the paper's pace."""
-        return len(self.spans)
+        """L, which is L_a at the paper's stride of 1; the last may stand for fewer audio tokens."""
+        return math.ceil(self.num_audio_tokens / self.stride)
 
     @property
     def length(self) -> int:
@@ -67,9 +62,7 @@ def plan_blocks(
     audio_token: int,
     assistant_header: Sequence[int],
     tokens: ThinkTokens,
-    placement: Placement = "assistant_prefix",
-    pace: Pace = PAPER,
-    spans: Sequence[Spans] | None = None,
+    thinking: ThinkingConfig = PAPER,
 ) -> list[Block]:
     """Where blocks go and how long they are.
 
@@ -82,31 +75,24 @@ def plan_blocks(
         audio_token: The placeholder's id.
         assistant_header: The ids that open an assistant turn.
         tokens: The three think tokens.
-        placement: Before or after the header.
-        pace: How many audio tokens a think token stands for.
-        spans: Of every clip, where they follow from its sound; what the pace says of its length otherwise.
+        thinking: Where blocks stand, and how many audio tokens a think token stands for.
 
     Returns:
         Blocks by position; none for a prompt without audio.
 
     Raises:
-        ValueError: The ids hold think tokens already, audio has no assistant turn after it, or spans do not fit.
+        ValueError: The ids hold think tokens already, or audio has no assistant turn after it.
     """
     refuse_think_tokens([ids], tokens)
     segments = audio_segments(ids, audio_token)
-    lengths = [length for _, length in segments]
-    if spans is None:
-        spans = [pace.spans(length) for length in lengths]
-    elif list(map(sum, spans)) != lengths:
-        raise ValueError(f"spans of {list(map(sum, spans))} audio tokens for segments of {lengths}")
     headers = _find_all(ids, assistant_header) if segments else []
     blocks = []
-    for (start, length), parts in zip(segments, spans, strict=True):
+    for start, length in segments:
         header = next((h for h in headers if h >= start + length), None)
         if header is None:
             raise ValueError("audio must be followed by an assistant turn: add the generation prompt")
-        position = header + len(assistant_header) if placement == "assistant_prefix" else header
-        blocks.append(Block(position, parts))
+        position = header + len(assistant_header) if thinking.placement == "assistant_prefix" else header
+        blocks.append(Block(position, length, thinking.clip_stride(length)))
     return blocks
 
 

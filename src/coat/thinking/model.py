@@ -12,10 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import Backbone
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.thinking.batch import Batch
-from coat.thinking.block import Placement
-from coat.thinking.pace import Pace
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import RESERVED, ThinkTokens, add_think_tokens
 
@@ -24,32 +23,6 @@ if TYPE_CHECKING:
 
 RANDOM_VECTORS = 4096
 OUTSIDE_LANGUAGE_MODEL = r"(?!.*language_model\.).*"
-
-
-@dataclass(frozen=True)
-class ThinkingSettings:
-    """Whether and how the model thinks.
-
-    Attributes:
-        enabled: False gives the plain backbone, for baselines.
-        placement: Where blocks stand.
-        stride: Audio tokens that one think token stands for.
-        max_tokens: Think tokens of a clip at most; a longer clip gets a longer stride.
-        merge_db: Neighbours that differ by less share a think token; the block's length follows the sound.
-        fill: What stands at think positions: the trained token, or fixed random vectors, as a control.
-    """
-
-    enabled: bool = True
-    placement: Placement = "assistant_prefix"
-    stride: int = 1
-    max_tokens: int | None = None
-    merge_db: float = 0.0
-    fill: Literal["token", "random"] = "token"
-
-    @property
-    def pace(self) -> Pace:
-        """How many audio tokens a think token stands for."""
-        return Pace(self.stride, self.max_tokens, self.merge_db)
 
 
 @dataclass(frozen=True)
@@ -84,16 +57,17 @@ class CoatModel(nn.Module):
 
     Args:
         backbone: A loaded backbone; its weights are frozen.
-        settings: Whether and how to think.
+        thinking: Whether and how to think; the paper's way if None.
     """
 
-    def __init__(self, backbone: Backbone, settings: ThinkingSettings | None = None) -> None:
+    def __init__(self, backbone: Backbone, thinking: ThinkingConfig | None = None) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         _refuse_gaps(backbone.tokenizer)
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
-        self.think_as(settings or ThinkingSettings())
+        self.thinking = thinking or ThinkingConfig()
+        self.builder = self.prompt_builder(self.thinking)
         self._noise: Tensor | None = None
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
         self._peft: list[Any] = []
@@ -104,13 +78,11 @@ class CoatModel(nn.Module):
         stacks = (self.backbone.language_model, self.backbone.audio_tower)
         return sorted({type(layer).__name__ for stack in stacks for layer in getattr(stack, "layers", ())})
 
-    def think_as(self, settings: ThinkingSettings) -> None:
-        """Think in another way from now on: without the block, at another stride."""
-        self.settings = settings
-        tokens = self.tokens if settings.enabled else None
-        if tokens:  # a plain model stays as large as its checkpoint
+    def prompt_builder(self, thinking: ThinkingConfig) -> PromptBuilder:
+        """Builds prompts that think in some way, the model's own or another: without the block, at another stride."""
+        if thinking.enabled:  # a plain model stays as large as its checkpoint
             self.backbone.fit_vocabulary()
-        self.builder = PromptBuilder(self.backbone, tokens, settings.placement, settings.pace)
+        return PromptBuilder(self.backbone, self.tokens if thinking.enabled else None, thinking)
 
     def processor(self) -> CoatProcessor:
         """The processor that makes this model's prompts, block included, for everything that takes a processor."""
@@ -124,11 +96,8 @@ class CoatModel(nn.Module):
             family=backbone.family,
             audio_token=backbone.audio_token,
             assistant_header=backbone.assistant_header,
-            placement=self.settings.placement,
-            stride=self.settings.stride,
-            max_tokens=self.settings.max_tokens,
-            merge_db=self.settings.merge_db,
             max_seconds=backbone.hearing.max_seconds,
+            thinking=self.thinking,
         )
 
     @property
@@ -163,7 +132,7 @@ class CoatModel(nn.Module):
         with no_bitsandbytes(self.backbone.model):
             from peft import LoraConfig, get_peft_model
 
-        rows = {"embed_tokens": list(self.tokens.ids)} if self.settings.enabled else None
+        rows = {"embed_tokens": list(self.tokens.ids)} if self.thinking.enabled else None
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
@@ -296,7 +265,7 @@ class CoatModel(nn.Module):
     def _embeddings(self, batch: Batch, audio: list[Tensor]) -> Tensor:
         """What the language model reads, ``(B, T, d)``."""
         embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
-        if self.settings.fill == "token" or batch.think_lengths is None:
+        if self.thinking.fill == "token" or batch.think_lengths is None:
             return embeddings
         thinks = batch.input_ids == self.tokens.think
         vectors = self._random_vectors(embeddings)

@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from coat.backbones.base import Backbone
+from coat.config.thinking import PAPER, ThinkingConfig
 from coat.data.conversation import Message
 from coat.errors import CoatError
-from coat.thinking.block import Block, Placement, insert_blocks, insert_filler, plan_blocks
-from coat.thinking.pace import PAPER, Pace, Spans
+from coat.thinking.block import Block, insert_blocks, insert_filler, plan_blocks
 from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100
@@ -45,21 +43,13 @@ class PromptBuilder:
     Args:
         backbone: Whose template and tokenizer to use.
         tokens: The three think tokens; None builds prompts without blocks.
-        placement: Where blocks stand.
-        pace: How many audio tokens a think token stands for.
+        thinking: Where blocks stand, and how many audio tokens a think token stands for.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        tokens: ThinkTokens | None,
-        placement: Placement = "assistant_prefix",
-        pace: Pace = PAPER,
-    ) -> None:
+    def __init__(self, backbone: Backbone, tokens: ThinkTokens | None, thinking: ThinkingConfig = PAPER) -> None:
         self.backbone = backbone
         self.tokens = tokens
-        self.placement = placement
-        self.pace = pace
+        self.thinking = thinking
 
     @cached_property
     def _header(self) -> list[int]:
@@ -70,7 +60,6 @@ class PromptBuilder:
         messages: Sequence[Message],
         num_audio_tokens: Sequence[int],
         *,
-        spans: Sequence[Spans] | None = None,
         name: str = "prompt",
     ) -> Prompt:
         """Encode a conversation.
@@ -82,7 +71,6 @@ class PromptBuilder:
                 is text with ``<audio>`` where a clip goes, or a list of
                 ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
             num_audio_tokens: L_a of each clip, in order.
-            spans: Of each clip, see :meth:`spans`; needed only where they follow from its sound.
             name: What to call the conversation in messages.
 
         Raises:
@@ -116,9 +104,7 @@ class PromptBuilder:
                 audio_token=self.backbone.audio_token_id,
                 assistant_header=self._header,
                 tokens=self.tokens,
-                placement=self.placement,
-                pace=self.pace,
-                spans=spans,
+                thinking=self.thinking,
             )
         except ValueError as error:
             raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
@@ -152,10 +138,6 @@ class PromptBuilder:
                     f"A text of {name} holds {found[0]}, a control token of the model.",
                     "Leave it out, or write it in other characters: texts cannot hold turns.",
                 )
-
-    def spans(self, waveform: np.ndarray, num_audio_tokens: int) -> Spans:
-        """The audio tokens that each think token of a clip stands for."""
-        return self.pace.spans(num_audio_tokens, waveform)
 
     def _encode_turns(self, messages: list[Message], name: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []

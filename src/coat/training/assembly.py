@@ -14,7 +14,7 @@ from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.base import Expert
 from coat.heads import make_head
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from coat.training.checkpoint import load_weights
 from coat.training.trainer import uses_bf16
 
@@ -33,8 +33,7 @@ def build_model(recipe: Recipe) -> CoatModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads."""
     asked = recipe.backbone
     backbone = load_backbone(asked.family, asked.path, dtype=frozen_dtype(recipe), four_bit=asked.four_bit)
-    thinking = recipe.thinking
-    return CoatModel(backbone, ThinkingSettings(**thinking.model_dump()))
+    return CoatModel(backbone, recipe.thinking)
 
 
 def adapt(model: CoatModel, recipe: Recipe) -> list[str]:

@@ -24,7 +24,6 @@ from coat.experts import expert_class, make_expert
 from coat.experts.base import Expert
 from coat.experts.weights import RANDOM, PretrainedExpert
 from coat.heads import make_head
-from coat.thinking.pace import Pace
 
 # Dense bf16 TFLOP/s and memory in GB, from the makers' data sheets.
 GPUS = {
@@ -127,9 +126,7 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
     hidden = backbone.hidden_size
     heads = {name: _head_size(recipe, hidden, expert.feature_dim) for name, expert in experts.items()}
     audio = math.ceil(row.seconds * backbone.hearing.token_rate)
-    # Of a block that follows the sound only the longest is known.
-    pace = Pace(recipe.thinking.stride, recipe.thinking.max_tokens)
-    think = len(pace.spans(audio)) + 2 if recipe.thinking.enabled and audio else 0
+    think = recipe.thinking.num_think_tokens(audio) + 2 if recipe.thinking.enabled and audio else 0
     tokens = audio + think + row.text_tokens
     lora = _lora_size(recipe, backbone)
     rows_trained = 3 * hidden if recipe.train_embeddings == "rows" else count(backbone.embedding)

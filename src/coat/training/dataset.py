@@ -130,7 +130,7 @@ class TrainingCollator:
         counts = [count for item in encoded for count in item.num_audio_tokens]
         for name, cache in self.caches.items() if clips else ():
             features = pad_sequence(list(map(cache.get, clips, counts)), batch_first=True)
-            batch.targets[name] = pool(features, batch.think_spans)
+            batch.targets[name] = pool(features, counts, batch.think_strides)
         if self.idle_audio and not clips and not self.audio_cache:
             backbone = self.builder.backbone
             silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,6 @@ class Listener:
         self.experts: Mapping[str, Expert] = {
             name: expert.to(self.model.backbone.device) for name, expert in made.items()
         }  # fmt: skip
-        self.thinks = self.model.settings
         self.hears = self.model.backbone.hearing.max_seconds
 
     def clip(self, path: str | Path) -> Clip:
@@ -83,7 +82,6 @@ class Listener:
         if not self.experts:
             raise CoatError("This run was trained without experts: it has no heads to look through.")
         asked = Conversation([{"role": "user", "content": "<audio>Describe the audio."}], [clip], "clip")
-        self.model.think_as(self.thinks)
         return plot_listening(clip, reconstruct(self.model, self.experts, asked))
 
     def answer(self, clip: Clip, question: str, *, baseline: bool, max_new_tokens: int = 64) -> Heard:
@@ -96,15 +94,14 @@ class Listener:
             max_new_tokens: Where the answer is cut at the latest.
         """
         asked = Conversation([{"role": "user", "content": f"<audio>{question}"}], [clip], "clip")
-        arm = Arm("baseline") if baseline else Arm("CoAT", think=self.thinks.enabled, stride=self.thinks.stride)
+        thinks = self.model.thinking
+        arm = Arm("baseline") if baseline else Arm("CoAT", think=thinks.enabled, stride=thinks.stride)
         with self._as_it_was() if baseline else nullcontext():
             timing = LocalStopwatch(self.model)(arm, asked, max_new_tokens)
-        self.model.think_as(self.thinks)
         return Heard(timing.text, timing.first, timing.total, timing.new_tokens, timing.think_tokens)
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
         """The backbone without its adapter, in the same memory."""
-        self.model.think_as(replace(self.thinks, enabled=False))
         with torch.inference_mode(), self.model.peft.disable_adapter() if self.model.peft else nullcontext():
             yield

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 
+from coat.config.thinking import ThinkingConfig
 from coat.evaluation.answerers.base import Request
 from coat.generation import Reply, reply_to_many
 from coat.thinking.model import CoatModel
+from coat.thinking.prompt import PromptBuilder
 
 
 class LocalAnswerer:
@@ -18,16 +22,28 @@ class LocalAnswerer:
         model: In evaluation mode.
         place: Where it came from, for the record.
         fingerprint: Of its weights, from :mod:`coat.evaluation.fingerprint`.
+        thinking: Ask it to think in another way than it was trained to; its own if None.
+        builder: Builds the prompts, where no configuration says how; made from ``thinking`` if None.
         batch_size: Questions at a time.
     """
 
     backend = "transformers"
 
-    def __init__(self, model: CoatModel, *, place: str = "", fingerprint: str = "", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        model: CoatModel,
+        *,
+        place: str = "",
+        fingerprint: str = "",
+        thinking: ThinkingConfig | None = None,
+        builder: PromptBuilder | None = None,
+        batch_size: int = 32,
+    ) -> None:
         self.model = model
         self.place = place
-        settings = model.settings
-        block = f"{settings.placement}, {settings.pace}, {settings.fill}" if settings.enabled else "no block"
+        thinking = thinking or model.thinking
+        self.builder = builder or model.prompt_builder(thinking)
+        block = json.dumps(asdict(thinking)) if thinking.enabled else "no block"
         dtype = next(model.backbone.model.parameters()).dtype
         self.fingerprint = f"{fingerprint} | {block} | {dtype}"
         self.profile = model.backbone.family
@@ -45,6 +61,7 @@ class LocalAnswerer:
                 self.model,
                 [partial(requests[index].conversation, hears) for index in chosen],
                 [requests[index].seconds for index in chosen],
+                builder=self.builder,
                 batch_size=self.batch_size,
                 max_new_tokens=limit,
             )

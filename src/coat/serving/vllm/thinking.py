@@ -15,9 +15,8 @@ from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.parse import AudioProcessorItems
 
 from coat.audio.limits import problem_of
-from coat.thinking.block import Block, audio_segments, insert_blocks, plan_blocks, refuse_think_tokens
-from coat.thinking.pace import Spans
-from coat.thinking.settings import ExportSettings, export_settings
+from coat.checkpoints.export_config import ExportConfig, read_export_config
+from coat.thinking.block import Block, insert_blocks, plan_blocks, refuse_think_tokens
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
 # In a request's mm_processor_kwargs: False answers without the block.
@@ -41,8 +40,7 @@ class ThinkingDummyInputs:
     def get_dummy_text(self, mm_counts: Any) -> str:
         """See vLLM."""
         text = super().get_dummy_text(mm_counts)  # type: ignore[misc]
-        settings = settings_of(self.info)  # type: ignore[attr-defined]
-        return text + settings.assistant_header
+        return text + config_of(self.info).assistant_header  # type: ignore[attr-defined]
 
 
 class ThinkingProcessor:
@@ -51,8 +49,8 @@ class ThinkingProcessor:
     info: Any
 
     @cached_property
-    def _settings(self) -> ExportSettings:
-        return settings_of(self.info)
+    def _config(self) -> ExportConfig:
+        return config_of(self.info)
 
     @cached_property
     def _tokens(self) -> ThinkTokens:
@@ -70,17 +68,16 @@ class ThinkingProcessor:
         out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
         ids = out["prompt_token_ids"]
         tokenizer = self.info.get_tokenizer()
-        audio_token = tokenizer.convert_tokens_to_ids(self._settings.audio_token)
+        audio_token = tokenizer.convert_tokens_to_ids(self._config.audio_token)
         refuse_think_tokens([ids], self._tokens)
-        if not think:
+        if not (think and self._config.thinking.enabled):
             return out
         blocks = plan_blocks(
             ids,
             audio_token=audio_token,
-            assistant_header=tokenizer.encode(self._settings.assistant_header, add_special_tokens=False),
+            assistant_header=tokenizer.encode(self._config.assistant_header, add_special_tokens=False),
             tokens=self._tokens,
-            placement=self._settings.placement,
-            spans=self._spans(inputs.mm_data_items, ids, audio_token),
+            thinking=self._config.thinking,
         )
         out["prompt_token_ids"] = insert_blocks(ids, blocks, self._tokens)
         out["mm_placeholders"] = {
@@ -89,21 +86,13 @@ class ThinkingProcessor:
         }
         return out
 
-    def _spans(self, items: Any, ids: list[int], audio_token: int) -> list[Spans]:
-        """Of every clip."""
-        pace, lengths = self._settings.pace, [length for _, length in audio_segments(ids, audio_token)]
-        if not pace.merge_db:
-            return [pace.spans(length) for length in lengths]
-        clips = items.get_items("audio", AudioProcessorItems)
-        return [pace.spans(length, np.asarray(clips.get(index))) for index, length in enumerate(lengths)]
-
     def _check_clips(self, items: Any) -> None:
         if items.get_count("audio", strict=False) == 0:
             return
         clips = items.get_items("audio", AudioProcessorItems)
         rate = self.info.get_feature_extractor().sampling_rate
         for index in range(len(clips)):
-            problem = problem_of(np.asarray(clips.get(index)), rate, self._settings.max_seconds)
+            problem = problem_of(np.asarray(clips.get(index)), rate, self._config.max_seconds)
             if problem:
                 raise ValueError(f"A clip {problem.text} {problem.remedy}")
 
@@ -131,14 +120,14 @@ def shift(offset: int, blocks: list[Block]) -> int:
     return sum(block.length for block in blocks if block.position <= offset)
 
 
-def settings_of(info: Any) -> ExportSettings:
-    """The export's settings.
+def config_of(info: Any) -> ExportConfig:
+    """The export's configuration.
 
     Raises:
         ValueError: The folder is no export.
     """
     place = info.ctx.model_config.model
-    settings = export_settings(place)
-    if settings is None:
+    config = read_export_config(place)
+    if config is None:
         raise ValueError(f"{place} has no CoatProcessor in processor_config.json: write it with coat export")
-    return settings
+    return config

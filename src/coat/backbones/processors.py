@@ -1,0 +1,100 @@
+"""Every family's own processor for audio and text, which :class:`coat.CoatProcessor` wraps. Exports carry this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+
+from coat.backbones.token_counts import chunked_frames, pooled_frames
+
+# Families whose processor in transformers serves audio and text as it is.
+STOCK = {"qwen2_audio": "Qwen2AudioProcessor", "audio_flamingo3": "AudioFlamingo3Processor"}
+OMNI = ("qwen2_5_omni", "qwen3_omni")
+
+
+def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_template: str | None) -> Any:
+    """The family's processor: in transformers where it can be made, else one that does the same to audio and text.
+
+    Raises:
+        ValueError: No processor is known for the family.
+    """
+    if family in OMNI:
+        return OmniAudioProcessor(feature_extractor, tokenizer, family)
+    if family not in STOCK:
+        raise ValueError(f"no processor is known for the family {family!r}: add it to coat.backbones.processors")
+    import transformers
+
+    return getattr(transformers, STOCK[family])(feature_extractor, tokenizer, chat_template=chat_template)
+
+
+def feature_names(family: str) -> list[str]:
+    """What the family's model takes for audio: features, and which of them are real."""
+    return ["input_features", "input_features_mask" if family == "audio_flamingo3" else "feature_attention_mask"]
+
+
+class OmniAudioProcessor:
+    """What the processors of the Omni families do to audio and text.
+
+    The stock ones cannot be made without torchvision, which they use for images alone; ids and features are
+    the same.
+
+    Args:
+        feature_extractor: Waveforms to log-mel.
+        tokenizer: The family's.
+        family: ``qwen2_5_omni`` or ``qwen3_omni``.
+    """
+
+    def __init__(self, feature_extractor: Any, tokenizer: Any, family: str) -> None:
+        self.feature_extractor = feature_extractor
+        self.tokenizer = tokenizer
+        self.family = family
+        self.audio_token = tokenizer.audio_token
+
+    def __call__(
+        self, text: Any, audio: list[np.ndarray] | None = None, *, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """See the stock processor's ``__call__``."""
+        of_text = kwargs.pop("text_kwargs", {})
+        options = {name: value for name, value in kwargs.items() if name not in ("audio_kwargs", "sampling_rate")}
+        options |= of_text
+        return_tensors = options.pop("return_tensors", return_tensors)
+        texts = [text] if isinstance(text, str) else list(text)
+        features = self._features(audio) if audio else {}
+        counts = iter(features.pop("num_audio_tokens", []))
+        given, found = len(audio or []), sum(part.count(self.audio_token) for part in texts)
+        if given != found:
+            raise ValueError(f"{given} clips and {found} {self.audio_token} in the text: they must be equally many")
+        texts = [self._expand(part, counts) for part in texts]
+        if return_tensors is not None:
+            options.setdefault("padding", True)
+        encoded = self.tokenizer(texts, return_tensors=return_tensors, **options)
+        return BatchFeature({**encoded, **features}, tensor_type=return_tensors)
+
+    def _expand(self, text: str, counts: Iterator[int]) -> str:
+        head, *tail = text.split(self.audio_token)
+        return head + "".join(self.audio_token * next(counts) + piece for piece in tail)
+
+    def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        extractor = self.feature_extractor
+        hop = int(extractor.hop_length)
+        options: dict[str, Any] = {"padding": True, "truncation": False}
+        if self.family == "qwen2_5_omni":
+            # The family pads to 300 s before the transform; padding that the transform cannot see is left out.
+            longest = max(-(-len(clip) // hop) for clip in audio) * hop + extractor.n_fft
+            options = {"padding": "max_length", "max_length": min(longest, extractor.n_samples)}
+        features = extractor(
+            audio, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="np", **options
+        )
+        mask = features["attention_mask"]
+        longest = int(mask.sum(-1).max())
+        return {
+            "input_features": features["input_features"][..., :longest],
+            "feature_attention_mask": mask[:, :longest],
+            "num_audio_tokens": [self._tokens(int(frames)) for frames in mask.sum(-1)],
+        }
+
+    def _tokens(self, frames: int) -> int:
+        return pooled_frames(frames) if self.family == "qwen2_5_omni" else chunked_frames(frames)

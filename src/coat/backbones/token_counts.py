@@ -1,0 +1,18 @@
+"""How many audio tokens a family's tower makes of mel frames. Exports carry this file."""
+
+from __future__ import annotations
+
+QWEN3_CHUNK_FRAMES, QWEN3_CHUNK_TOKENS = 100, 13
+
+
+def pooled_frames(frames: int) -> int:
+    """Whisper-like towers: a convolution of stride two, then pooling by two."""
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def chunked_frames(frames: int, chunk: int = QWEN3_CHUNK_FRAMES) -> int:
+    """Qwen3-Omni: three strides of two in every chunk of frames."""
+    whole, rest = divmod(frames, chunk)
+    for _ in range(3):
+        rest = (rest - 1) // 2 + 1
+    return whole * QWEN3_CHUNK_TOKENS + rest

@@ -1,0 +1,1 @@
+"""Checkpoints: runs, exports and bases; found, named, loaded and fingerprinted."""

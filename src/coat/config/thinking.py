@@ -1,0 +1,64 @@
+"""How a model thinks: one configuration for recipes, runs, exports, processors and servers (§3.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Placement = Literal["assistant_prefix", "before_assistant"]
+PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
+
+
+@dataclass(frozen=True)
+class ThinkingConfig:
+    """The thinking block (§3.2).
+
+    Attributes:
+        enabled: False is the plain backbone, as a baseline.
+        placement: Head of the assistant turn, or right before its header.
+        stride: Audio tokens that one think token stands for; 1 is the paper.
+        max_tokens: Think tokens of a clip at most: a longer clip gets a longer stride.
+        fill: What think positions hold: the trained token, or fixed random vectors, as a control.
+
+    Raises:
+        ValueError: A value is out of range.
+
+    Example:
+        >>> ThinkingConfig(stride=2).num_think_tokens(25)
+        13
+        >>> ThinkingConfig(max_tokens=100).num_think_tokens(750)
+        94
+    """
+
+    enabled: bool = True
+    placement: Placement = "assistant_prefix"
+    stride: int = 1
+    max_tokens: int | None = None
+    fill: Literal["token", "random"] = "token"
+
+    # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.placement not in PLACEMENTS:
+            raise ValueError(f"placement must be one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, got {self.stride}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if self.fill not in ("token", "random"):
+            raise ValueError(f"fill must be token or random, got {self.fill!r}")
+
+    def clip_stride(self, num_audio_tokens: int) -> int:
+        """The stride of a clip of L_a audio tokens: as configured, or longer where ``max_tokens`` asks for it."""
+        if self.max_tokens is None:
+            return self.stride
+        return self.stride * max(1, math.ceil(math.ceil(num_audio_tokens / self.stride) / self.max_tokens))
+
+    def num_think_tokens(self, num_audio_tokens: int) -> int:
+        """L, the think tokens of a clip of L_a audio tokens."""
+        return math.ceil(num_audio_tokens / self.clip_stride(num_audio_tokens))
+
+
+PAPER = ThinkingConfig()
