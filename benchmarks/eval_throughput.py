@@ -26,7 +26,7 @@ import torch
 import transformers
 
 from coat.api import Coat
-from coat.evaluation.answerers.local import LocalAnswerer
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_task
 from coat.evaluation.task import load_task
@@ -141,7 +141,7 @@ class Ours:
         generate = model.backbone.model.generate
         # Every answer is as long as may be, for both: random weights end where they like.
         model.backbone.model.generate = lambda **options: generate(**options, min_new_tokens=new_tokens)
-        self.answerer = LocalAnswerer(model, batch_size=batch_size)
+        self.answerer = TransformersBackend(model, batch_size=batch_size)
         self.task = load_task("mmau").model_copy(update={"max_new_tokens": new_tokens})
         self.size = batch_size
 

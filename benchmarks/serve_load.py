@@ -24,7 +24,7 @@ import numpy as np
 import openai
 import soundfile
 
-from coat.api import miniature_folder
+from coat.checkpoints.references import miniature_folder
 
 ROUNDS = 6
 

@@ -22,7 +22,7 @@ import soundfile
 import soxr
 import torch
 
-from coat.api import miniature_folder
+from coat.checkpoints.references import miniature_folder
 from coat.config.recipe import parse_recipe
 from coat.training import run as run_module
 from coat.training.run import train

@@ -31,3 +31,11 @@ def test_every_expert_has_a_page(name):
     page = ROOT / "docs" / "experts" / f"{name.replace('_', '-')}.md"
     assert "hears" in page.read_text()
     assert f"({page.name})" in (page.parent / "index.md").read_text()
+
+
+def test_the_architecture_page_shows_every_room():
+    listed = (ROOT / "docs" / "architecture.md").read_text().split("## Rooms")[1].split("```")[1]
+    lines = listed.split("src/coat/\n")[1].splitlines()
+    named = [name.rstrip("/") for line in lines for name in line.strip().split("  ")[0].split()]
+    there = {path.name for path in (ROOT / "src" / "coat").iterdir() if not path.name.startswith("_")}
+    assert sorted(named) == sorted(there - {"py.typed"})

@@ -13,7 +13,7 @@ import coat
 SOURCE = Path(coat.__file__).parent
 # Each room may import from its own and those to its left.
 LAYERS = [
-    {"errors", "files", "audio", "recordings", "places", "registration", "versions"},
+    {"errors", "files", "audio", "recordings", "hub", "registration", "versions"},
     {"config"},
     {"data"},
     {"losses", "heads"},

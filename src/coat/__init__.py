@@ -13,12 +13,12 @@ from coat.registration import register_with_transformers
 if TYPE_CHECKING:
     from coat.api import Coat
     from coat.audio import Clip, load_audio
+    from coat.checkpoints import load_model
     from coat.config.recipe import Recipe, load_recipe
     from coat.config.thinking import ThinkingConfig
     from coat.errors import CoatError
     from coat.thinking.model import CoatModel
     from coat.thinking.processor import CoatProcessor
-    from coat.training.assembly import load_run
     from coat.training.run import train
 
 __version__ = "0.1.0"
@@ -32,8 +32,8 @@ _HOMES = {
     "Recipe": "coat.config.recipe",
     "ThinkingConfig": "coat.config.thinking",
     "load_audio": "coat.audio",
+    "load_model": "coat.checkpoints",
     "load_recipe": "coat.config.recipe",
-    "load_run": "coat.training.assembly",
     "train": "coat.training.run",
 }
 
@@ -46,8 +46,8 @@ __all__ = [
     "Recipe",
     "ThinkingConfig",
     "load_audio",
+    "load_model",
     "load_recipe",
-    "load_run",
     "train",
 ]
 

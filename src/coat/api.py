@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,16 @@ import torch
 from torch import Tensor
 
 from coat.audio import Clip, load_audio
-from coat.config.thinking import ThinkingConfig
+from coat.checkpoints import load_model
+from coat.checkpoints.references import MINIATURE
 from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.places import find_place
 from coat.reasoning import MORE_TOKENS, reasoned, reasoning_prompt
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
 
 AudioLike = str | Path | Clip
-MINIATURE = "miniature"
 
 
 @dataclass(frozen=True)
@@ -51,48 +49,23 @@ class Coat:
         self.model = model.eval()
 
     @classmethod
-    def load(cls, place: str | Path) -> Coat:
+    def load(cls, model_path: str | Path, **options: Any) -> Coat:
         """A finished run, an export, or a plain checkpoint of a known family, which answers without a block.
 
         Args:
-            place: A folder, or a hub id; ``miniature`` for the small model that ships with the package.
+            model_path: A folder, or a hub id; ``miniature`` for the small model that ships with the package.
+            **options: See :func:`coat.checkpoints.loading.load_model`: ``dtype``, ``device``, ``device_map``,
+                ``attn_implementation``, ``heads``.
 
         Raises:
             CoatError: It is none of them.
         """
-        from coat.backbones import family_of
-        from coat.checkpoints.export_config import read_export_config
-        from coat.export.checkpoint import load_export
-        from coat.training.assembly import is_finished
-
-        if str(place) == MINIATURE and not Path(place).exists():
-            return cls.miniature()
-        place = find_place(str(place))
-        if is_finished(Path(place)):
-            return cls.from_run(place)
-        family = None if read_export_config(str(place)) else family_of(str(place))
-        if family is not None:
-            return cls.from_pretrained(family, str(place))
-        return cls(_placed(load_export(place, dtype=_dtype())))
-
-    @classmethod
-    def from_run(cls, folder: str | Path, *, heads: bool = False) -> Coat:
-        """The model of a finished training run, with its projection heads if asked."""
-        from coat.training.assembly import load_run
-
-        return cls(_placed(load_run(folder, heads=heads)))
-
-    @classmethod
-    def from_pretrained(cls, family: str, path: str | None = None) -> Coat:
-        """A plain backbone without a block: the baseline."""
-        from coat.backbones import load_backbone
-
-        return cls(_placed(CoatModel(load_backbone(family, path, dtype=_dtype()), ThinkingConfig(enabled=False))))
+        return cls(load_model(model_path, **options))
 
     @classmethod
     def miniature(cls, *, heads: bool = False) -> Coat:
         """The small trained model that ships with the package."""
-        return cls.from_run(miniature_folder(), heads=heads)
+        return cls.load(MINIATURE, heads=heads)
 
     def chat(
         self,
@@ -144,25 +117,3 @@ class Coat:
         given = [audio] if isinstance(audio, str | Path | Clip) else list(audio)
         limit = self.model.backbone.hearing.max_seconds
         return [clip if isinstance(clip, Clip) else load_audio(clip, max_seconds=limit) for clip in given]
-
-
-def miniature_folder() -> Path:
-    """Where the shipped miniature is.
-
-    Raises:
-        CoatError: This build of the package has none.
-    """
-    folder = Path(str(files("coat"))) / "miniature" / "shipped"
-    if not (folder / "finished.json").is_file():
-        raise CoatError("This build of the package holds no miniature.", "Make it: make miniature")
-    return folder
-
-
-def _dtype() -> torch.dtype:
-    from coat.training.trainer import uses_bf16
-
-    return torch.bfloat16 if uses_bf16("auto") else torch.float32
-
-
-def _placed(model: CoatModel) -> CoatModel:
-    return model.to("cuda") if torch.cuda.is_available() else model

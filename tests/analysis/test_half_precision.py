@@ -8,8 +8,9 @@ from coat.analysis.head_scores import score_heads
 from coat.analysis.plots import plot_listening
 from coat.analysis.probes import collect_states
 from coat.analysis.reconstructions import reconstruct
-from coat.api import Coat, miniature_folder
-from coat.training.assembly import build_experts, load_run_recipe
+from coat.api import Coat
+from coat.checkpoints.building import build_experts
+from coat.checkpoints.references import miniature_folder, run_in
 from coat.view.listen import Listener
 from tests.conftest import conversation
 
@@ -31,7 +32,7 @@ def test_chat_and_think(halved):
 
 def test_reconstructions_scores_and_probes(halved):
     model = halved.model
-    experts = build_experts(load_run_recipe(miniature_folder()), model)
+    experts = build_experts(run_in(miniature_folder()).recipe, model)
     asked = conversation(1.0, answer=None)
     made = reconstruct(model, experts, asked)
     assert plot_listening(asked.clips[0], made).axes

@@ -85,8 +85,8 @@ def test_answers_are_found_by_what_the_clip_sounds_like(labels, tmp_path):
         for i in range(4)
     ]  # fmt: skip
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    answerer = Scripted(lambda request: "low" if request.name.endswith("0") else "high")
-    run_tasks(answerer, open_manifest_tasks(tmp_path / "test.jsonl"), tmp_path / "run")
+    backend = Scripted(lambda request: "low" if request.name.endswith("0") else "high")
+    run_tasks(backend, open_manifest_tasks(tmp_path / "test.jsonl"), tmp_path / "run")
     paths = [labels.parent / f"{i}.wav" for i in range(3)]
     assert successes(tmp_path / "run", "height", paths) == {
         str(paths[0]): 1.0, str(paths[1]): 0.0, str(paths[2]): 0.0,

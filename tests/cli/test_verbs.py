@@ -76,7 +76,7 @@ def small(tmp_path):
     """A manifest of four clips beside the miniature's backbone."""
     import json
 
-    from coat.api import miniature_folder
+    from coat.checkpoints.references import miniature_folder
 
     rows = []
     for index in range(4):

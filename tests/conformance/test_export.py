@@ -12,11 +12,12 @@ import transformers
 
 from coat.api import Coat
 from coat.backbones import backbone_class
+from coat.checkpoints import load_model
+from coat.checkpoints.references import run_in
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
-from coat.export.checkpoint import export, load_export, logits_of, probe_batch
+from coat.export.checkpoint import export, logits_of, probe_batch
 from coat.export.hub import push
-from coat.training.assembly import load_run, load_run_recipe
 from coat.training.run import train
 from tests.conformance.conftest import VARIANTS, variant_name
 from tests.conftest import RATE, noise
@@ -55,7 +56,7 @@ def clip(tmp_path_factory):
 
 
 def family_of(run):
-    return load_run(run).backbone.family
+    return load_model(run).backbone.family
 
 
 def test_it_answers_as_the_run_does(trained, exported, clip):
@@ -70,20 +71,20 @@ def test_its_files_say_what_servers_must_know(trained, exported):
     config = json.loads((exported / "config.json").read_text())
     assert all(name.startswith("Coat") for name in config["architectures"])
     generation = json.loads((exported / "generation_config.json").read_text())
-    model = load_export(exported)
+    model = load_model(exported)
     assert set(model.tokens.ids) <= set(generation["suppress_tokens"])
     assert model.backbone.tokenizer.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
     assert (exported / "spk_dict.pt").is_file()
     assert "What is heard?" in (exported / "README.md").read_text()
     if "thinker_config" in config:
-        base = json.loads(Path(load_run_recipe(trained).backbone.path, "config.json").read_text())
+        base = json.loads(Path(run_in(trained).recipe.backbone.path, "config.json").read_text())
         theirs = base.get("thinker_config", base)["text_config"]
         assert config["thinker_config"]["text_config"]["tie_word_embeddings"] is theirs["tie_word_embeddings"]
 
 
 @pytest.mark.parametrize("token", ["<|audio_think|>", "<|im_start|>", "<|im_end|>"])
 def test_its_template_refuses_texts_that_hold_turns_or_think_tokens(exported, token):
-    tokenizer, template = load_export(exported).backbone.tokenizer, (exported / "chat_template.jinja").read_text()
+    tokenizer, template = load_model(exported).backbone.tokenizer, (exported / "chat_template.jinja").read_text()
     for content in (f"so {token}", [{"type": "text", "text": f"so {token}"}]):
         with pytest.raises(Exception, match="never written by users"):
             tokenizer.apply_chat_template(
@@ -99,7 +100,7 @@ def test_the_full_omni_model_loads_it(exported):
         pytest.skip("is no part of a larger model")
     name = config["architectures"][0].removeprefix("Coat")
     full = getattr(transformers, name).from_pretrained(exported)
-    mine = load_export(exported).backbone.model
+    mine = load_model(exported).backbone.model
     assert not full.has_talker
     for (key, value), (other, expected) in zip(
         full.thinker.state_dict().items(), mine.state_dict().items(), strict=True
@@ -142,12 +143,12 @@ def test_peft_users_load_the_adapter_alone(trained, tmp_path):
     """As the model card says; where rows are added, those of the output layer are never predicted, and may differ."""
     from peft import PeftModel
 
-    run = load_run(trained)
+    run = load_model(trained)
     folder = export(trained, tmp_path / "adapter", adapter_only=True, say=lambda line: None)
     assert not list(folder.glob("model*.safetensors"))
     processor = transformers.AutoProcessor.from_pretrained(folder)
     assert type(processor).__name__ == "CoatProcessor"
-    model = backbone_class(run.backbone.family).from_pretrained(load_run_recipe(trained).backbone.path).model
+    model = backbone_class(run.backbone.family).from_pretrained(run_in(trained).recipe.backbone.path).model
     rows = model.get_input_embeddings().num_embeddings
     if len(processor.tokenizer) > rows:
         model.resize_token_embeddings(len(processor.tokenizer))

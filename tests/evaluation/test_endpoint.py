@@ -5,8 +5,8 @@ import pytest
 from coat.api import Coat
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
-from coat.evaluation.answerers.endpoint import EndpointAnswerer
-from coat.evaluation.answerers.local import LocalAnswerer
+from coat.evaluation.backends.endpoint import EndpointBackend
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.compare import compare_runs
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_tasks
@@ -20,10 +20,10 @@ def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
     opened = open_tasks(["mmau", "gtzan", "librispeech_clean"], "sample", tmp_path)
     model = Coat.miniature().model
     with running(model, max_new_tokens=64) as (url, _):
-        endpoint = EndpointAnswerer(f"{url}/v1", profile="qwen2_audio", think=think)
+        endpoint = EndpointBackend(f"{url}/v1", profile="qwen2_audio", think=think)
         assert not run_tasks(endpoint, opened, tmp_path / "there").errors
     thinking = ThinkingConfig(enabled=think)
-    assert not run_tasks(LocalAnswerer(model, thinking=thinking), opened, tmp_path / "here").errors
+    assert not run_tasks(TransformersBackend(model, thinking=thinking), opened, tmp_path / "here").errors
     counts = [
         sorted(line["think_tokens"] for line in read_jsonl(tmp_path / where / "predictions.jsonl"))
         for where in ("here", "there")
@@ -38,8 +38,8 @@ def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
 def test_failures_are_errors_and_never_empty_answers(tmp_path):
     opened = open_tasks(["mmau"], "sample", tmp_path)
     with served(lambda number, body: 400 if "speaker" in str(body) else "C") as (url, stub):
-        answerer = EndpointAnswerer(url, concurrency=2)
-        done = run_tasks(answerer, opened, tmp_path / "run", EvalSettings())
+        backend = EndpointBackend(url, concurrency=2)
+        done = run_tasks(backend, opened, tmp_path / "run", EvalSettings())
         assert list(done.errors) == ["mmau m2 order 0"]
         assert done.answered == 3
         sound = stub.asked[0]["messages"][0]["content"][0]
@@ -52,14 +52,14 @@ def test_failures_are_errors_and_never_empty_answers(tmp_path):
 def test_the_block_is_switched_off_by_the_servers_own_option(tmp_path):
     opened = open_tasks(["gtzan"], "sample", tmp_path)
     with served(lambda number, body: "rock") as (url, stub):
-        run_tasks(EndpointAnswerer(url, think=False), opened, tmp_path / "run")
+        run_tasks(EndpointBackend(url, think=False), opened, tmp_path / "run")
         assert stub.asked[0]["chat_template_kwargs"] == {"audio_think": False}
 
 
 def test_addresses_that_do_not_answer_are_named():
     with pytest.raises(CoatError, match="does not answer"):
-        EndpointAnswerer("http://127.0.0.1:9/v1")
+        EndpointBackend("http://127.0.0.1:9/v1")
     with served(lambda number, body: "x") as (url, _):
         with pytest.raises(CoatError, match="serves stub"):
-            EndpointAnswerer(url, model="other")
-        assert EndpointAnswerer(url).model == "stub"
+            EndpointBackend(url, model="other")
+        assert EndpointBackend(url).model == "stub"

@@ -1,10 +1,10 @@
 import pytest
 
-from coat.answering import AnswererOptions, open_answerer
 from coat.api import Coat
 from coat.backbones import REGISTRY
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
+from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.miniature.families import random_backbone
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
 from coat.thinking.model import CoatModel
@@ -51,19 +51,19 @@ def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
 
 
 @pytest.mark.parametrize("text_cot", ["prompt", "auto"])
-def test_answerers_are_opened_with_their_sentence(tiny_path, text_cot):
-    answerer, sentence = open_answerer(str(tiny_path), AnswererOptions(text_cot=text_cot))
+def test_backends_are_opened_with_their_sentence(tiny_path, text_cot):
+    backend, sentence = open_backend(str(tiny_path), BackendOptions(text_cot=text_cot))
     assert sentence == PROMPT
-    assert answerer.profile == "qwen2_audio"
-    assert "no block" in answerer.fingerprint
+    assert backend.profile == "qwen2_audio"
+    assert "no block" in backend.fingerprint
     with pytest.raises(CoatError, match="no think mode"):
-        open_answerer(str(tiny_path), AnswererOptions(text_cot="own"))
+        open_backend(str(tiny_path), BackendOptions(text_cot="own"))
     with pytest.raises(CoatError, match="cannot be known at an address") as caught:
-        open_answerer("http://localhost:9/v1", AnswererOptions(text_cot="own"))
+        open_backend("http://localhost:9/v1", BackendOptions(text_cot="own"))
     assert "--profile" in caught.value.remedy
 
 
 def test_audio_flamingos_own_mode_is_wanted_from_its_checkpoint(tmp_path):
     random_backbone("audio_flamingo3", tmp_path / "af3")
     with pytest.raises(CoatError, match="has no think mode"):
-        open_answerer(str(tmp_path / "af3"), AnswererOptions(text_cot="auto", think_mode=str(tmp_path / "af3")))
+        open_backend(str(tmp_path / "af3"), BackendOptions(text_cot="auto", think_mode=str(tmp_path / "af3")))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from coat.checkpoints.fingerprint import files_fingerprint
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
-from coat.evaluation.answerers.base import Request, in_pieces
-from coat.evaluation.answerers.local import LocalAnswerer
+from coat.evaluation.backends.base import Request, in_pieces
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.compare import compare_runs
-from coat.evaluation.fingerprint import fingerprint
 from coat.evaluation.results import leading_scores, score_run
 from coat.evaluation.run import EvalSettings, read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks, open_tasks
@@ -30,7 +30,7 @@ QUESTION = "Which?\nA. dog\nB. cat\nC. cow\nAnswer with the letter."
 class Scripted:
     """Says what it is told, and keeps what it was asked."""
 
-    backend, place, profile = "transformers", "scripted", "qwen2_audio"
+    name, model_path, profile = "transformers", "scripted", "qwen2_audio"
 
     def __init__(self, say, fingerprint="weights"):
         self.say, self.fingerprint, self.asked = say, fingerprint, []
@@ -62,10 +62,10 @@ def tasks(tmp_path):
 
 
 def test_equal_questions_are_asked_once_and_answers_are_kept(tasks, tmp_path):
-    answerer = Scripted(lambda request: "A")
-    done = run_tasks(answerer, tasks, tmp_path / "run")
-    assert (done.asked, done.answered, len(answerer.asked)) == (7, 6, 6)
-    assert run_tasks(answerer, tasks, tmp_path / "run").answered == 0
+    backend = Scripted(lambda request: "A")
+    done = run_tasks(backend, tasks, tmp_path / "run")
+    assert (done.asked, done.answered, len(backend.asked)) == (7, 6, 6)
+    assert run_tasks(backend, tasks, tmp_path / "run").answered == 0
     (score,) = score_run(tmp_path / "run")
     assert score.leading.items == 7
     assert score.leading.clusters == 6, "the twins share a clip"
@@ -120,10 +120,10 @@ def test_a_line_that_was_cut_short_is_asked_again(tasks, tmp_path):
 
 
 def test_options_are_asked_in_every_order(tasks, tmp_path):
-    answerer = Scripted(lambda request: "A")
-    done = run_tasks(answerer, tasks, tmp_path / "run", EvalSettings(choice_orders=3))
+    backend = Scripted(lambda request: "A")
+    done = run_tasks(backend, tasks, tmp_path / "run", EvalSettings(choice_orders=3))
     assert done.asked == 21
-    asked = {request.messages[-1]["content"] for request in answerer.asked}
+    asked = {request.messages[-1]["content"] for request in backend.asked}
     assert {text.split("\n")[1] for text in asked} == {"A. dog", "A. cat", "A. cow"}
     (score,) = score_run(tmp_path / "run")
     assert score.orders["correctness"] == pytest.approx(1 / 3)
@@ -147,10 +147,10 @@ def test_silence_and_other_clips_are_heard_instead(tasks, tmp_path):
 
 
 def test_a_chain_of_thought_is_asked_for_and_taken_off(tasks, tmp_path):
-    answerer = Scripted(lambda request: "It sounds like B, or not.\nAnswer: A")
-    run_tasks(answerer, tasks, tmp_path / "run", EvalSettings(reasoning="\nThink.", reasoning_tokens=500))
-    assert all(request.messages[-1]["content"].endswith("\nThink.") for request in answerer.asked)
-    assert {request.max_new_tokens for request in answerer.asked} == {756}
+    backend = Scripted(lambda request: "It sounds like B, or not.\nAnswer: A")
+    run_tasks(backend, tasks, tmp_path / "run", EvalSettings(reasoning="\nThink.", reasoning_tokens=500))
+    assert all(request.messages[-1]["content"].endswith("\nThink.") for request in backend.asked)
+    assert {request.max_new_tokens for request in backend.asked} == {756}
     _, (task,) = read_run(tmp_path / "run")
     assert {answer.text for answer in task.answers.values()} == {"A"}
 
@@ -162,9 +162,9 @@ def test_one_clip_cannot_be_shuffled(tasks, tmp_path):
 
 
 def test_items_are_thinned_evenly(tasks, tmp_path):
-    answerer = Scripted(lambda request: "A")
-    assert run_tasks(answerer, tasks, tmp_path / "run", EvalSettings(limit=3)).asked == 3
-    assert [request.name for request in answerer.asked] == ["animal r0", "animal r3"]  # the third is r0's twin
+    backend = Scripted(lambda request: "A")
+    assert run_tasks(backend, tasks, tmp_path / "run", EvalSettings(limit=3)).asked == 3
+    assert [request.name for request in backend.asked] == ["animal r0", "animal r3"]  # the third is r0's twin
     more = Scripted(lambda request: "A")
     assert run_tasks(more, tasks, tmp_path / "run").asked == 7
     assert len(more.asked) == 4, "what was asked before is kept"
@@ -174,8 +174,8 @@ def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, ta
     model = CoatModel(backbone).eval()
     settings = EvalSettings(choice_orders=2)
     small = [replace(each, task=each.task.model_copy(update={"max_new_tokens": 6})) for each in tasks]
-    run_tasks(LocalAnswerer(model, place="tiny", batch_size=8), small, tmp_path / "batch", settings)
-    run_tasks(LocalAnswerer(model, place="tiny", batch_size=1), small, tmp_path / "one", settings)
+    run_tasks(TransformersBackend(model, model_path="tiny", batch_size=8), small, tmp_path / "batch", settings)
+    run_tasks(TransformersBackend(model, model_path="tiny", batch_size=1), small, tmp_path / "one", settings)
     lines = [
         {line["key"]: line for line in read_jsonl(tmp_path / name / "predictions.jsonl")} for name in ("batch", "one")
     ]
@@ -187,8 +187,8 @@ def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, ta
 
 def test_with_the_block_off_it_is_another_model(backbone, tasks, tmp_path):
     model = CoatModel(backbone).eval()
-    on = LocalAnswerer(model).fingerprint
-    off = LocalAnswerer(model, thinking=ThinkingConfig(enabled=False)).fingerprint
+    on = TransformersBackend(model).fingerprint
+    off = TransformersBackend(model, thinking=ThinkingConfig(enabled=False)).fingerprint
     assert off != on
     assert "no block" in off
 
@@ -200,7 +200,7 @@ def test_clips_beyond_what_a_model_hears_are_given_in_pieces(backbone):
     whole = conversation(75.0, answer=None).clips[0]
     np.testing.assert_array_equal(np.concatenate([clip.waveform for clip in asked.clips[:3]]), whole.waveform)
     request = Request("long", [{"role": "user", "content": "<audio>What?"}], lambda: [whole], 75.0, 3)
-    ((_, reply),) = LocalAnswerer(CoatModel(backbone).eval()).answer([request])
+    ((_, reply),) = TransformersBackend(CoatModel(backbone).eval()).answer([request])
     assert reply.think_tokens == 3 * (backbone.num_audio_tokens(25 * RATE) + 2), "a block for each piece"
 
 
@@ -214,7 +214,7 @@ def test_one_bad_clip_fails_alone(backbone):
     messages = [{"role": "user", "content": "<audio>What?"}]
     loads = [load(0.5), broken, load(0.7), load(0.01)]
     requests = [Request(str(i), messages, each, 1.0 - 0.1 * i, 3) for i, each in enumerate(loads)]
-    replies = dict(LocalAnswerer(CoatModel(backbone).eval(), batch_size=4).answer(requests))
+    replies = dict(TransformersBackend(CoatModel(backbone).eval(), batch_size=4).answer(requests))
     assert isinstance(replies[0], Reply)
     assert isinstance(replies[2], Reply)
     assert "no such file" in str(replies[1])
@@ -234,7 +234,7 @@ def test_a_batch_that_fails_is_halved(backbone, monkeypatch):
     monkeypatch.setattr(model, "prepare_prefill", tight)
     clips = conversation(0.5, answer=None).clips
     requests = [Request(str(i), [{"role": "user", "content": f"<audio>{i}?"}], lambda: clips, 1, 3) for i in range(5)]
-    replies = dict(LocalAnswerer(model, batch_size=5).answer(requests))
+    replies = dict(TransformersBackend(model, batch_size=5).answer(requests))
     assert all(isinstance(reply, Reply) for reply in replies.values())
     assert len(replies) == 5
     assert sizes == [5, 2, 3, 1, 2]
@@ -243,19 +243,19 @@ def test_a_batch_that_fails_is_halved(backbone, monkeypatch):
 def test_fingerprints_follow_the_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"0" * 1000)
     (tmp_path / "config.json").write_text("{}")
-    before = fingerprint(str(tmp_path))
+    before = files_fingerprint(str(tmp_path))
     (tmp_path / "scores-strict.json").write_text("{}")
     os.utime(tmp_path / "model.safetensors", (1, 1))
-    assert fingerprint(str(tmp_path)) == before, "neither time nor what is written beside the weights matters"
+    assert files_fingerprint(str(tmp_path)) == before, "neither time nor what is written beside the weights matters"
     (tmp_path / "model.safetensors").write_bytes(b"1" + b"0" * 999)
-    assert fingerprint(str(tmp_path)) != before
+    assert files_fingerprint(str(tmp_path)) != before
     large = tmp_path / "large.safetensors"
     large.write_bytes(bytes(70 * 2**20))
-    before = fingerprint(str(tmp_path))
+    before = files_fingerprint(str(tmp_path))
     changed = np.frombuffer(large.read_bytes(), dtype=np.uint8).copy()
     changed[:: 2**12] = 1
     large.write_bytes(changed.tobytes())
-    assert fingerprint(str(tmp_path)) != before
+    assert files_fingerprint(str(tmp_path)) != before
 
 
 def test_comparing_pairs_items_and_names_flips(tasks, tmp_path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from coat.api import miniature_folder
 from coat.backbones import load_backbone
+from coat.checkpoints.references import miniature_folder
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.decoder import DETAIL, MelDecoder, load_decoder

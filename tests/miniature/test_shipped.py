@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from coat.api import Coat, miniature_folder
+from coat.api import Coat
 from coat.audio import Clip
+from coat.checkpoints.references import miniature_folder
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
 from coat.miniature.ship import MAX_BYTES

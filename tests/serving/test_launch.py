@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from coat.api import miniature_folder
+from coat.checkpoints.references import miniature_folder, resolve
 from coat.errors import CoatError
 from coat.export.checkpoint import export
 from coat.serving import launch
@@ -31,17 +31,20 @@ def test_beyond_it_a_key_is_required(host):
 
 
 def test_without_vllm_the_embedded_server_is_chosen_and_says_why():
-    backend, why = launch.choose_backend(ServeOptions(str(miniature_folder())))
+    ref = resolve("miniature")
+    backend, why = launch.choose_backend(ServeOptions("miniature"), ref)
     assert (backend, "not installed" in why) == ("transformers", True)
     with pytest.raises(CoatError, match="vLLM cannot serve this"):
-        launch.choose_backend(ServeOptions(str(miniature_folder()), backend="vllm"))
+        launch.choose_backend(ServeOptions("miniature", backend="vllm"), ref)
 
 
-def test_with_vllm_it_is_chosen_where_the_plug_in_knows_the_family(monkeypatch, tmp_path):
+def test_with_vllm_it_is_chosen_for_exports_of_a_family_that_the_plug_in_knows(monkeypatch, exported, tiny_path):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
-    assert launch.choose_backend(ServeOptions(str(miniature_folder())))[0] == "vllm"
-    assert launch.choose_backend(ServeOptions("x", backend="transformers"))[0] == "transformers"
-    assert "vLLM serves plain checkpoints by itself" in launch.choose_backend(ServeOptions(str(tmp_path)))[1]
+    export_ref = resolve(exported)
+    assert launch.choose_backend(ServeOptions("x"), export_ref)[0] == "vllm"
+    assert launch.choose_backend(ServeOptions("x", backend="transformers"), export_ref)[0] == "transformers"
+    assert "coat export" in launch.choose_backend(ServeOptions("x"), resolve("miniature"))[1]
+    assert "which vLLM serves by itself" in launch.choose_backend(ServeOptions("x"), resolve(tiny_path))[1]
 
 
 def test_the_key_is_not_on_the_command_line():

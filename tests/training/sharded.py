@@ -12,11 +12,11 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
+from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
+from coat.checkpoints.weights import load_weights, save_weights
 from coat.config.recipe import load_recipe
 from coat.data.manifest import read_manifest
 from coat.losses import response_cross_entropy
-from coat.training.assembly import adapt, add_heads, build_experts, build_model
-from coat.training.checkpoint import load_weights, save_weights
 from coat.training.dataset import TrainingCollator
 
 
@@ -24,7 +24,7 @@ def build(recipe):
     torch.manual_seed(0)
     model = build_model(recipe)
     adapt(model, recipe)
-    add_heads(model, build_experts(recipe, model), recipe)
+    add_heads(model, feature_dims(build_experts(recipe, model)), recipe)
     return model.train()
 
 

@@ -3,10 +3,10 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.thinking.batch import make_batch
-from coat.training.assembly import adapt, add_heads, build_experts, build_model
 from coat.training.cost import Row, estimate, known_gpu
 from tests.cli.test_errors import coat
 from tests.conftest import conversation
@@ -21,7 +21,7 @@ def test_trained_parameters_are_those_of_the_model(tiny_path, manifest, embeddin
     asked = parse_recipe(raw)
     model = build_model(asked)
     adapt(model, asked)
-    add_heads(model, build_experts(asked, model), asked)
+    add_heads(model, feature_dims(build_experts(asked, model)), asked)
     counted = sum(p.numel() for p in model.trainable().values())
     # The meta outline has its checkpoint's embedding; the model may have added three rows to it.
     grown = 3 * model.backbone.hidden_size if embeddings == "full" else 0

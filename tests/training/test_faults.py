@@ -17,12 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from coat.checkpoints.references import is_finished
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl
 from coat.thinking.model import CoatModel
 from coat.training import trainer as trainer_module
-from coat.training.assembly import is_finished
 from coat.training.preemption import PreemptedError
 from coat.training.run import train
 from tests.training.test_run import close, finished, losses, recipe  # noqa: F401
@@ -241,8 +241,8 @@ def test_smaller_passes_are_kept_by_workers_too(tiny_path, manifest, tmp_path):
     """The size is one number for the trainer and every process that collates for it."""
     from torch.utils.data import DataLoader
 
+    from coat.checkpoints.building import build_model
     from coat.data.manifest import read_manifest
-    from coat.training.assembly import build_model
     from coat.training.dataset import ManifestDataset, TrainingCollator
 
     builder = build_model(recipe(tiny_path, manifest)).builder

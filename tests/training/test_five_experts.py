@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 
+from coat.checkpoints.building import build_experts, build_model
 from coat.config.recipe import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.experts import weights
 from coat.files import read_jsonl
 from coat.thinking.batch import make_batch
-from coat.training.assembly import build_experts, build_model
 from coat.training.run import train
 from coat.training.targets import expert_targets
 from tests.conftest import RATE, assistant, user

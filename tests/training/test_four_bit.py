@@ -2,9 +2,10 @@
 
 import pytest
 
+from coat.checkpoints import load_model
+from coat.checkpoints.building import build_model
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
-from coat.training.assembly import build_model, load_run
 from coat.training.cost import estimate
 from coat.training.run import train
 from tests.training.test_run import finished, losses, recipe  # noqa: F401
@@ -35,7 +36,7 @@ def test_it_trains_and_is_handed_on_in_full(finished, tiny_path, manifest, tmp_p
     for key in full:
         assert ours[key]["loss/ce"] == pytest.approx(full[key]["loss/ce"], rel=0.1)
     assert ours["one", 1]["loss/ce"] != full["one", 1]["loss/ce"]
-    merged = load_run(run, four_bit=False)
+    merged = load_model(run, four_bit=False)
     assert "Linear4bit" not in {type(module).__name__ for module in merged.modules()}
 
 

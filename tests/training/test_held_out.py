@@ -4,14 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from coat.checkpoints.building import add_heads, build_experts, build_model, feature_dims
+from coat.checkpoints.weights import load_weights
 from coat.config.recipe import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import make_batch
-from coat.training.assembly import add_heads, build_experts, build_model
-from coat.training.checkpoint import load_weights
 from coat.training.run import train
 from coat.training.targets import expert_targets
 from tests.training.test_run import recipe
@@ -34,7 +34,7 @@ def test_losses_are_those_of_the_rows(tiny_path, manifest, tmp_path):
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     model = build_model(made)
     experts = build_experts(made, model)
-    add_heads(model, experts, made)
+    add_heads(model, feature_dims(experts), made)
     load_weights(model, run)
     model.eval()
     sums, tokens, frames = dict.fromkeys(["ce", *experts], 0.0), 0, 0

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from coat.checkpoints import load_model
+from coat.checkpoints.building import adapt, build_experts, build_model
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl
-from coat.training.assembly import adapt, build_experts, build_model, load_run
 from coat.training.run import train
 from tests.conftest import assistant, user
 
@@ -137,7 +138,7 @@ def test_a_killed_run_resumes_to_the_losses_of_an_unbroken_one(finished, tiny_pa
 
 
 def test_a_finished_run_answers_and_another_recipe_is_refused(finished, tiny_path, manifest):
-    assert not any(p.requires_grad for p in load_run(finished).parameters() if p.dim() > 3)
+    assert not any(p.requires_grad for p in load_model(finished).parameters() if p.dim() > 3)
     assert train(recipe(tiny_path, manifest), finished) == finished
     with pytest.raises(CoatError, match="another recipe"):
         train(recipe(tiny_path, manifest, seed=4), finished)

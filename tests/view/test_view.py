@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from coat.api import miniature_folder
+from coat.checkpoints.references import miniature_folder
 from coat.errors import CoatError
 from coat.view.listen import Listener
 from coat.view.page import build_page, took

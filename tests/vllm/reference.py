@@ -17,8 +17,9 @@ import torch
 import transformers
 
 import coat  # noqa: F401  # AutoProcessor learns of ours
+from coat.checkpoints import load_model
 from coat.config.recipe import parse_recipe
-from coat.export.checkpoint import export, load_export
+from coat.export.checkpoint import export
 from coat.miniature.families import random_backbone
 from coat.training.run import train
 
@@ -98,7 +99,7 @@ def user(clips: list[str], text: str) -> dict:
 def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
     """Prompt ids, greedy answers and log-probabilities of each question, with the block and without."""
     processor = transformers.AutoProcessor.from_pretrained(out)
-    model = load_export(out).backbone.model.eval()
+    model = load_model(out).backbone.model.eval()
     suppressed = list(processor.think_tokens.ids)
     rows, logprobs = [], {}
     for index, item in enumerate(items):

@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from coat.evaluation.answerers.local import LocalAnswerer
+from coat.checkpoints import load_model
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.run import read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks
-from coat.export.checkpoint import load_export
 from tests.vllm.test_equality import CPU
 
 pytestmark = pytest.mark.vllm
@@ -32,9 +32,9 @@ def test_answers_equal_those_of_transformers(vllm_python, reference, tmp_path):
         command += ["--engine", option]
     done = subprocess.run(command, env={**os.environ, **CPU}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    model = load_export(export).eval()
+    model = load_model(export).eval()
     opened = open_manifest_tasks(manifest, max_new_tokens=8)
-    assert not run_tasks(LocalAnswerer(model), opened, tmp_path / "here").errors
+    assert not run_tasks(TransformersBackend(model), opened, tmp_path / "here").errors
     (there,), (here,) = (read_run(tmp_path / name)[1] for name in ("there", "here"))
     assert {key: answer.text for key, answer in there.answers.items()} == {
         key: answer.text for key, answer in here.answers.items()

@@ -85,10 +85,11 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     import torch
 
     from coat.backbones import load_backbone
+    from coat.checkpoints import load_model
+    from coat.checkpoints.fingerprint import checkpoint_fingerprint, files_fingerprint
+    from coat.checkpoints.references import run_in
     from coat.config.thinking import ThinkingConfig
-    from coat.evaluation.fingerprint import fingerprint
     from coat.thinking.model import CoatModel
-    from coat.training.assembly import base_of, load_run
     from coat.training.run import train
 
     if threads:
@@ -97,10 +98,10 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     if arm.recipe is None:
         backbone = load_backbone(base.backbone.family, base.backbone.path)
         model = CoatModel(backbone, ThinkingConfig(enabled=False)).eval()
-        weights = fingerprint(base.backbone.path or backbone.hub_id)
+        weights = files_fingerprint(base.backbone.path or backbone.hub_id)
     else:
         train(seeded(arm.recipe, seed), folder, say=lambda _: None)
-        model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
+        model, weights = load_model(folder), checkpoint_fingerprint(run_in(folder))
     ask(plan, model, weights, folder / "eval")
     return str(folder)
 
@@ -121,7 +122,7 @@ def ask(
         model: In evaluation mode.
         weights: Their fingerprint.
         folder: Of the answers.
-        thinking: See :class:`coat.evaluation.answerers.local.LocalAnswerer`.
+        thinking: See :class:`coat.evaluation.backends.transformers.TransformersBackend`.
         builder: The same.
 
     Raises:
@@ -129,22 +130,22 @@ def ask(
     """
     import torch
 
-    from coat.evaluation.answerers.local import LocalAnswerer
+    from coat.evaluation.backends.transformers import TransformersBackend
     from coat.evaluation.results import score_run
     from coat.evaluation.run import EvalSettings, run_tasks
     from coat.evaluation.sources import open_tasks
 
     model = model.to("cuda") if torch.cuda.is_available() else model
-    answerer = LocalAnswerer(
+    backend = TransformersBackend(
         model,
-        place=str(folder),
+        model_path=str(folder),
         fingerprint=weights,
         thinking=thinking,
         builder=builder,
         batch_size=plan.batch_size,
     )
     opened = open_tasks(list(plan.tasks), plan.data, plan.folder / "sample", max_new_tokens=plan.max_new_tokens)
-    done = run_tasks(answerer, opened, folder, EvalSettings(limit=plan.limit))
+    done = run_tasks(backend, opened, folder, EvalSettings(limit=plan.limit))
     if done.errors:
         name, why = next(iter(done.errors.items()))
         raise CoatError(f"{len(done.errors)} questions failed for {folder}, such as {name}: {why}")

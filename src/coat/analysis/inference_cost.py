@@ -22,7 +22,7 @@ from coat.backbones.base import Backbone
 from coat.backbones.work import cache_bytes, language_flops, tower_flops
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
-from coat.evaluation.answerers.base import in_pieces
+from coat.evaluation.backends.base import in_pieces
 from coat.evaluation.sources import Opened, measured
 from coat.files import read_jsonl, write_whole
 from coat.reasoning import MORE_TOKENS

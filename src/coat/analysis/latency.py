@@ -144,7 +144,7 @@ class VllmStopwatch:
 
     def __call__(self, arm: Arm, conversation: Conversation, max_new_tokens: int) -> Timing:
         """See :class:`Stopwatch`."""
-        from coat.evaluation.answerers.endpoint import spoken
+        from coat.evaluation.backends.endpoint import spoken
         from vllm import SamplingParams
 
         engine = self._engine(arm.stride)

@@ -238,13 +238,13 @@ def over_training(
     Raises:
         CoatError: The run keeps no checkpoints.
     """
-    from coat.training.assembly import load_run
-    from coat.training.checkpoint import load_weights
+    from coat.checkpoints import load_model
+    from coat.checkpoints.weights import load_weights
 
     kept = checkpoints_of(run)
     if not kept:
         raise CoatError(f"{run} keeps no checkpoints.", "Train with training.keep_checkpoints and training.save_every.")
-    model = load_run(run)
+    model = load_model(run)
     lines: list[dict[str, Any]] = []
     for stage, step, folder in kept:
         load_weights(model, folder)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coat.errors import CoatError, did_you_mean
-from coat.places import find_place
+from coat.hub import locate
 
 if TYPE_CHECKING:
     import torch
@@ -64,14 +64,15 @@ def load_backbone(
     dtype: torch.dtype | None = None,
     weights: bool = True,
     four_bit: bool = False,
+    **options: Any,
 ) -> Backbone:
     """Load a checkpoint of a family; its usual hub checkpoint if no path is given.
 
-    ``weights=False`` reads only the configuration, ``four_bit=True`` holds the language model in four bits; see
-    :meth:`Backbone.from_pretrained`.
+    ``weights=False`` reads only the configuration, ``four_bit=True`` holds the language model in four bits; further
+    options are transformers' own. See :meth:`Backbone.from_pretrained`.
     """
     import torch
 
     cls = backbone_class(family)
-    place = find_place(path or cls.hub_id)
-    return cls.from_pretrained(place, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit)
+    place = locate(path or cls.hub_id)
+    return cls.from_pretrained(place, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit, **options)

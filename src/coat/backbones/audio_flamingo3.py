@@ -11,7 +11,7 @@ from coat.backbones.base import AudioFeatures
 from coat.backbones.token_counts import pooled_frames
 from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames
 from coat.errors import CoatError
-from coat.places import find_place
+from coat.hub import locate
 
 # The processor of the family cuts what is longer, with a warning; here it is refused by name.
 MAX_SECONDS = 600.0
@@ -73,7 +73,7 @@ class AudioFlamingo3(WhisperBackbone):
         from peft.utils import load_peft_weights, set_peft_model_state_dict
         from transformers.utils import cached_file
 
-        path = find_place(path or self.hub_id)
+        path = locate(path or self.hub_id)
         try:
             rows = torch.load(
                 cached_file(path, "non_lora_trainables.bin", subfolder=THINK_SUBFOLDER),

@@ -103,7 +103,13 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(
-        cls, path: str, *, dtype: torch.dtype = torch.float32, weights: bool = True, four_bit: bool = False
+        cls,
+        path: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        weights: bool = True,
+        four_bit: bool = False,
+        **options: Any,
     ) -> Self:
         """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template.
 
@@ -114,6 +120,7 @@ class Backbone(nn.Module, ABC):
                 counts audio tokens, in a second and in no memory.
             four_bit: Hold the language model's linear layers in four bits (bitsandbytes, NF4): a quarter of the
                 memory, for LoRA on one small GPU. The tower and the output layer stay as they are.
+            **options: Of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
 
         Raises:
             CoatError: bitsandbytes is not installed.
@@ -124,7 +131,7 @@ class Backbone(nn.Module, ABC):
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
         model_class = getattr(transformers, cls.model_class)
         if weights:
-            options = {"quantization_config": _four_bit(dtype)} if four_bit else {}
+            options |= {"quantization_config": _four_bit(dtype)} if four_bit else {}
             model = model_class.from_pretrained(path, dtype=dtype, **options)
         else:
             with torch.device("meta"):

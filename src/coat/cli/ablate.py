@@ -92,8 +92,8 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
     from itertools import chain
 
     from coat.analysis.arms import seeded
+    from coat.checkpoints.building import frozen_dtype
     from coat.data.index import open_manifest
-    from coat.training.assembly import frozen_dtype
     from coat.training.features import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
 

@@ -115,15 +115,13 @@ def _opened(
 
     if backend == "vllm":
         from coat.backbones import load_backbone
-        from coat.checkpoints.export_config import read_export_config
-        from coat.export.checkpoint import exported
+        from coat.checkpoints import ExportRef, resolve
 
-        folder = exported(place)
-        settings = read_export_config(folder)
-        if settings is None:
-            raise CoatError(f"{place} is no run and no export.", "coat export RUN --out DIR makes one.")
-        outline = load_backbone(settings.family, folder, weights=False)
-        return VllmStopwatch(folder, out / "strides", **engine), outline, PROMPT
+        ref = resolve(place)
+        if not isinstance(ref, ExportRef):
+            raise CoatError(f"{place} is no export.", "coat export RUN --out DIR makes one.")
+        outline = load_backbone(ref.family, ref.path, weights=False)
+        return VllmStopwatch(ref.path, out / "strides", **engine), outline, PROMPT
     model = _model(place)
     plain = _model(baseline) if baseline else model
     if not baseline and plain.backbone.think_prompt and not place.startswith(RANDOM):
@@ -136,12 +134,13 @@ def _opened(
 def _model(place: str) -> CoatModel:
     import torch
 
-    from coat.api import Coat
+    from coat.checkpoints import load_model
+    from coat.checkpoints.devices import default_device
     from coat.miniature.families import REAL_SIZES, random_backbone
     from coat.thinking.model import CoatModel
 
     if not place.startswith(RANDOM):
-        model = Coat.load(place).model
+        model = load_model(place)
         model.merge_adapter()
         return model
     family, _, size = place.removeprefix(RANDOM).partition(":")
@@ -149,7 +148,7 @@ def _model(place: str) -> CoatModel:
         raise CoatError(f"{place}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
     if not size:
         return CoatModel(random_backbone(family)).eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):

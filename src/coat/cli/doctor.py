@@ -101,7 +101,7 @@ def _miniature() -> Finding:
     from coat.errors import CoatError
 
     try:
-        from coat.api import miniature_folder
+        from coat.checkpoints.references import miniature_folder
 
         return Finding("miniature", str(miniature_folder()), needed_for="coat chat --miniature")
     except (CoatError, ImportError):

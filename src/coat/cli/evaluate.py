@@ -73,13 +73,13 @@ def run(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.answering import AnswererOptions, open_answerer
+    from coat.evaluation.backends.opening import BackendOptions, open_backend
     from coat.evaluation.run import EvalSettings, audio_mode, run_tasks
     from coat.evaluation.sources import open_tasks
     from coat.training.progress import bar_for, make_progress
 
     folder = out or Path("runs") / "eval" / _name(model, think, text_cot, audio)
-    options = AnswererOptions(
+    options = BackendOptions(
         backend=backend,  # type: ignore[arg-type]
         think=think == "on",
         text_cot=text_cot,  # type: ignore[arg-type]
@@ -94,10 +94,10 @@ def run(
     )
     ignore = split([ignore_fields])
     opened = open_tasks(split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens, ignore=ignore)
-    answerer, reasoning = open_answerer(model, options)
+    opened_backend, reasoning = open_backend(model, options)
     settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
     with make_progress() as bar:
-        done = run_tasks(answerer, opened, folder, settings, progress=bar_for(bar))
+        done = run_tasks(opened_backend, opened, folder, settings, progress=bar_for(bar))
     _tell(done)
     score(folder, protocol)
     if done.errors or done.bad:

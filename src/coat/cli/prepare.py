@@ -69,8 +69,8 @@ def prepare(
         return
     recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
     passed_over = [*recipe.data.ignore_fields, *split([ignore_fields])]
+    from coat.checkpoints.building import frozen_dtype
     from coat.training import features
-    from coat.training.assembly import frozen_dtype
     from coat.training.progress import bar_for, make_progress
 
     unusable = recipe.data.unusable

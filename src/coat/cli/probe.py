@@ -40,7 +40,7 @@ def probe(
 
     from coat.analysis.probe_page import write_probe_page
     from coat.analysis.probing import Target, over_training, plain_lines, read_clips, read_model, successes
-    from coat.api import Coat
+    from coat.checkpoints import load_model
     from coat.files import write_jsonl, write_whole
     from coat.training.progress import bar_for, make_progress
 
@@ -55,7 +55,7 @@ def probe(
         advance("models and targets", 0, len(models) * len(chosen))
         for text in models:
             name, place = _named(text)
-            model = Coat.load(place).model
+            model = load_model(place)
             answers = out / f"{name}-answers"
             if tasks:
                 _ask(model, place, tasks, [target.task for target in chosen], answers, max_new_tokens)
@@ -98,10 +98,12 @@ def _named(text: str) -> tuple[str, str]:
 
 def _ask(model: Any, place: str, manifest: Path, tasks: list[str], folder: Path, max_new_tokens: int) -> None:
     """The model's own answers to the targets' tasks."""
-    from coat.answering import weights_of
-    from coat.evaluation.answerers.local import LocalAnswerer
+    from coat.checkpoints import resolve
+    from coat.checkpoints.fingerprint import checkpoint_fingerprint
+    from coat.evaluation.backends.transformers import TransformersBackend
     from coat.evaluation.run import run_tasks
     from coat.evaluation.sources import open_manifest_tasks
 
     opened = [each for each in open_manifest_tasks(manifest, max_new_tokens=max_new_tokens) if each.task.name in tasks]
-    run_tasks(LocalAnswerer(model, place=place, fingerprint=weights_of(place)), opened, folder)
+    key = checkpoint_fingerprint(resolve(place))
+    run_tasks(TransformersBackend(model, model_path=place, fingerprint=key), opened, folder)

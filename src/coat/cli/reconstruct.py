@@ -39,12 +39,14 @@ def reconstruct(
     from coat.analysis.plots import plot_reconstructions
     from coat.analysis.reconstructions import reconstruct as draw
     from coat.analysis.report import Section, write_report
-    from coat.api import Coat
     from coat.audio import load_audio
+    from coat.checkpoints import load_model
+    from coat.checkpoints.building import build_experts
+    from coat.checkpoints.references import run_in
     from coat.data.conversation import Conversation
-    from coat.training.assembly import build_experts, load_run_recipe
 
-    model, recipe = Coat.from_run(run, heads=True).model, load_run_recipe(run)
+    ref = run_in(run)
+    model, recipe = load_model(ref, heads=True), ref.recipe
     if not model.heads:
         raise CoatError(f"{run} was trained without experts: it has no heads.", "Train with experts in a stage.")
     options = dict(recipe.experts)

@@ -24,9 +24,9 @@ def view(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.api import MINIATURE, miniature_folder
+    from coat.checkpoints.references import run_in
     from coat.view.page import serve_page
 
-    folder = miniature_folder() if run == MINIATURE and not Path(run).exists() else Path(run)
+    folder = run_in(run).folder
     typer.echo(f"http://{host}:{port}")
     serve_page(folder, decoder=decoder, host=host, port=port, share=share)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from coat.errors import CoatError
-from coat.evaluation.answerers.endpoint import make_client
+from coat.evaluation.backends.endpoint import make_client
 from coat.evaluation.run import Answered, read_run
 from coat.files import read_jsonl
 

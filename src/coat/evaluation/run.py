@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from coat.audio import Clip
 from coat.data.conversation import Message
 from coat.errors import CoatError, did_you_mean
-from coat.evaluation.answerers.base import Answerer, Request
+from coat.evaluation.backends.base import Backend, Request
 from coat.evaluation.items import Item, Sound
 from coat.evaluation.scoring import Answer
 from coat.evaluation.sources import Opened, measured, orders_of
@@ -103,7 +103,7 @@ class _Wanted:
 
 
 def run_tasks(
-    answerer: Answerer,
+    backend: Backend,
     opened: Sequence[Opened],
     folder: str | Path,
     settings: EvalSettings | None = None,
@@ -113,7 +113,7 @@ def run_tasks(
     """Ask every question that has no answer yet.
 
     Args:
-        answerer: Who answers.
+        backend: Who answers.
         opened: Tasks with their rows.
         folder: Where answers are kept.
         settings: How questions are asked.
@@ -124,7 +124,7 @@ def run_tasks(
     """
     folder, settings = Path(folder), settings or EvalSettings()
     (folder / "tasks").mkdir(parents=True, exist_ok=True)
-    _claim(folder, answerer, settings)
+    _claim(folder, backend, settings)
     say = progress or _silent
     wanted: list[_Wanted] = []
     bad: dict[str, str] = {}
@@ -133,13 +133,13 @@ def run_tasks(
     total = sum(len(each.items) for each in chosen)
     for each in chosen:
         ready = measured(each, lambda now: say("clips", now, total))
-        asked = list(_questions(ready, answerer, settings))
+        asked = list(_questions(ready, backend, settings))
         _write_task(folder, ready, asked)
         wanted += asked
         bad |= {f"{each.task.name} {row}": why for row, why in ready.bad.items()}
         for why, ids in ready.skipped.items():
             skipped[why] = skipped.get(why, 0) + len(ids)
-    answered, errors = _answer(answerer, wanted, folder, settings, say)
+    answered, errors = _answer(backend, wanted, folder, settings, say)
     return Done(folder, len(wanted), answered, errors, bad, skipped)
 
 
@@ -156,7 +156,7 @@ def audio_mode(name: str) -> AudioMode:
 
 
 def _answer(
-    answerer: Answerer, wanted: Sequence[_Wanted], folder: Path, settings: EvalSettings, say: Progress
+    backend: Backend, wanted: Sequence[_Wanted], folder: Path, settings: EvalSettings, say: Progress
 ) -> tuple[int, dict[str, str]]:  # fmt: skip
     path = folder / "predictions.jsonl"
     by_key = {line["key"]: line for line in read_jsonl(path)}
@@ -178,7 +178,7 @@ def _answer(
         for each in missing
     ]
     with path.open("a") as file:
-        for index, reply in answerer.answer(requests) if requests else ():
+        for index, reply in backend.answer(requests) if requests else ():
             each = missing[index]
             if isinstance(reply, Exception):
                 errors[f"{each.task.name} {each.item.id} order {each.order}"] = _said(reply)
@@ -200,9 +200,9 @@ def _write_line(file: TextIO, line: dict[str, Any]) -> None:
     file.flush()
 
 
-def _questions(opened: Opened, answerer: Answerer, settings: EvalSettings) -> Iterator[_Wanted]:
+def _questions(opened: Opened, backend: Backend, settings: EvalSettings) -> Iterator[_Wanted]:
     task = opened.task
-    profile = settings.profile or answerer.profile
+    profile = settings.profile or backend.profile
     swapped = _swapped(opened.items, settings.seed) if settings.audio == "shuffled" else None
     for place, item in enumerate(opened.items):
         heard = item if swapped is None else opened.items[swapped[place]]
@@ -211,16 +211,16 @@ def _questions(opened: Opened, answerer: Answerer, settings: EvalSettings) -> It
             if settings.reasoning:
                 messages = reasoned(messages, settings.reasoning)
             limit = task.max_new_tokens + (settings.reasoning_tokens if settings.reasoning else 0)
-            key = question_key(answerer, heard.clips, messages, limit, settings.audio)
+            key = question_key(backend, heard.clips, messages, limit, settings.audio)
             yield _Wanted(task, item, order, messages, heard.sounds, key)
 
 
 def question_key(
-    answerer: Answerer, clips: Sequence[str], messages: Sequence[Message], max_new_tokens: int, audio: str
+    backend: Backend, clips: Sequence[str], messages: Sequence[Message], max_new_tokens: int, audio: str
 ) -> str:  # fmt: skip
     """The key of a question: equal questions to equal weights have equal answers."""
     silence = "silence" if audio == "silence" else ""
-    told = [answerer.backend, answerer.fingerprint, list(clips), list(messages), max_new_tokens, silence]
+    told = [backend.name, backend.fingerprint, list(clips), list(messages), max_new_tokens, silence]
     return blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -343,15 +343,15 @@ def _declared(raw: dict[str, Any], path: Path) -> Task:
         raise CoatError(problem, "Ask again: coat eval run; answers that are there are kept by their keys.") from None
 
 
-def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
+def _claim(folder: Path, backend: Backend, settings: EvalSettings) -> None:
     """One folder holds one model, asked in one way."""
     path = folder / "eval.json"
-    profile = settings.profile or answerer.profile
+    profile = settings.profile or backend.profile
     asked = asdict(replace(settings, profile=profile))
     about = {
-        "model": answerer.place,
-        "backend": answerer.backend,
-        "fingerprint": answerer.fingerprint,
+        "model": backend.model_path,
+        "backend": backend.name,
+        "fingerprint": backend.fingerprint,
         "settings": asked,
         "versions": versions_of(PACKAGES),
     }
@@ -365,7 +365,7 @@ def _claim(folder: Path, answerer: Answerer, settings: EvalSettings) -> None:
                 f"{folder} holds an evaluation with another {', '.join(differs)}.", "Give another folder: --out"
             )
         if held["fingerprint"] != about["fingerprint"]:
-            log.warning("The weights of %s have changed; every question is asked again.", answerer.place)
+            log.warning("The weights of %s have changed; every question is asked again.", backend.model_path)
     write_whole(path, json.dumps(about, indent=1))
 
 

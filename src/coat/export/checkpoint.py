@@ -25,15 +25,14 @@ import torch
 from torch import Tensor
 
 from coat.audio import Clip
-from coat.backbones import load_backbone
-from coat.checkpoints.export_config import read_export_config
+from coat.checkpoints import load_model
+from coat.checkpoints.references import run_in
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.export.card import model_card
 from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
 from coat.thinking.model import CoatModel
-from coat.training.assembly import is_finished, load_run, load_run_recipe
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
@@ -85,11 +84,12 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     run, out = Path(run), Path(out)
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
-    model, recipe = load_run(run, four_bit=False), load_run_recipe(run)
+    ref = run_in(run)
+    model, recipe = load_model(ref, four_bit=False), ref.recipe
     if model.thinking.fill == "random":
         problem = f"{run} thinks in random vectors, which no server knows."
         raise CoatError(problem, "It is a control, to be measured here.")
-    source = recipe.backbone.path or model.backbone.hub_id
+    source = ref.base
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -122,33 +122,6 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
             f"(largest {agreement.scale:.3g}), {agreement.same_choices:.1%} of choices the same."
         )
     return out
-
-
-def exported(place: str, say: Callable[[str], None] = print) -> str:
-    """What vLLM can read: a run's export, made inside its folder once; any other place as it is."""
-    if not is_finished(Path(place)):
-        return place
-    folder = Path(place) / "export"
-    if not folder.is_dir():
-        say(f"Exporting the run to {folder} first.")
-        export(place, folder, say=say)
-    return str(folder)
-
-
-def load_export(folder: str | Path, *, dtype: torch.dtype | None = None) -> CoatModel:
-    """The model of an export, from a folder or the hub.
-
-    Raises:
-        CoatError: It is no export of this package.
-    """
-    settings = read_export_config(str(folder))
-    if settings is None:
-        raise CoatError(
-            f"{folder} is no finished run, no export and no checkpoint of a known family.",
-            "Train one: coat train RECIPE --out DIR",
-        )
-    backbone = load_backbone(settings.family, str(folder), dtype=dtype)
-    return CoatModel(backbone, settings.thinking).eval()
 
 
 def probe_batch(model: CoatModel) -> Batch:
@@ -243,7 +216,8 @@ def guarded(template: str) -> str:
 
 def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:
     """Load what was written and compare it with what was in memory, and with the run before merging."""
-    again = load_export(folder, dtype=next(model.backbone.model.parameters()).dtype).to(model.backbone.device)
+    held = next(model.backbone.model.parameters()).dtype
+    again = load_model(folder, dtype=held, device=model.backbone.device)
     if again.builder.tokens != model.tokens or again.thinking != model.thinking:
         raise CoatError("The export reads back with other think tokens or settings.", "Please report this.")
     logits = logits_of(again, probe)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from lmms_eval.api.model import lmms
 
-from coat.answering import AnswererOptions, open_answerer
 from coat.audio import Clip, decode_audio, load_audio
 from coat.audio.downmix import to_mono
 from coat.data.formats import MARK
 from coat.errors import CoatError
-from coat.evaluation.answerers.base import Request
+from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.generation import Reply
 
 # What lmms-eval's own audio models decode at most, where a task does not say.
@@ -30,7 +30,7 @@ class _Coat(lmms):
         text_cot: ``off``, ``auto``, ``prompt`` or ``own``.
         batch_size: Questions at a time.
         device: Taken as lmms-eval gives it; the model chooses for itself.
-        **options: Others of :class:`coat.answering.AnswererOptions`.
+        **options: Others of :class:`coat.evaluation.backends.opening.BackendOptions`.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class _Coat(lmms):
         super().__init__()
         del device, max_batch_size
         size = int(batch_size) if str(batch_size).isdigit() and int(batch_size) > 1 else 32
-        asked = AnswererOptions(think=str(think) not in ("off", "False"), text_cot=text_cot, batch_size=size, **options)
-        self.answerer, self.reasoning = open_answerer(pretrained, asked)
+        asked = BackendOptions(think=str(think) not in ("off", "False"), text_cot=text_cot, batch_size=size, **options)
+        self.backend, self.reasoning = open_backend(pretrained, asked)
 
     @property
     def rank(self) -> int:
@@ -71,7 +71,7 @@ class _Coat(lmms):
         """An answer to each request; one that fails stops the run, and is named."""
         asked = list(self._requests(requests))
         answers = [""] * len(asked)
-        for index, reply in self.answerer.answer(asked):
+        for index, reply in self.backend.answer(asked):
             if not isinstance(reply, Reply):
                 raise CoatError(f"{asked[index].name} could not be answered: {reply}") from reply
             answers[index] = cut(reply.text, requests[index].args)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from coat.backbones import load_backbone
+from coat.checkpoints import load_model
+from coat.checkpoints.fingerprint import files_fingerprint
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
-from coat.evaluation.answerers.local import LocalAnswerer
-from coat.evaluation.fingerprint import fingerprint
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.results import leading_scores, score_run
 from coat.evaluation.run import run_tasks
 from coat.evaluation.sources import Opened, open_manifest_tasks
@@ -26,7 +27,6 @@ from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
 from coat.thinking.model import CoatModel
-from coat.training.assembly import load_run
 from coat.training.progress import bar_for, make_progress
 from coat.training.run import train
 
@@ -113,7 +113,7 @@ def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callabl
 def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> CoatModel:
     """The model of an arm; the plain backbone for the baseline."""
     if ARMS[name].trained:
-        return load_run(world.run(name, seed), heads=heads)
+        return load_model(world.run(name, seed), heads=heads)
     return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingConfig(enabled=False)).eval()
 
 
@@ -149,12 +149,12 @@ def evaluate_arm(world: World, settings: Settings, name: str, seed: int, split: 
     folder = run / f"eval-{split}"
     if (scores := leading_scores(folder)) is not None:
         return scores
-    weights = fingerprint(str(world.backbone), str(run))
-    answerer = LocalAnswerer(load_arm(world, name, seed), place=str(run), fingerprint=weights, batch_size=64)
-    return ask(answerer, held_out(world, settings, split), folder, ARMS[name].title)
+    weights = files_fingerprint(str(world.backbone), str(run))
+    backend = TransformersBackend(load_arm(world, name, seed), model_path=str(run), fingerprint=weights, batch_size=64)
+    return ask(backend, held_out(world, settings, split), folder, ARMS[name].title)
 
 
-def ask(answerer: LocalAnswerer, opened: Sequence[Opened], folder: Path, title: str) -> dict[str, Score]:
+def ask(backend: TransformersBackend, opened: Sequence[Opened], folder: Path, title: str) -> dict[str, Score]:
     """Ask questions with a bar, and score the answers.
 
     Raises:
@@ -167,7 +167,7 @@ def ask(answerer: LocalAnswerer, opened: Sequence[Opened], folder: Path, title: 
             if what == "questions":
                 advance(f"{title}: {what}", now, total)
 
-        done = run_tasks(answerer, opened, folder, progress=questions)
+        done = run_tasks(backend, opened, folder, progress=questions)
     if done.errors or done.bad:
         name, why = next(iter((done.errors | done.bad).items()))
         raise CoatError(f"{len(done.errors) + len(done.bad)} questions failed, such as {name}: {why}")
@@ -253,7 +253,7 @@ def compare(
 
 def _copy_shipped_backbone(target: Path) -> None:
     """The shipped weights are halves; a copy in full precision is what training starts from."""
-    from coat.api import miniature_folder
+    from coat.checkpoints.references import miniature_folder
 
     backbone = load_backbone("qwen2_audio", str(miniature_folder() / "backbone"))
     partial = target.with_name(target.name + ".partial")

@@ -210,11 +210,12 @@ def _reconstruction_figures(world: World, seed: int) -> list[tuple[str, str]]:
     from coat.analysis import plots
     from coat.analysis.reconstructions import reconstruct
     from coat.audio import load_audio
+    from coat.checkpoints.building import build_experts
+    from coat.checkpoints.references import run_in
     from coat.data.conversation import Conversation
-    from coat.training.assembly import build_experts, load_run_recipe
 
     model = load_arm(world, "coat", seed, heads=True)
-    recipe = load_run_recipe(world.run("coat", seed))
+    recipe = run_in(world.run("coat", seed)).recipe
     seen = recipe.experts | {"audio_reconstruction": {"decoder": str(fit_eye(world))}}
     experts = build_experts(recipe.model_copy(update={"experts": seen}), model)
     facts = [fact for fact in read_jsonl(world.corpus / "clips.jsonl") if fact["split"] == "test"]

@@ -21,15 +21,16 @@ from coat.analysis.ablation import Ablation, Plan, ask, gather, run_plan
 from coat.analysis.ablation_page import change_table, plot_ablation, score_table
 from coat.analysis.arms import FULL, SFT, arms_of, changed
 from coat.analysis.report import Section, markdown, write_report
+from coat.checkpoints import load_model
+from coat.checkpoints.fingerprint import checkpoint_fingerprint
+from coat.checkpoints.references import run_in
 from coat.config.recipe import load_recipe
 from coat.data.conversation import Message
-from coat.evaluation.fingerprint import fingerprint
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.miniature.items import Row
 from coat.miniature.labels import labelled_manifest, write_manifests
 from coat.thinking.block import insert_blocks
 from coat.thinking.prompt import Prompt, PromptBuilder
-from coat.training.assembly import base_of, load_run
 from coat.training.progress import bar_for, make_progress
 
 # What may be asked first: it says nothing of the second answer, and gives away no scarce label.
@@ -126,7 +127,7 @@ def ask_second(plan: Plan, run: Path, second: str) -> None:
     left = [where for where in places if not _scores(run, where).is_file()]
     if not left:
         return
-    model, weights = load_run(run), fingerprint(str(run), base_of(run))
+    model, weights = load_model(run), checkpoint_fingerprint(run_in(run))
     for where in left:
         answers = _scores(run, where).parent
         asked = replace(plan, tasks=[second])

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import coat
-from coat.evaluation.answerers.local import LocalAnswerer
+from coat.checkpoints import load_model
+from coat.checkpoints.references import run_in
+from coat.evaluation.backends.transformers import TransformersBackend
 from coat.files import write_whole
 from coat.miniature.arms import ARMS, Settings
 from coat.miniature.comparison import World, ask, evaluate_arm, held_out, prepare, run_arm
-from coat.training.assembly import load_run, load_run_recipe
 
 MAX_BYTES = 6_000_000
 COPIED = ("run.json", "finished.json", "adapter/adapter_config.json")
@@ -47,7 +48,7 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     _halve(world.backbone / "model.safetensors", partial / "backbone" / "model.safetensors")
     _halve(run / "adapter" / "adapter_model.safetensors", partial / "adapter" / "adapter_model.safetensors")
     _halve(run / "heads.safetensors", partial / "heads.safetensors")
-    recipe = load_run_recipe(run)
+    recipe = run_in(run).recipe
     recipe = recipe.model_copy(
         update={
             "backbone": recipe.backbone.model_copy(update={"path": "backbone"}),
@@ -59,8 +60,8 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     config["base_model_name_or_path"] = "backbone"
     write_whole(partial / "adapter" / "adapter_config.json", json.dumps(config, indent=1))
     with TemporaryDirectory() as place:  # what ships is scored as it ships, in half precision
-        answerer = LocalAnswerer(load_run(partial), batch_size=64)
-        shipped = ask(answerer, held_out(world, settings), Path(place), "what ships")
+        backend = TransformersBackend(load_model(partial), batch_size=64)
+        shipped = ask(backend, held_out(world, settings), Path(place), "what ships")
     scores = {"baseline": evaluate_arm(world, settings, "baseline", seed), "coat": shipped}
     write_whole(partial / "README.md", _card(scores, settings, seed))
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())

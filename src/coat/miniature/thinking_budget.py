@@ -21,9 +21,10 @@ from coat.analysis.ablation_page import change_table, score_table
 from coat.analysis.arms import FULL, SFT
 from coat.analysis.plots import COLOURS, encode, plt
 from coat.analysis.report import Section, Table, markdown, transposed, write_report
-from coat.evaluation.fingerprint import fingerprint
+from coat.checkpoints import load_model
+from coat.checkpoints.fingerprint import checkpoint_fingerprint
+from coat.checkpoints.references import run_in
 from coat.files import read_jsonl, write_whole
-from coat.training.assembly import base_of, load_run
 from coat.training.progress import bar_for, make_progress
 
 
@@ -60,7 +61,7 @@ def ask_all(runs: Path, out: Path, tasks: list[str], seeds: range, *, limit: int
         advance("ways and seeds", total - len(left), total)
         for seed in sorted({seed for seed, _ in left}):
             folder = runs / f"{FULL}-seed{seed}"
-            model, weights = load_run(folder), fingerprint(str(folder), base_of(folder))
+            model, weights = load_model(folder), checkpoint_fingerprint(run_in(folder))
             for way in (way for at, way in left if at == seed):
                 thinking = replace(model.thinking, **way.changes)  # type: ignore[arg-type]
                 ask(plan, model, weights, _scores(out, way.name, seed).parent, thinking=thinking)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from coat.backbones import backbone_class
+from coat.checkpoints.references import BaseRef, Checkpoint, RunRef, resolve
 from coat.errors import CoatError
-from coat.places import find_place
 from coat.serving.vllm import ARCHITECTURES
 
 Backend = Literal["auto", "vllm", "transformers"]
@@ -62,14 +63,13 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
         CoatError: The place is no model, a key is missing, or what was asked for is not installed.
     """
     check_key(options)
+    ref = resolve(options.place)
     # Named as it was given, loaded from where it is.
-    options = replace(options, name=options.served_name, place=find_place(options.place))
-    backend, why = choose_backend(options)
+    options = replace(options, name=options.served_name, place=ref.path)
+    backend, why = choose_backend(options, ref)
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":
-        from coat.export.checkpoint import exported
-
-        command = vllm_command(options, exported(options.place, say))
+        command = vllm_command(options, options.place)
         os.execve(command[0], command, {**os.environ, **vllm_environment(options)})
     _serve_embedded(options, say)
 
@@ -87,15 +87,19 @@ def check_key(options: ServeOptions) -> None:
         )
 
 
-def choose_backend(options: ServeOptions) -> tuple[str, str]:
+def choose_backend(options: ServeOptions, ref: Checkpoint) -> tuple[str, str]:
     """Which server, and why.
+
+    Args:
+        options: What was asked for.
+        ref: What is to be served.
 
     Raises:
         CoatError: vLLM was asked for and cannot be used.
     """
     if options.backend == "transformers":
         return "transformers", "as asked for."
-    missing = _why_not_vllm(options.place)
+    missing = _why_not_vllm(ref)
     if missing is None:
         return "vllm", "it is installed, and knows the family." if options.backend == "auto" else "as asked for."
     if options.backend == "vllm":
@@ -120,24 +124,15 @@ def vllm_environment(options: ServeOptions) -> dict[str, str]:
     return env | ({"VLLM_API_KEY": options.api_key} if options.api_key else {})
 
 
-def _why_not_vllm(place: str) -> str | None:
+def _why_not_vllm(ref: Checkpoint) -> str | None:
     if importlib.util.find_spec("vllm") is None:
         return "vLLM is not installed (pip install vllm)."
-    from coat.backbones import backbone_class
-    from coat.checkpoints.export_config import read_export_config
-    from coat.config.recipe import Recipe
-    from coat.training.assembly import is_finished, load_run_recipe
-
-    if is_finished(Path(place)):
-        recipe: Recipe = load_run_recipe(Path(place))
-        family = recipe.backbone.family
-    else:
-        settings = read_export_config(place)
-        if settings is None:
-            return "this is no run and no export; vLLM serves plain checkpoints by itself (vllm serve)."
-        family = settings.family
-    stock = backbone_class(family).model_class.replace("Thinker", "")
-    return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {family} there."
+    if isinstance(ref, RunRef):
+        return f"vLLM serves exports, and this is a run (coat export {ref.path} --out DIR)."
+    if isinstance(ref, BaseRef):
+        return "this is a plain checkpoint, which vLLM serves by itself (vllm serve)."
+    stock = backbone_class(ref.family).model_class.replace("Thinker", "")
+    return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {ref.family} there."
 
 
 def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
@@ -147,13 +142,13 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
         raise CoatError(f"The embedded server needs {', '.join(missing)}.", "pip install 'coat-audio[serve]'")
     import uvicorn
 
-    from coat.api import Coat
+    from coat.checkpoints import load_model
     from coat.serving.app import ServerSettings, make_app
     from coat.serving.engine import Engine, EngineLimits
     from coat.serving.guard import GuardSettings
     from coat.serving.metrics import Metrics
 
-    model = Coat.load(options.place).model
+    model = load_model(options.place)
     metrics = Metrics()
     limits = EngineLimits(max_batch=options.max_batch, max_queue=options.max_queue)
     engine = Engine(model, limits, metrics.batch.observe)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from coat.checkpoints.weights import load_weights, save_weights
 from coat.data.batching import micro_batches
 from coat.data.index import Manifest
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.losses import response_cross_entropy
 from coat.thinking.batch import Batch
-from coat.training.checkpoint import load_weights, save_weights
 from coat.training.stock import TrainerCallback
 
 if TYPE_CHECKING:

@@ -28,6 +28,9 @@ import yaml
 from torch import nn
 
 from coat.backbones import load_backbone
+from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
+from coat.checkpoints.references import is_finished
+from coat.checkpoints.weights import load_weights, save_weights
 from coat.config.recipe import Recipe, parse_recipe
 from coat.data.index import open_manifest
 from coat.errors import CoatError
@@ -36,9 +39,7 @@ from coat.files import write_whole
 from coat.heads import start_at
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel
-from coat.training.assembly import adapt, add_heads, build_experts, build_model, is_finished
 from coat.training.calibration import mean_features, resolve_weights, unit_weights
-from coat.training.checkpoint import load_weights, save_weights
 from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.features import Workshop, audio_of, prepare
@@ -97,7 +98,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
             say(
                 f"The weights of {expert.name} are {expert.licence}. A model that learned from them may be bound by it."
             )
-    add_heads(model, experts, recipe)
+    add_heads(model, feature_dims(experts), recipe)
     job = _Job(recipe, folder, model, experts, corpus, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):

@@ -12,13 +12,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from coat.checkpoints.devices import uses_bf16
+from coat.checkpoints.weights import load_weights, save_weights
 from coat.config.recipe import StageConfig, TrainingConfig
 from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.losses import masked_loss, response_cross_entropy
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatModel, CoatOutput
-from coat.training.checkpoint import load_weights, save_weights
 from coat.training.monitors import collapse_metrics
 from coat.training.processes import processes
 from coat.training.steps import StepTrainer, Totals
@@ -167,11 +168,6 @@ def unwritable(folder: Path, step: int, error: OSError) -> CoatError:
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a stage, oldest first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def uses_bf16(precision: str) -> bool:
-    """Whether frozen weights are held, and products computed, in bf16."""
-    return precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
 
 
 def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfig) -> TrainingArguments:

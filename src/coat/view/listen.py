@@ -51,11 +51,13 @@ class Listener:
     """
 
     def __init__(self, folder: Path, decoder: Path | None = None) -> None:
-        from coat.api import Coat
-        from coat.training.assembly import build_experts, load_run_recipe
+        from coat.checkpoints import load_model
+        from coat.checkpoints.building import build_experts
+        from coat.checkpoints.references import run_in
 
-        self.model: CoatModel = Coat.from_run(folder, heads=True).model
-        recipe = load_run_recipe(folder)
+        ref = run_in(folder)
+        self.model: CoatModel = load_model(ref, heads=True)
+        recipe = ref.recipe
         options = dict(recipe.experts)
         if decoder is not None:
             options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}

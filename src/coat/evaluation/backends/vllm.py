@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coat.errors import CoatError
-from coat.evaluation.answerers.base import Request
-from coat.evaluation.answerers.endpoint import spoken
+from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.endpoint import spoken
 from coat.generation import Reply
 from coat.thinking.tokens import RESERVED
 
 
-class VllmAnswerer:
+class VllmBackend:
     """Hands vLLM many questions at once; it batches them itself.
 
     Args:
         folder: An export, or a checkpoint of vLLM's own.
-        place: What was given, for the record.
+        model_path: What was given, for the record.
         fingerprint: Of the weights.
         profile: The family of models whose prompts it is given.
         think: False leaves an export's block out.
@@ -30,13 +30,13 @@ class VllmAnswerer:
         CoatError: vLLM is not installed here.
     """
 
-    backend = "vllm"
+    name = "vllm"
 
     def __init__(
         self,
         folder: str,
         *,
-        place: str,
+        model_path: str,
         fingerprint: str,
         profile: str,
         think: bool = True,
@@ -54,14 +54,14 @@ class VllmAnswerer:
             ) from None
         options = {"limit_mm_per_prompt": {"audio": 8}, **options} if hears is not None else options
         self.engine = LLM(folder, **options)
-        self.place, self.profile, self.hears, self.at_once = place, profile, hears, at_once
+        self.model_path, self.profile, self.hears, self.at_once = model_path, profile, hears, at_once
         vocabulary = self.engine.get_tokenizer().get_vocab()
         self.think_tokens = {vocabulary[token] for token in RESERVED if token in vocabulary}
         self.off = {"audio_think": False} if is_export and not think else None
         self.fingerprint = f"{fingerprint} | {'block' if is_export and think else 'no block'}"
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
-        """See :class:`coat.evaluation.answerers.base.Answerer`."""
+        """See :class:`coat.evaluation.backends.base.Backend`."""
         from vllm import SamplingParams
 
         order = sorted(range(len(requests)), key=lambda index: -requests[index].seconds)

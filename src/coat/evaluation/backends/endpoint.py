@@ -12,11 +12,11 @@ from coat.audio import Clip
 from coat.data.conversation import Conversation, Message
 from coat.data.formats import MARK
 from coat.errors import CoatError
-from coat.evaluation.answerers.base import Request
+from coat.evaluation.backends.base import Request
 from coat.generation import Reply
 
 
-class EndpointAnswerer:
+class EndpointBackend:
     """Asks an OpenAI-compatible server, several questions at once.
 
     Args:
@@ -34,7 +34,7 @@ class EndpointAnswerer:
         CoatError: The server is not there, or has no such model.
     """
 
-    backend = "openai"
+    name = "openai"
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class EndpointAnswerer:
         self.model, owner = served_model(self.client, url, model)
         # vLLM takes penalties of a checkpoint's generation_config.json where a request names none.
         self.greedy = {"repetition_penalty": 1.0} if owner in ("vllm", "coat") else {}
-        self.place, self.profile, self.think = url, profile, think
+        self.model_path, self.profile, self.think = url, profile, think
         self.concurrency, self.hears = concurrency, hears
         self.fingerprint = f"{self.model} at {url} {weights} | {'block' if think else 'no block'}"
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
-        """See :class:`coat.evaluation.answerers.base.Answerer`."""
+        """See :class:`coat.evaluation.backends.base.Backend`."""
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             asked = {pool.submit(self._ask, request): index for index, request in enumerate(requests)}

@@ -9,48 +9,50 @@ from dataclasses import asdict
 from functools import partial
 
 from coat.config.thinking import ThinkingConfig
-from coat.evaluation.answerers.base import Request
+from coat.evaluation.backends.base import Request
 from coat.generation import Reply, reply_to_many
 from coat.thinking.model import CoatModel
 from coat.thinking.prompt import PromptBuilder
 
 
-class LocalAnswerer:
+class TransformersBackend:
     """Answers in batches of like length.
 
     Args:
         model: In evaluation mode.
-        place: Where it came from, for the record.
-        fingerprint: Of its weights, from :mod:`coat.evaluation.fingerprint`.
+        model_path: Where it came from, for the record.
+        fingerprint: Of its weights, from :mod:`coat.checkpoints.fingerprint`.
+        profile: The family whose prompts are used; the model's own if empty.
         thinking: Ask it to think in another way than it was trained to; its own if None.
         builder: Builds the prompts, where no configuration says how; made from ``thinking`` if None.
         batch_size: Questions at a time.
     """
 
-    backend = "transformers"
+    name = "transformers"
 
     def __init__(
         self,
         model: CoatModel,
         *,
-        place: str = "",
+        model_path: str = "",
         fingerprint: str = "",
+        profile: str = "",
         thinking: ThinkingConfig | None = None,
         builder: PromptBuilder | None = None,
         batch_size: int = 32,
     ) -> None:
         self.model = model
-        self.place = place
+        self.model_path = model_path
         thinking = thinking or model.thinking
         self.builder = builder or model.prompt_builder(thinking)
         block = json.dumps(asdict(thinking)) if thinking.enabled else "no block"
         dtype = next(model.backbone.model.parameters()).dtype
         self.fingerprint = f"{fingerprint} | {block} | {dtype}"
-        self.profile = model.backbone.family
+        self.profile = profile or model.backbone.family
         self.batch_size = batch_size
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
-        """See :class:`coat.evaluation.answerers.base.Answerer`."""
+        """See :class:`coat.evaluation.backends.base.Backend`."""
         backbone = self.model.backbone
         hears = backbone.hearing.max_seconds if backbone.max_clips is None else None
         by_limit: dict[int, list[int]] = defaultdict(list)

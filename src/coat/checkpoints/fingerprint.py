@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
+from coat.checkpoints.references import Checkpoint, RunRef
+
 WEIGHTS = (".safetensors", ".bin", ".pt")
 SETTINGS = (
     "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json", "chat_template.jinja",
@@ -19,19 +21,24 @@ PIECES, PIECE = 256, 64 * 2**10
 IGNORED = ("training_args.bin", "heads.safetensors", "mean_features.safetensors")
 
 
-def fingerprint(*places: str) -> str:
+def checkpoint_fingerprint(ref: Checkpoint) -> str:
+    """A key of the weights of a run (with its base), an export or a checkpoint."""
+    return files_fingerprint(ref.path, ref.base) if isinstance(ref, RunRef) else files_fingerprint(ref.path)
+
+
+def files_fingerprint(*paths: str) -> str:
     """A key of the weights and settings of some folders or repositories of the hub.
 
     Retraining changes every tensor, so pieces of large files are enough to see it.
 
     Args:
-        places: Such as a run and its base checkpoint.
+        paths: Such as a run and its base checkpoint.
     """
     digest = blake2b(digest_size=12)
-    for place in places:
-        folder = _folder(place)
+    for path_or_id in paths:
+        folder = _folder(path_or_id)
         if folder is None:
-            digest.update(place.encode())
+            digest.update(path_or_id.encode())
             continue
         for path in _files(folder):
             digest.update(str(path.relative_to(folder)).encode())
@@ -41,14 +48,14 @@ def fingerprint(*places: str) -> str:
     return digest.hexdigest()
 
 
-def _folder(place: str) -> Path | None:
+def _folder(path: str) -> Path | None:
     """Where a model's files are; None if it is only a name."""
     from transformers.utils import cached_file
 
-    if Path(place).is_dir():
-        return Path(place)
+    if Path(path).is_dir():
+        return Path(path)
     try:
-        found = cached_file(place, "config.json", _raise_exceptions_for_missing_entries=False)
+        found = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
     except OSError:
         return None
     return Path(found).parent if found else None  # the snapshot of one commit

@@ -12,11 +12,11 @@ REMEDY = "Give a run, an export, a checkpoint's folder, or owner/name on the hub
 
 
 @lru_cache
-def find_place(place: str) -> str:
+def locate(model_path: str) -> str:
     """A folder or repository that is there, asked for once, before libraries ask for it again and again.
 
     Args:
-        place: A folder, or ``owner/name`` on the hub.
+        model_path: A folder, or ``owner/name`` on the hub.
 
     Returns:
         What to load from: the same; or the folder of the hub's cache where the hub does not answer, or not to us.
@@ -24,26 +24,26 @@ def find_place(place: str) -> str:
     Raises:
         CoatError: There is neither, the hub does not give it, and its cache does not hold it.
     """
-    if place and Path(place).exists():
-        return place
-    owner, slash, name = place.partition("/")
+    if model_path and Path(model_path).exists():
+        return model_path
+    owner, slash, name = model_path.partition("/")
     if not slash or not owner.strip(".") or "/" in name or Path(owner).is_dir():
-        raise CoatError(f"There is nothing at {place}.", REMEDY)
+        raise CoatError(f"There is nothing at {model_path}.", REMEDY)
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        HfApi().model_info(place, timeout=HUB_TIMEOUT)
+        HfApi().model_info(model_path, timeout=HUB_TIMEOUT)
     except Exception as error:  # whatever the HTTP library of the day raises
-        found = try_to_load_from_cache(place, "config.json")
+        found = try_to_load_from_cache(model_path, "config.json")
         if isinstance(found, str):
             return str(Path(found).parent)
         if isinstance(error, GatedRepoError):
             remedy = "Accept them on its page, then: hf auth login"
-            raise CoatError(f"{place} has terms that were not accepted.", remedy) from None
+            raise CoatError(f"{model_path} has terms that were not accepted.", remedy) from None
         if isinstance(error, HfHubHTTPError | HFValidationError):
-            raise CoatError(f"There is nothing at {place}, here or on the hub.", REMEDY) from None
+            raise CoatError(f"There is nothing at {model_path}, here or on the hub.", REMEDY) from None
         off = isinstance(error, OfflineModeIsEnabled)
         why = "the hub is switched off (HF_HUB_OFFLINE)" if off else f"the hub cannot be reached ({error})"
-        raise CoatError(f"There is nothing at {place}, and {why}.", REMEDY) from None
-    return place
+        raise CoatError(f"There is nothing at {model_path}, and {why}.", REMEDY) from None
+    return model_path

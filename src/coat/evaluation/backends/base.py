@@ -44,18 +44,18 @@ class Request:
         return in_pieces(Conversation(self.messages, clips, self.name), hears)
 
 
-class Answerer(Protocol):
+class Backend(Protocol):
     """A model, wherever it runs.
 
     Attributes:
-        backend: ``transformers``, ``vllm`` or ``openai``.
-        place: What was given.
+        name: ``transformers``, ``vllm`` or ``openai``.
+        model_path: What was given.
         fingerprint: Of what answers: weights, settings; it changes when the answers may.
         profile: The family of models whose prompts it is given.
     """
 
-    backend: str
-    place: str
+    name: str
+    model_path: str
     fingerprint: str
     profile: str
 

@@ -30,6 +30,18 @@ def save_weights(model: CoatModel, folder: Path, *, writes: bool = True) -> None
         save_file({name: value.cpu().contiguous() for name, value in heads.items()}, folder / HEADS)
 
 
+def head_dims(folder: Path) -> dict[str, int]:
+    """e_k of every head that was saved, by the name of its expert."""
+    from safetensors import safe_open
+
+    path, last = folder / HEADS, ".project.bias"
+    if not path.is_file():
+        return {}
+    with safe_open(path, "pt") as file:
+        names = [name for name in file.keys() if name.endswith(last)]  # noqa: SIM118
+        return {name.removesuffix(last): file.get_slice(name).get_shape()[0] for name in names}
+
+
 def load_weights(model: CoatModel, folder: Path, *, trainable: bool = False) -> None:
     """Load what :func:`save_weights` wrote. Heads are loaded if the model has them."""
     from safetensors.torch import load_file

@@ -1,0 +1,85 @@
+"""A recipe's model: backbone, LoRA, projection heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from coat.backbones import load_backbone
+from coat.checkpoints.devices import uses_bf16
+from coat.config.recipe import Recipe
+from coat.experts import make_expert
+from coat.experts.base import Expert
+from coat.heads import make_head
+from coat.thinking.model import CoatModel
+
+
+def frozen_dtype(recipe: Recipe) -> torch.dtype:
+    """What a recipe holds frozen weights in."""
+    return torch.bfloat16 if uses_bf16(recipe.training.precision) else torch.float32
+
+
+def build_model(
+    recipe: Recipe, *, dtype: torch.dtype | None = None, four_bit: bool | None = None, **options: Any
+) -> CoatModel:
+    """The backbone of a recipe with its way of thinking, before LoRA and heads.
+
+    Args:
+        recipe: Whose.
+        dtype: Of the frozen weights; as the recipe's precision says if None.
+        four_bit: As the recipe says if None.
+        **options: Of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
+    """
+    asked = recipe.backbone
+    backbone = load_backbone(
+        asked.family,
+        asked.path,
+        dtype=dtype or frozen_dtype(recipe),
+        four_bit=asked.four_bit if four_bit is None else four_bit,
+        **options,
+    )
+    return CoatModel(backbone, recipe.thinking)
+
+
+def adapt(model: CoatModel, recipe: Recipe) -> list[str]:
+    """Add the recipe's LoRA; returns the names of the adapted modules."""
+    lora = recipe.lora
+    return model.add_lora(
+        rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets,
+        train_embeddings=recipe.train_embeddings,
+    )  # fmt: skip
+
+
+def build_experts(recipe: Recipe, model: CoatModel) -> dict[str, Expert]:
+    """Every expert that some stage of the recipe uses."""
+    backbone = model.backbone
+    return {
+        name: make_expert(name, recipe.experts.get(name), hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+        for name in recipe.active_experts()
+    }
+
+
+def feature_dims(experts: Mapping[str, Expert]) -> dict[str, int]:
+    """e_k of each expert, by name."""
+    return {name: expert.feature_dim for name, expert in experts.items()}
+
+
+def add_heads(model: CoatModel, feature_dims: Mapping[str, int], recipe: Recipe) -> None:
+    """Give the model the recipe's kind of head for each expert.
+
+    Args:
+        model: Whose ``heads`` are filled.
+        feature_dims: e_k of each expert, by name.
+        recipe: Says which kind.
+    """
+    heads = recipe.heads
+    for name, feature_dim in feature_dims.items():
+        model.heads[name] = make_head(
+            heads.kind,
+            model.backbone.hidden_size,
+            feature_dim,
+            num_heads=heads.num_heads,
+            ffn_ratio=heads.ffn_ratio,
+        )

@@ -1,0 +1,64 @@
+"""Load whatever a path refers to, ready to answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coat.backbones import load_backbone
+from coat.checkpoints.building import add_heads, build_model
+from coat.checkpoints.devices import as_dtype, default_device
+from coat.checkpoints.references import BaseRef, Checkpoint, ExportRef, RunRef, resolve
+from coat.checkpoints.weights import head_dims, load_weights
+from coat.thinking.model import CoatModel
+
+
+def load_model(
+    model_path: str | Path | Checkpoint,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    heads: bool = False,
+    four_bit: bool | None = None,
+) -> CoatModel:
+    """Load a run, an export or a plain checkpoint, in evaluation mode.
+
+    Args:
+        model_path: See :func:`coat.checkpoints.references.resolve`.
+        dtype: Of the weights: ``auto`` (of a run what its recipe says, else bfloat16 where the accelerator computes in
+            it), ``float32``, ``bfloat16``, ``float16`` or a ``torch.dtype``.
+        device: Where the model goes; the accelerator, or the CPU where there is none, if None.
+        device_map: As in transformers, for models that one device does not hold; excludes ``device``.
+        attn_implementation: As in transformers.
+        heads: Load the projection heads of a run too, for analysis.
+        four_bit: Hold the language model in four bits; as the run was trained if None.
+
+    Raises:
+        CoatError: There is no such model.
+        ValueError: Both ``device`` and ``device_map`` are given.
+    """
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
+    ref = model_path if isinstance(model_path, RunRef | ExportRef | BaseRef) else resolve(model_path)
+    given = {"device_map": device_map, "attn_implementation": attn_implementation}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if isinstance(ref, RunRef):
+        model = _run(ref, dtype, heads=heads, four_bit=four_bit, **options)
+    else:
+        backbone = load_backbone(ref.family, ref.path, dtype=as_dtype(dtype), four_bit=bool(four_bit), **options)
+        model = CoatModel(backbone, ref.thinking)
+    model = model.eval()
+    return model if device_map is not None else model.to(device or default_device())
+
+
+def _run(ref: RunRef, dtype: str | torch.dtype, *, heads: bool, four_bit: bool | None, **options: Any) -> CoatModel:
+    held = None if dtype == "auto" else as_dtype(dtype)
+    model = build_model(ref.recipe, dtype=held, four_bit=four_bit, **options)
+    if heads:
+        add_heads(model, head_dims(ref.folder), ref.recipe)
+    load_weights(model, ref.folder)
+    return model

@@ -1,0 +1,170 @@
+"""What a string refers to: a training run, an export, or a plain checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from coat.backbones import backbone_class, family_of
+from coat.checkpoints.export_config import ExportConfig, read_export_config
+from coat.config.recipe import Recipe, parse_recipe
+from coat.config.thinking import ThinkingConfig
+from coat.errors import CoatError
+from coat.hub import locate
+
+MINIATURE = "miniature"
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A finished training run.
+
+    Attributes:
+        folder: With ``recipe.yaml``, ``adapter`` and ``heads.safetensors``.
+    """
+
+    folder: Path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        A relative path of the backbone is looked for from the run's folder, the working directory, and every folder
+        above the run: runs are used from elsewhere than where they were trained.
+        """
+        raw = yaml.safe_load((self.folder / "recipe.yaml").read_text())
+        path = raw["backbone"].get("path")
+        if path and not Path(path).is_absolute():
+            starts = [self.folder, Path(), *self.folder.resolve().parents]
+            found = next((start / path for start in starts if (start / path / "config.json").is_file()), None)
+            raw["backbone"]["path"] = path if found is None else str(found)
+        return parse_recipe(raw, str(self.folder / "recipe.yaml"))
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    @property
+    def family(self) -> str:
+        """The backbone's family."""
+        return self.recipe.backbone.family
+
+    @property
+    def base(self) -> str:
+        """The backbone's checkpoint: a folder or a hub id."""
+        return self.recipe.backbone.path or backbone_class(self.family).hub_id
+
+    @property
+    def thinking(self) -> ThinkingConfig:
+        """How it was trained to think."""
+        return self.recipe.thinking
+
+
+@dataclass(frozen=True)
+class ExportRef:
+    """An export: merged weights and a processor that writes the block.
+
+    Attributes:
+        path: A folder or a hub id.
+        config: What its processor says.
+    """
+
+    path: str
+    config: ExportConfig
+
+    @property
+    def family(self) -> str:
+        """The backbone's family."""
+        return self.config.family
+
+    @property
+    def thinking(self) -> ThinkingConfig:
+        """How it was trained to think."""
+        return self.config.thinking
+
+
+@dataclass(frozen=True)
+class BaseRef:
+    """A plain checkpoint of a known family, which answers without a block.
+
+    Attributes:
+        path: A folder or a hub id.
+        family: Its family.
+    """
+
+    path: str
+    family: str
+
+    @property
+    def thinking(self) -> ThinkingConfig:
+        """Not at all."""
+        return ThinkingConfig(enabled=False)
+
+
+Checkpoint = RunRef | ExportRef | BaseRef
+
+
+def resolve(model_path: str | Path) -> Checkpoint:
+    """What a path or name refers to.
+
+    Args:
+        model_path: The folder of a finished run, of an export or of a checkpoint; ``owner/name`` on the hub; or
+            ``miniature``, the small trained model that ships with the package.
+
+    Raises:
+        CoatError: There is nothing there, the run is not finished, or the checkpoint is of no known family.
+    """
+    if str(model_path) == MINIATURE and not Path(model_path).exists():
+        return RunRef(miniature_folder())
+    path = locate(str(model_path))
+    folder = Path(path)
+    if is_finished(folder):
+        return RunRef(folder)
+    if (folder / "recipe.yaml").is_file() and (folder / "stages").is_dir():
+        raise CoatError(f"The run in {path} is not finished.", "Go on with it: coat train RECIPE --out DIR")
+    config = read_export_config(path)
+    if config is not None:
+        return ExportRef(path, config)
+    family = family_of(path)
+    if family is None:
+        raise CoatError(
+            f"{path} is no finished run, no export and no checkpoint of a known family.",
+            "Train one: coat train RECIPE --out DIR",
+        )
+    return BaseRef(path, family)
+
+
+def run_in(folder: str | Path) -> RunRef:
+    """The finished run in a folder, or ``miniature``.
+
+    Raises:
+        CoatError: There is none.
+    """
+    if str(folder) == MINIATURE and not Path(folder).exists():
+        return RunRef(miniature_folder())
+    if not is_finished(Path(folder)):
+        raise CoatError(f"There is no finished run in {folder}.", "Train one: coat train RECIPE --out DIR")
+    return RunRef(Path(folder))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the last stage of the run in a folder is done."""
+    return (folder / FINISHED).is_file()
+
+
+def miniature_folder() -> Path:
+    """Where the shipped miniature is.
+
+    Raises:
+        CoatError: This build of the package has none.
+    """
+    folder = Path(str(files("coat"))) / "miniature" / "shipped"
+    if not is_finished(folder):
+        raise CoatError("This build of the package holds no miniature.", "Make it: make miniature")
+    return folder
