@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from coat.cli import (
@@ -29,9 +31,27 @@ from coat.cli import (
 app = typer.Typer(
     help="Continuous Audio Thinking: give an audio language model a latent workspace.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from coat import __version__
+
+        typer.echo(f"coat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,13 @@ from coat.errors import CoatError
 
 def chat(
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            help="A run, export or plain checkpoint, and the question; with --miniature, a clip and the question."
+            help="A run, export or plain checkpoint, and the question; with --miniature, a clip and the question. "
+            "Without a question, a conversation.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A clip. Repeatable.")] = None,
     miniature: Annotated[bool, typer.Option("--miniature", help="Ask the small model that ships with coat.")] = False,
     max_new_tokens: Annotated[int, typer.Option(help="Where an answer is cut at the latest.")] = 256,
@@ -30,39 +32,67 @@ def chat(
         bool, typer.Option("--text-cot", help="Think in text first, and show it: the paper's rival.")
     ] = False,
 ) -> None:
-    r"""Ask a question about a clip.
+    r"""Ask a question about a clip, or hold a conversation where no question is given.
 
     coat chat RUN --audio clip.wav "What note is this?"
 
     coat chat --miniature clip.wav "What note is this?"
+
+    coat chat RUN
     """
     clips = list(audio or [])
-    *places, question = arguments
+    places, question = _read(arguments or [], miniature=miniature)
     if miniature:
         clips += [Path(place) for place in places]
-    elif len(places) != 1:
-        raise CoatError("coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"')
+    if not temperature and (top_p < 1 or seed is not None):
+        raise CoatError("--top-p and --seed are of sampling, and nothing is sampled.", "Add --temperature 0.7")
     from coat.cli.quiet import quiet
 
     quiet()
     from coat.api import Coat
+    from coat.checkpoints.references import MINIATURE
 
-    model = Coat.miniature() if miniature else Coat.load(places[0])
-    if not model.model.thinking.enabled:
+    coat = Coat.load(MINIATURE if miniature else places[0])
+    if not coat.model.thinking.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
-    if not temperature and (top_p < 1 or seed is not None):
-        raise CoatError("--top-p and --seed are of sampling, and nothing is sampled.", "Add --temperature 0.7")
     if seed is not None:
         import torch
 
         torch.manual_seed(seed)
     sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
-    answer = model.chat(
-        clips,
-        question,
-        max_new_tokens=max_new_tokens,
-        text_cot=text_cot,
-        repetition_penalty=repetition_penalty,
-        **sampling,
-    )
-    typer.echo(answer)
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty, **sampling}
+    if question is None:
+        _converse(coat.model, clips, options, text_cot=text_cot)
+    else:
+        typer.echo(coat.chat(clips, question, text_cot=text_cot, **options))
+
+
+def _read(arguments: list[str], *, miniature: bool) -> tuple[list[str], str | None]:
+    """The model, or the miniature's clips, and the question; None asks for a conversation."""
+    is_question = [" " in given and not Path(given).exists() for given in arguments]
+    if (miniature and not arguments) or (not miniature and is_question == [False]):
+        return arguments, None
+    *places, question = arguments or [""]
+    if not miniature and len(places) != 1:
+        raise CoatError("coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"')
+    return places, question
+
+
+def _converse(model: Any, clips: list[Path], options: dict[str, Any], *, text_cot: bool) -> None:
+    """Read questions from the terminal, or from a pipe, and answer each as its tokens come."""
+    import sys
+
+    from transformers import TextStreamer
+
+    from coat.cli.interactive import HELP, Dialogue, converse, typed_lines
+
+    if text_cot:
+        raise CoatError("--text-cot answers one question.", "Give the question, or leave out --text-cot.")
+    dialogue = Dialogue(model, options)
+    for clip in clips:
+        dialogue.add_audio(clip)
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
+        typer.echo(HELP)
+    streamer = TextStreamer(model.backbone.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    converse(dialogue, typed_lines("> " if is_terminal else ""), typer.echo, streamer)

@@ -1,0 +1,73 @@
+"""A conversation on the terminal."""
+
+import subprocess
+import sys
+
+import pytest
+import soundfile
+
+from coat.checkpoints import load_model
+from coat.cli.interactive import HELP, Dialogue, converse
+from coat.data.conversation import Conversation
+from coat.errors import CoatError
+from coat.generation import generate
+from tests.conftest import RATE, assistant, noise, user
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("miniature", device="cpu")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, noise(0.9).waveform, RATE)
+    return path
+
+
+def test_it_remembers_its_turns(model, clip):
+    dialogue = Dialogue(model, {"max_new_tokens": 8})
+    heard = dialogue.add_audio(clip)
+    first = dialogue.ask("What note is this?")
+    second = dialogue.ask("Which instrument plays?")
+    turns = [user("<audio>What note is this?"), assistant(first), user("Which instrument plays?")]
+    assert generate(model, [Conversation(turns[:1], [heard])], max_new_tokens=8) == [first]
+    assert generate(model, [Conversation(turns, [heard])], max_new_tokens=8) == [second]
+    assert dialogue.messages == [*turns, assistant(second)]
+    dialogue.reset()
+    assert not dialogue.messages + dialogue.clips + dialogue.pending
+
+
+def test_a_question_that_fails_leaves_no_trace(model, clip):
+    dialogue = Dialogue(model)
+    dialogue.add_audio(clip)
+    with pytest.raises(CoatError, match="control token"):
+        dialogue.ask("What is <|im_start|>?")
+    assert (dialogue.messages, len(dialogue.pending)) == ([], 1)
+
+
+def test_lines_are_commands_or_questions(model, clip):
+    said = []
+    lines = [f"/audio {clip}", "What note is this?", "", "/audio nothing.wav", "/what", "/reset", "/quit", "never"]
+    converse(Dialogue(model, {"max_new_tokens": 4}), lines, said.append)
+    heard, answer, missing, shown, reset = said
+    assert "0.9 s" in heard
+    assert answer
+    assert "no audio file at nothing.wav" in missing
+    assert shown == HELP
+    assert reset == "A new conversation."
+
+
+def test_without_a_question_the_command_reads_them_from_a_pipe(clip):
+    asked = "What note is this?\n/quit\n"
+    command = [sys.executable, "-m", "coat", "chat", "miniature", "--audio", str(clip), "--max-new-tokens", "4"]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one = subprocess.run([*command, "What note is this?"], capture_output=True, text=True, check=True).stdout
+    assert done.stdout.strip() == one.strip()
+
+
+def test_the_version_is_told():
+    done = subprocess.run([sys.executable, "-m", "coat", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("coat 0.")
