@@ -84,7 +84,7 @@ class Coat:
             max_new_tokens: Where the answer is cut at the latest.
             text_cot: Have the model think in text first, as the paper's rival does; the answer holds the chain, and
                 :func:`coat.reasoning.final_answer` takes it off.
-            **options: Of transformers' ``generate``, such as ``temperature``, ``top_p`` and ``repetition_penalty``.
+            **options: Options of transformers' ``generate``, such as ``temperature`` and ``repetition_penalty``.
 
         Raises:
             CoatError: A clip cannot be read or is too short or too long.

@@ -11,7 +11,7 @@ class CoatError(Exception):
         remedy: What to do about it.
 
     Attributes:
-        exit_code: Of a command that ends with it.
+        exit_code: Exit code of a command that fails with it.
     """
 
     exit_code = 2

@@ -28,9 +28,9 @@ class Reply:
     """An answer and what it took.
 
     Attributes:
-        text: Of the answer.
-        prompt_tokens: Of the prefill, block included.
-        think_tokens: Of them, in blocks, their ends included; None where a server does not say.
+        text: Text of the answer.
+        prompt_tokens: Tokens of the prefill, block included.
+        think_tokens: Those of them in blocks, their ends included; None where a server does not say.
         new_tokens: Decoded, the end of the turn included.
         finished: False if it was cut at the most tokens.
     """
@@ -58,7 +58,7 @@ def generate(
         conversations: Each ends with a user turn.
         max_new_tokens: Where an answer is cut at the latest.
         thinking: Think in another way than the model was trained to, for example not at all.
-        **options: Of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty`` and others. A
+        **options: Options of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty``, others. A
             temperature above zero samples. Penalties count the answer's tokens, for the prompt comes as embeddings.
 
     Returns:
@@ -213,7 +213,7 @@ class Embeddings:
             held -= self.rows.popitem(last=False)[1].nbytes
 
     def of(self, clip: Clip, length: int) -> Tensor:
-        """Of a clip with so many audio tokens."""
+        """x_A of a clip with so many audio tokens, ``(L_a, d)``."""
         return self.rows[clip.content_key, length]
 
     def clear(self) -> None:

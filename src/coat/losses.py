@@ -34,7 +34,7 @@ def masked_loss(
     clean and make every gradient NaN.
 
     Args:
-        loss: Of ``(N, L, e_k)`` predictions and targets with their ``(N, L)`` mask: ``(N, L)``.
+        loss: Loss of ``(N, L, e_k)`` predictions and targets with their ``(N, L)`` mask: ``(N, L)``.
         prediction: ``(N, L, e_k)``.
         target: ``(N, L, e_k)``.
         mask: ``(N, L)``, True at real frames.

@@ -33,11 +33,11 @@ class Plan:
     Attributes:
         folder: Everything goes there.
         arms: Which.
-        seeds: Of training.
+        seeds: Seeds of training.
         tasks: What is asked, as :func:`coat.evaluation.sources.open_tasks` takes it.
         data: Where tasks' rows are.
         limit: Items a task at most.
-        max_new_tokens: Of answers to a manifest's questions.
+        max_new_tokens: Longest answer to a manifest's question, in tokens.
         batch_size: Questions at a time.
     """
 
@@ -73,10 +73,10 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     """Train an arm with a seed and ask it; what is done already is left as it is.
 
     Args:
-        plan: Of all.
+        plan: What is run and asked.
         arm: Which.
-        seed: Of training.
-        base: Of the full method: its backbone is the baseline's.
+        seed: Seed of training.
+        base: The full method's recipe, whose backbone is the baseline's.
         threads: That this process may use.
 
     Returns:
@@ -121,7 +121,7 @@ def ask(
         plan: What is asked.
         model: In evaluation mode.
         weights: Their fingerprint.
-        folder: Of the answers.
+        folder: Folder of the answers.
         thinking: See :class:`coat.evaluation.backends.transformers.TransformersBackend`.
         builder: The same.
 
@@ -159,7 +159,7 @@ def run_plan(
 
     Args:
         plan: What.
-        base: Of the full method.
+        base: The full method's recipe.
         workers: Processes; each takes its share of the cores.
         ray: Address of a cluster, ``local`` for one of its own.
         progress: Called with the name of a job that is done.
@@ -227,7 +227,7 @@ class Ablation:
     Attributes:
         arms: Names and titles, in order.
         against: What each is compared with.
-        seeds: Of training.
+        seeds: Seeds of training.
         scores: ``{arm: {task: [a score a seed]}}``.
     """
 
@@ -302,9 +302,9 @@ def gather(
     Args:
         folder: Where they are kept.
         files: A ``scores-strict.json`` a seed, by arm.
-        titles: Of arms, for tables.
+        titles: Titles of arms, for tables.
         against: What each is compared with.
-        seeds: Of training.
+        seeds: Seeds of training.
     """
     scores: dict[str, dict[str, list[Score]]] = {}
     for arm, paths in files.items():

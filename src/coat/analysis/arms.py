@@ -21,7 +21,7 @@ class Arm:
     """One way to train.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         title: For tables.
         against: The arm that it is compared with.
         recipe: What it trains; None leaves the backbone as it is.
@@ -38,7 +38,7 @@ def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
 
     Args:
         recipe: The full method.
-        groups: Of ``GROUPS``, or names of single arms.
+        groups: Keys of ``GROUPS``, or names of single arms.
 
     Raises:
         CoatError: There is no such group or arm.
@@ -114,7 +114,7 @@ def _stages(recipe: Recipe) -> Iterator[Arm]:
 
 
 def _rate(recipe: Recipe) -> Iterator[Arm]:
-    """Of the learning rate, for fine-tuning alone too: what is best for one need not be best for the other."""
+    """Learning rates, for fine-tuning alone too: what is best for one need not be best for the other."""
     plain = changed(_with_experts(recipe, ()), "thinking.enabled", False)
     yield Arm(SFT, "fine-tuning alone", SFT, plain)
     for of, title, made in ((SFT, "fine-tuning alone", plain), (FULL, "CoAT", recipe)):
@@ -167,7 +167,7 @@ def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:
 
     Args:
         arms: Which.
-        share: Of their steps, at most 1.
+        share: Share of their steps, at most 1.
     """
     if share >= 1:
         return list(arms)

@@ -16,7 +16,7 @@ def write_cost_page(
     """Write the page of a measurement.
 
     Args:
-        path: Of the HTML file.
+        path: Path of the HTML file.
         title: What was measured.
         cells: From :func:`coat.analysis.inference_cost.summarise`.
         own: What the sizes of what was measured say, at the middle of each range.

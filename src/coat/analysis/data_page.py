@@ -19,7 +19,7 @@ def write_data_page(checked: Checked, path: Path) -> None:
 
     Args:
         checked: What was found.
-        path: Of the HTML file.
+        path: Path of the HTML file.
     """
     hours = sum(checked.seconds) / 3600
     found = checked.by_kind()

@@ -37,8 +37,8 @@ def write_eval_page(
     """Write the page of one or several evaluations.
 
     Args:
-        folders: Of evaluations; the first is the one that others are read against.
-        path: Of the HTML file.
+        folders: Folders of evaluations; the first is the one that others are read against.
+        path: Path of the HTML file.
         protocol: By which answers are scored.
         compared: Names of two runs and how they compare.
         worst: Wrong answers shown for each task of the last run, with their sounds.

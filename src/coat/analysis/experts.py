@@ -17,8 +17,8 @@ class Check:
     """What a check of an expert found.
 
     Attributes:
-        parameters: Of its weights.
-        frames, size: Of the features of two seconds.
+        parameters: Number of its parameters.
+        frames, size: Frames and e_k of the features of two seconds.
         batch_difference: How far a clip's features move when it is batched with a longer one.
         times_real_time: Seconds of audio that it takes a second.
     """
@@ -37,7 +37,7 @@ def check_expert(expert: Expert, *, batch: int = 4, seconds: float = 10.0) -> Ch
     Args:
         expert: One that reads waveforms.
         batch: Clips in the timed batch.
-        seconds: Of each.
+        seconds: Seconds of each clip.
     """
     rate = expert.sampling_rate
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +69,7 @@ def show_expert(expert: Expert, clip: Clip, path: Path) -> Path:
     Args:
         expert: One that reads waveforms.
         clip: What to hear.
-        path: Of the PNG.
+        path: Path of the PNG.
     """
     from coat.analysis.plots import plot_picture
 

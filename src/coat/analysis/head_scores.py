@@ -21,7 +21,7 @@ from coat.training.targets import expert_targets
 
 @dataclass(frozen=True)
 class HeadScore:
-    """Of one head.
+    """Scores of one head.
 
     Attributes:
         expert: Whose features it predicts.

@@ -42,10 +42,10 @@ class CostSettings:
     Attributes:
         samples: Questions a range and seed.
         seeds: How many.
-        ranges: Of durations, in seconds.
+        ranges: Ranges of durations, in seconds.
         max_new_tokens: Where answers are cut at the latest.
         reasoning_tokens: That a chain of thought may take beside.
-        strides: Of the block.
+        strides: Strides of the block that are timed.
     """
 
     samples: int = 300
@@ -67,7 +67,7 @@ class Cell:
         low: The range's beginning in seconds.
         high: Its end.
         questions: Asked, over all seeds.
-        mean: Of each measure; seconds and tokens.
+        mean: Mean of each measure, in seconds and tokens.
         std: Over seeds; nothing for one seed.
         against: Time to the first token and in all, over the first arm's on the same question: medians.
     """
@@ -251,12 +251,12 @@ class Work:
     """What sizes say of one clip.
 
     Attributes:
-        seconds: Of audio.
+        seconds: Seconds of audio.
         audio_tokens: L_a.
         prompt_tokens: Without the block.
-        block_tokens: Of the block.
+        block_tokens: Length of the block.
         tower: FLOPs of tower and projector.
-        prefill: Of the language model without the block.
+        prefill: Work of the prefill of the language model without the block.
         prefill_block: With it.
         cache: Bytes of keys and values of the prompt, without the block.
         cache_block: With it.
@@ -287,10 +287,10 @@ def work_of(backbone: Backbone, seconds: float, *, stride: int = 1, text: int = 
 
     Args:
         backbone: Its sizes; one without storage will do.
-        seconds: Of audio.
+        seconds: Seconds of audio.
         stride: Audio tokens that one think token stands for.
         text: Tokens of template and question.
-        bytes_each: Of a number in the cache.
+        bytes_each: Bytes of a number in the cache.
     """
     rate, longest = backbone.hearing.sampling_rate, backbone.hearing.max_seconds
     pieces = max(1, int(np.ceil(seconds / longest - 1e-6))) if backbone.max_clips is None else 1

@@ -46,14 +46,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one answer.
+    """Times of one answer.
 
     Attributes:
         first: Seconds to the first token.
         decode: From the first to the last.
         new_tokens: Decoded.
-        prompt_tokens: Of the prefill.
-        think_tokens: Of them, the forced prefix: blocks with their ends.
+        prompt_tokens: Tokens of the prefill.
+        think_tokens: Those of them that are the blocks and their ends.
         text: The answer itself.
     """
 
@@ -135,7 +135,7 @@ class VllmStopwatch:
     Args:
         folder: An export.
         scratch: Where folders of links go.
-        **options: Of ``vllm.LLM``.
+        **options: Options of ``vllm.LLM``.
     """
 
     def __init__(self, folder: str, scratch: Path, **options: Any) -> None:

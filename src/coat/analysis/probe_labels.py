@@ -103,7 +103,7 @@ def write_labels(
     """Write a source's labels and questions.
 
     Args:
-        name: Of ``SOURCES``.
+        name: A key of ``SOURCES``.
         place: IEMOCAP's folder; MuchoMusic's folder, ``sample``, or empty for the hub.
         out: A folder.
         progress: Called with 1 for every clip, and how many there are.

@@ -49,7 +49,7 @@ class Clips:
 
     Attributes:
         target: Which.
-        paths: Of the clips to fit on, and of those to score on.
+        paths: Paths of the clips to fit on, and of those to score on.
         labels: Theirs.
         groups: Theirs.
     """
@@ -74,9 +74,9 @@ class Reading:
         target: What it reads.
         where: On which state.
         score: Its accuracy.
-        shuffled: Of the same probe, fitted on shuffled labels.
+        shuffled: Accuracy of the same probe, fitted on shuffled labels.
         rho: Spearman's correlation of its confidence with the answer's being right, within the model.
-        p: Of no correlation.
+        p: p-value under no correlation.
     """
 
     target: str
@@ -94,7 +94,7 @@ def read_clips(path: Path, target: Target, *, limit: int | None = None, seed: in
         path: JSON Lines.
         target: Which.
         limit: At most so many a side, drawn by the seed.
-        seed: Of what is drawn, and of sides where clips have no ``split``.
+        seed: Seed of what is drawn, and of sides where clips have no ``split``.
 
     Raises:
         CoatError: No clip carries the label, or all are in one group.
@@ -155,10 +155,10 @@ def read_model(
 
     Args:
         model: In evaluation mode.
-        clips: Of the target.
+        clips: The clips of the target.
         wheres: Kinds of state.
         success: 1 where the model's own answer about a clip (by its path) is right, 0 where not.
-        seed: Of shuffled labels.
+        seed: Seed of shuffled labels.
     """
     states = [states_of(model, paths) for paths in clips.paths]
     shuffled = np.random.default_rng([seed, 29]).permutation(clips.labels[0]).tolist()
@@ -196,7 +196,7 @@ def successes(run: Path, task: str, paths: Sequence[Path]) -> dict[str, float]:
     Args:
         run: An evaluation's folder.
         task: Which of its tasks.
-        paths: Of clips.
+        paths: Paths of clips.
     """
     from coat.evaluation.items import Sound
     from coat.evaluation.results import scored

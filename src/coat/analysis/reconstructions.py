@@ -24,7 +24,7 @@ class Reconstruction:
         target: The expert's own features.
         prediction: The head's.
         explained: R^2 over the clip's frames and dimensions: 1 is perfect, 0 is no better than the clip's mean.
-        seconds: Of the clip.
+        seconds: Seconds of the clip.
     """
 
     expert: str

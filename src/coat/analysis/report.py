@@ -103,7 +103,7 @@ def read_page(path: Path) -> Page:
     """What a report holds.
 
     Args:
-        path: Of the page, or of a folder with one.
+        path: Path of the page, or of a folder with one.
 
     Raises:
         CoatError: There is none.

@@ -18,10 +18,10 @@ class Run:
     """What a run's folder tells.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         recipe: As plain data.
         stage: The one it is in, or the last.
-        step: Of that stage.
+        step: Step within the stage.
         steps: That the stage has.
         finished: Whether it is done.
         losses: The latest of each kind.

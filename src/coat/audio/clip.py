@@ -52,7 +52,7 @@ class Hearing:
     """How a family turns seconds into audio tokens.
 
     Attributes:
-        sampling_rate: Of the waveforms it takes, in Hz.
+        sampling_rate: Sampling rate of the waveforms it takes, in Hz.
         token_rate: r_s, audio tokens a second.
         first_token_seconds: The time at the middle of the first audio token.
         max_seconds: The longest clip it hears.

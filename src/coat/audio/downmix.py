@@ -21,7 +21,7 @@ def to_mono(samples: np.ndarray, name: str, channel: int | None = None) -> np.nd
 
     Args:
         samples: ``(channels, samples)`` float32.
-        name: Of the clip, for messages.
+        name: Name of the clip, for messages.
         channel: Take this one alone, counted from 0.
 
     Returns:

@@ -115,12 +115,12 @@ class Backbone(nn.Module, ABC):
 
         Args:
             path: A hub id or a folder.
-            dtype: Of the weights.
+            dtype: Data type of the weights.
             weights: False reads only the configuration, into a model without storage: it knows its sizes and
                 counts audio tokens, in a second and in no memory.
             four_bit: Hold the language model's linear layers in four bits (bitsandbytes, NF4): a quarter of the
                 memory, for LoRA on one small GPU. The tower and the output layer stay as they are.
-            **options: Of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
+            **options: Options of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
 
         Raises:
             CoatError: bitsandbytes is not installed.
@@ -168,7 +168,7 @@ class Backbone(nn.Module, ABC):
         """x_A of each clip, ``(L_a, d)``.
 
         Args:
-            features: Of N clips.
+            features: Features of N clips.
             frozen: Keep no gradient, as everywhere but in pre-training.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
@@ -220,7 +220,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the frozen weights; what is trained may be in full precision beside them."""
+        """Data type of the frozen weights; what is trained may be in full precision beside them."""
         return next(self.audio_tower.parameters()).dtype
 
     @property

@@ -14,7 +14,7 @@ class Qwen2Audio(WhisperBackbone):
 
     @classmethod
     def default_template(cls) -> str | None:
-        """Of the processor's class, as the stock processor takes it: a tokenizer's own template may know no audio."""
+        """The template of the stock processor's class: a tokenizer's own template may know no audio."""
         from transformers import Qwen2AudioProcessor
 
         return Qwen2AudioProcessor.default_chat_template.fget(None)

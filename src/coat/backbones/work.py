@@ -20,7 +20,7 @@ def language_flops(backbone: Backbone, tokens: int, *, logits: int = 1, past: in
     Args:
         backbone: Its sizes; a model without storage will do.
         tokens: Positions that are new.
-        logits: Of them, how many the output layer sees.
+        logits: How many of the tokens the output layer sees.
         past: Positions in the cache, which the new ones attend to.
     """
     linear = 2 * active_parameters(backbone) * tokens
@@ -49,7 +49,7 @@ def cache_bytes(backbone: Backbone, tokens: int, *, bytes_each: int = 2) -> int:
     Args:
         backbone: Its sizes.
         tokens: Positions.
-        bytes_each: Of a number; two in bf16.
+        bytes_each: Bytes of a number; two in bf16.
     """
     config = backbone.model.config.get_text_config()
     size = int(config.num_key_value_heads) * _head_size(config)
@@ -57,7 +57,7 @@ def cache_bytes(backbone: Backbone, tokens: int, *, bytes_each: int = 2) -> int:
 
 
 def active_parameters(backbone: Backbone) -> int:
-    """Of the decoder, without its embedding: all that work on a token; of a mixture, the experts that it is sent to."""
+    """Parameters of the decoder that work on a token: without the embedding; of a mixture, the active experts."""
     total = count(backbone.language_model) - count(backbone.embedding)
     config = backbone.model.config.get_text_config()
     active = getattr(config, "num_experts_per_tok", None)

@@ -28,9 +28,9 @@ def build_model(
 
     Args:
         recipe: Whose.
-        dtype: Of the frozen weights; as the recipe's precision says if None.
+        dtype: Data type of the frozen weights; as the recipe's precision says if None.
         four_bit: As the recipe says if None.
-        **options: Of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
+        **options: Options of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
     """
     asked = recipe.backbone
     backbone = load_backbone(

@@ -29,8 +29,8 @@ def load_model(
 
     Args:
         model_path: See :func:`coat.checkpoints.references.resolve`.
-        dtype: Of the weights: ``auto`` (of a run what its recipe says, else bfloat16 where the accelerator computes in
-            it), ``float32``, ``bfloat16``, ``float16`` or a ``torch.dtype``.
+        dtype: Data type of the weights: ``auto`` (what a run's recipe says, else bfloat16 where the accelerator
+            computes in it), ``float32``, ``bfloat16``, ``float16`` or a ``torch.dtype``.
         device: Where the model goes; the accelerator, or the CPU where there is none, if None.
         device_map: As in transformers, for models that one device does not hold; excludes ``device``.
         attn_implementation: As in transformers.

@@ -30,7 +30,9 @@ def ablate(
     sets: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE over the recipe.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="As for coat eval run.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items a task.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers to a manifest's questions.")] = 64,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest answer to a manifest's question, in tokens.")
+    ] = 64,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes side by side.")] = 1,
     ray: Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster, or 'local'.")] = None,
     budget: Annotated[
@@ -105,7 +107,7 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
 
 
 def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
-    """Of all steps, how many fit into a time: by timing a few of the full method's, which is the slowest."""
+    """Share of all steps that fits into a time: by timing a few of the full method's, which is the slowest."""
     import time
     from tempfile import TemporaryDirectory
 

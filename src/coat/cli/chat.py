@@ -27,7 +27,7 @@ def chat(
         float, typer.Option(min=0, max=1, help="Sample among tokens that hold so much probability.")
     ] = 1.0,
     repetition_penalty: Annotated[float, typer.Option(min=0.01, help="Above 1, words are repeated less.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="Of sampling.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampling.")] = None,
     text_cot: Annotated[
         bool, typer.Option("--text-cot", help="Think in text first, and show it: the paper's rival.")
     ] = False,

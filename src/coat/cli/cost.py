@@ -35,8 +35,8 @@ def cost(
     backend: Annotated[str, typer.Option("--backend", help="transformers or vllm.")] = "transformers",
     samples: Annotated[int, typer.Option(min=1, help="Questions a range and seed.")] = 300,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 128,
-    cot_tokens: Annotated[int, typer.Option(min=0, help="Of a chain of thought beside it.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
+    cot_tokens: Annotated[int, typer.Option(min=0, help="Tokens that a chain of thought may take besides.")] = 1024,
     longest: Annotated[float, typer.Option(help="Leave out ranges that begin at this many seconds or later.")] = 120.0,
     engine: Annotated[list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE.")] = None,
 ) -> None:

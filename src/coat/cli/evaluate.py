@@ -46,7 +46,9 @@ def run(
     profile: Annotated[str, typer.Option("--profile", help="Ask by the prompts of this family of models.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items a task, evenly chosen.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Questions at a time (transformers).")] = 32,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers to a manifest's questions.")] = 256,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest answer to a manifest's question, in tokens.")
+    ] = 256,
     served: Annotated[str | None, typer.Option("--model", help="Name of the model at an address.")] = None,
     weights: Annotated[str, typer.Option(help="What stands behind an address: answers are kept by it.")] = "",
     concurrency: Annotated[int, typer.Option(min=1, help="Questions at once, to an address.")] = 8,

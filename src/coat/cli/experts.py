@@ -90,8 +90,8 @@ def decoder(
     backbone: Annotated[str, typer.Option("--backbone", help="FAMILY or FAMILY:PATH.")],
     out: Annotated[Path, typer.Option("--out", help="The decoder's file.")] = Path("decoder.safetensors"),
     clips: Annotated[int, typer.Option("--clips", min=2, help="At most so many clips, drawn by the seed.")] = 500,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of training.")] = 1500,
-    seed: Annotated[int, typer.Option("--seed", help="Of clips and weights.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training.")] = 1500,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of clips and weights.")] = 0,
 ) -> None:
     """Fit a decoder for the eye: the backbone's audio embeddings, and their reconstruction, as a spectrogram."""
     import random

@@ -27,7 +27,7 @@ class Dialogue:
 
     Attributes:
         model: Answers.
-        options: Of :func:`coat.generation.generate`.
+        options: Options of :func:`coat.generation.generate`.
         messages: The turns so far.
         clips: Those that the turns hold, in order.
         pending: Clips for the next question.
@@ -54,7 +54,7 @@ class Dialogue:
 
         Args:
             text: The question.
-            streamer: Of transformers; it is given the answer's tokens as they come.
+            streamer: One of transformers' streamers; it is given the answer's tokens as they come.
 
         Raises:
             CoatError: The conversation cannot be encoded: it is too long, or holds more clips than the model takes.

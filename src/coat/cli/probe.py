@@ -23,7 +23,7 @@ def probe(
     ] = None,
     clips: Annotated[int, typer.Option("--clips", min=10, help="At most so many a side.")] = 600,
     training: Annotated[bool, typer.Option("--over-training", help="Also at every checkpoint that runs keep.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of answers.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
 ) -> None:
     """Say what a straight line reads in the think states, in the state before the answer, and in the audio embeddings.
 

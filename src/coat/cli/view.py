@@ -14,7 +14,7 @@ def view(
         Path | None, typer.Option("--decoder", help="Draws audio embeddings as spectrograms: coat experts decoder.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Of it.")] = 7860,
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option("--share", help="Through Gradio's tunnel, for others to see.")] = False,
 ) -> None:
     """Open a page to listen with: what experts hear, what the think states kept, and both models' answers.

@@ -38,7 +38,7 @@ class BackboneConfig(_Part):
 class LoraConfig(_Part):
     """LoRA on the language model (App. A)."""
 
-    rank: int = Field(16, ge=1, description="Of the two factors.")
+    rank: int = Field(16, ge=1, description="Rank r of the two factors.")
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="On the adapters' inputs.")
     targets: str | None = Field(None, description="Regular expression over module names; the family's own if None.")
@@ -57,7 +57,7 @@ class HeadConfig(_Part):
 class StageConfig(_Part):
     """One stage of training: its own steps, learning rate and experts (§3.4)."""
 
-    name: str = Field(description="Of its folder and of its lines in metrics.jsonl.")
+    name: str = Field(description="Names the stage's folder and its lines in metrics.jsonl.")
     steps: int = Field(ge=1, description="Optimizer steps.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak; the schedule starts anew in every stage.")
     experts: dict[str, Weight] = Field(
@@ -77,7 +77,7 @@ class StageConfig(_Part):
 class GroupConfig(_Part):
     """A task group of a mixture (App. A)."""
 
-    share: float = Field(gt=0, description="Of what is drawn; shares need not add up to one.")
+    share: float = Field(gt=0, description="Share of what is drawn; shares need not add up to one.")
     sources: list[str] = Field(min_length=1, description="Manifests; rows are drawn uniformly from all of them.")
 
 
@@ -135,7 +135,7 @@ class TrainingConfig(_Part):
     weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of a stage's steps.")
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field(
-        "cosine", description="Of the learning rate after warm-up."
+        "cosine", description="Schedule of the learning rate after warm-up."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -161,7 +161,7 @@ class TrainingConfig(_Part):
     )
     calibration_clips: int = Field(256, ge=1, description="Clips for 'auto' weights.")
     workers: int = Field(0, ge=0, description="Processes that decode audio; 0 decodes in the training process.")
-    seed: int = Field(0, description="Of weights, order and dropout.")
+    seed: int = Field(0, description="Seed of weights, order and dropout.")
 
 
 class Recipe(_Part):

@@ -25,7 +25,7 @@ class Shuffled:
 
     Args:
         rows: How many there are.
-        seed: Of the orders.
+        seed: Seed of the orders.
     """
 
     def __init__(self, rows: int, seed: int) -> None:
@@ -79,7 +79,7 @@ class StepRows(Sampler[list[int]]):
         draw: The order of rows.
         steps: Optimizer steps.
         batch_size: Rows in a step, over all processes.
-        seed: Of the order of steps.
+        seed: Seed of the order of steps.
         group: Put rows of like length into a step.
         rank: This process.
         processes: How many share each step; they divide ``batch_size``.

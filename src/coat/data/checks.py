@@ -98,10 +98,10 @@ class Checked:
     """What a check found.
 
     Attributes:
-        path: Of the manifest.
+        path: Path of the manifest.
         rows: Usable or not.
         clips: Different stretches of files.
-        seconds: Of each clip that could be read.
+        seconds: Seconds of each clip that could be read.
         rates: Clips by sampling rate.
         tasks: Rows by task.
         answer_words: Words in each answer.

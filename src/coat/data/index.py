@@ -54,7 +54,7 @@ class Manifest(Rows):
     forked loader workers do, cannot disturb each other.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         notes: From :func:`open_manifest`.
         lines: The plain JSON Lines file to read from; the manifest itself if None.
         reading: How rows are taken.
@@ -99,7 +99,7 @@ class Manifest(Rows):
 
     @property
     def seconds(self) -> np.ndarray:
-        """Of audio in each row."""
+        """Seconds of audio in each row."""
         return self.notes.seconds
 
     @property

@@ -46,7 +46,7 @@ class Notes:
         longest: ``(n,)`` seconds of its longest clip.
         groups: ``(n,)`` places in ``names``.
         sources: ``(n,)`` places in ``names``.
-        names: Of groups and sources.
+        names: Names of groups and sources.
         left_out: Rows whose audio cannot be used, and why, where such rows were asked to be left out.
     """
 
@@ -84,12 +84,12 @@ class Found:
     """What a part of a file holds.
 
     Attributes:
-        columns: Of :class:`Notes`, by name; groups and sources are places in ``names``.
+        columns: Columns of :class:`Notes`, by name; groups and sources are indices into ``names``.
         ids: ``(n,)`` digests of the rows' ids.
-        names: Of groups and sources.
-        problems: Of rows that cannot be used, each with its line.
+        names: Names of groups and sources.
+        problems: What is wrong with rows that cannot be used, each with its line.
         left_out: Rows whose audio cannot be used, where such rows are left out.
-        remedy: Of the first problem that has one.
+        remedy: The first problem's remedy.
         rows: That were read.
     """
 

@@ -40,7 +40,7 @@ class AudioRef:
     """Where a clip is: a file, or a stretch of it in seconds.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         start: In seconds.
         end: In seconds; the end of the file if None.
         channel: To take alone, from 0; None mixes them.
@@ -105,9 +105,9 @@ class Row:
         task: What is asked, for scores.
         group: Its task group.
         choices: The options of a multiple-choice question.
-        language: Of speech in it.
+        language: Language of speech in it.
         source: The corpus it comes from.
-        licence: Of the clip.
+        licence: Licence of the clip.
     """
 
     id: str

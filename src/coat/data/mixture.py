@@ -24,7 +24,7 @@ class Pool:
         source: Its name.
         group: Its task group.
         rows: How many it has.
-        hours: Of audio in them.
+        hours: Hours of audio in the rows.
     """
 
     source: str
@@ -38,12 +38,12 @@ class Line:
     """What a stage draws of a source.
 
     Attributes:
-        source, group: Of whom.
+        source, group: Whose rows are drawn.
         pool: Rows that it has.
         samples: Rows that are drawn.
-        share: Of all that is drawn.
+        share: Share of all that is drawn.
         epochs: Times that a row is drawn, on average.
-        hours: Of audio that is heard.
+        hours: Hours of audio that is heard.
     """
 
     source: str
@@ -84,7 +84,7 @@ def plan_mixture(pools: Sequence[Pool], shares: Mapping[str, float], *, budget: 
 
     Args:
         pools: The sources.
-        shares: Of each group; they need not add up to one.
+        shares: Share of each group; shares need not add up to one.
         budget: Rows to draw.
         cap: Most times that a row may be drawn.
 
@@ -155,7 +155,7 @@ class MixtureDraw:
     Args:
         plan: From :func:`plan_mixture`.
         sources: Their names, in the order of their rows.
-        seed: Of the order.
+        seed: Seed of the order.
         stage: Draws of other stages are others.
     """
 
@@ -200,7 +200,7 @@ def permuted(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
 
     Args:
         places: ``(n,)`` int64 below ``size``.
-        size: Of the permutation.
+        size: Size of the permutation.
         key: Whole numbers; another key is another permutation.
     """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)

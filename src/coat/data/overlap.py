@@ -45,7 +45,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of one clip.
+    """Fingerprint of one clip.
 
     Attributes:
         bits: ``(frames,)`` uint32.
@@ -57,7 +57,7 @@ class Fingerprint:
 
 
 def fingerprint(waveform: np.ndarray) -> Fingerprint:
-    """Of a waveform ``(samples,)`` at ``RATE``; empty where it is shorter than a window."""
+    """Fingerprint of a waveform ``(samples,)`` at ``RATE``; empty where it is shorter than a window."""
     count = (len(waveform) - WINDOW) // HOP + 1
     if count < 2:
         return Fingerprint(np.zeros(0, np.uint32), np.zeros(0, bool))

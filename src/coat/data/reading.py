@@ -28,7 +28,7 @@ class Record:
     """A row as it was read.
 
     Attributes:
-        number: Of its line, or its place in an array or a table, from 1.
+        number: Its line, or its index in an array or a table, from 1.
         where: The same in words.
         raw: What it holds.
         problem: Why it could not be read; then ``raw`` is None.

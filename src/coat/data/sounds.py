@@ -29,7 +29,7 @@ class Sound:
 
     Attributes:
         ref: A file that holds it.
-        key: Of its content.
+        key: Key of its content.
         samples: At its native rate.
         sampling_rate: In Hz.
     """
@@ -49,7 +49,7 @@ class SoundIndex:
     """A small database of sounds by file; a file that has changed since is not in it.
 
     Args:
-        path: Of the database; made if it is not there.
+        path: Path of the database; made if it is not there.
     """
 
     def __init__(self, path: str | Path) -> None:

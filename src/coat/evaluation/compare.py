@@ -39,7 +39,7 @@ class Compared:
     Attributes:
         task: Its name.
         title: For tables.
-        differences: Of every metric, the leading one first.
+        differences: Differences of every metric, the leading one first.
         corrected: The leading p-value, by Holm over all tasks.
         flips: Items that flipped.
         only_one: Items that only one of the runs has an answer to.

@@ -64,7 +64,7 @@ class Sound:
     def of_file(
         cls, path: Path, start: float = 0.0, end: float | None = None, channel: int | None = None
     ) -> Sound:  # fmt: skip
-        """Of a file, or a stretch of one."""
+        """The sound of a file, or of a stretch of one."""
 
         def fetch() -> bytes:
             try:
@@ -84,14 +84,14 @@ class Item:
         task: Its task's name.
         prompt: What is asked, without options; or a whole prompt where ``messages`` are given.
         reference: The right answer's text.
-        options: Of a choice, as they stand.
+        options: Options of a choice, as they stand.
         right: Which of them.
         cluster: Items that share a clip or a speaker are not independent.
         facts: To be shown, and scored apart.
         judge_question: What the judge is told was asked.
-        seconds: Of audio.
+        seconds: Seconds of audio.
         clips: Keys of the clips' content.
-        messages: Of a manifest's row, in place of a prompt.
+        messages: Messages of a manifest's row, in place of a prompt.
         sounds: The clips; none where only scores are computed.
     """
 
@@ -145,7 +145,7 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
     Args:
         task: Whose.
         raw: The row's columns, without the audio.
-        place: Of the row.
+        place: Index of the row.
         sound: Its clip.
 
     Raises:

@@ -63,7 +63,7 @@ class JudgeSettings:
         url: Base address.
         key: API key.
         temperature: None leaves it out: some models refuse it.
-        max_tokens: Of a verdict; None leaves it out.
+        max_tokens: Longest verdict, in tokens; None sets no limit.
         attempts: How often a verdict without a rating is asked for.
         concurrency: Verdicts at once.
         timeout: Seconds for one.
@@ -87,9 +87,9 @@ class Verdicts:
 
     Attributes:
         wanted: Answers that a judge must rate.
-        known: Of them, rated before.
+        known: Those that were rated before.
         calls: Made now.
-        tokens: Of prompts, about, for those that are not known.
+        tokens: Approximate tokens of the prompts that are not known.
         rated: Now.
         failed: Without a rating, and why.
         left: Not asked, as the budget of calls was spent.

@@ -37,7 +37,7 @@ def parse_choice(answer: str, options: Sequence[str]) -> int | None:
     A letter and a text that disagree choose nothing.
 
     Args:
-        answer: Of the model.
+        answer: The model's answer.
         options: Without letters.
     """
     text = answer.strip()
@@ -62,7 +62,7 @@ def parse_label(answer: str, labels: Mapping[str, Sequence[str]]) -> str | None:
     """The class that an answer names, by its name or another word for it; None if it names none, or several.
 
     Args:
-        answer: Of the model.
+        answer: The model's answer.
         labels: Classes, with other words for each.
     """
     marked = _MARKED.findall(answer)

@@ -57,7 +57,7 @@ class EvalSettings:
         reasoning_tokens: That it may take.
         profile: The family of models whose prompts are used.
         limit: At most so many items a task, chosen evenly.
-        seed: Of shuffled clips.
+        seed: Seed of shuffled clips.
     """
 
     choice_orders: int = 1
@@ -278,11 +278,11 @@ class Answered:
     Attributes:
         task: As it was declared when it was asked.
         items: What was asked.
-        keys: Of each question, by item and order.
+        keys: Key of each question, by item and order.
         answers: By item and order; fewer where questions failed.
         predictions: The lines that they come from.
-        place: Of the data.
-        revision: Of the data.
+        place: Where the data is.
+        revision: Revision of the data.
         skipped: Rows that were not asked, by why.
         bad: Rows that could not be asked.
         ignore: Fields of its rows that were passed over.

@@ -39,9 +39,9 @@ class Answer:
     """What a model said.
 
     Attributes:
-        text: Of the answer alone; a chain of thought before it is taken off.
+        text: Text of the answer alone; a chain of thought before it is taken off.
         finished: False if it was cut at the most tokens.
-        rating: Of the judge, 0 to 5; None if there is none.
+        rating: Rating of the judge, 0 to 5; None if there is none.
         verdict: The judge's words.
     """
 

@@ -29,7 +29,7 @@ class Opened:
         task: Which.
         items: What is asked; clips are not decoded, nor measured before :func:`measured`.
         place: Where they came from.
-        revision: Of the data.
+        revision: Revision of the data.
         skipped: Rows that are not asked, by why: ids.
         bad: Rows that cannot be asked, with what is wrong.
         ignore: Fields of a manifest's rows that were passed over.
@@ -141,7 +141,7 @@ def measured(opened: Opened, progress: Callable[[int], None] | None = None) -> O
     """Items with the seconds and content keys of their clips; those that are too long are left out, and named.
 
     Args:
-        opened: Of a task.
+        opened: The questions of one task.
         progress: Called with the number of items just measured.
     """
     from concurrent.futures import ThreadPoolExecutor

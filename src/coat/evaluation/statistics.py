@@ -29,7 +29,7 @@ class Score:
             number of items where they come in clusters; else the bootstrap's percentile.
         high: Its upper end.
         items: How many were scored.
-        clusters: Of them.
+        clusters: How many clusters they form.
     """
 
     metric: str
@@ -145,7 +145,7 @@ def wilson(share: float, items: int, effect: float = 1.0) -> tuple[float, float]
 
     Args:
         share: Between 0 and 1.
-        items: Of which it is one.
+        items: How many items there are.
         effect: By how much clusters widen its variance; the effective number of items is ``items / effect``.
     """
     n = max(items / max(effect, 1.0), 1.0)
@@ -173,7 +173,8 @@ class Difference:
         second: In the second.
         low: Lower end of the 95 % interval of second minus first, by paired bootstrap over clusters.
         high: Its upper end.
-        p: Of no difference: McNemar's exact test for shares of independent items, else the paired bootstrap's.
+        p: p-value under no difference: by McNemar's exact test for shares of independent items, else by the paired
+            bootstrap.
         items: Compared.
         test: Which test ``p`` is of.
     """

@@ -34,10 +34,12 @@ class Source(_Part):
 
     hub: str = Field("", description="Data set on the hub.")
     also: tuple[str, ...] = Field((), description="Names under which the same data set is found.")
-    config: str | None = Field(None, description="Of the data set.")
+    config: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("", description="To evaluate on.")
     rows: int | None = Field(None, description="How many its makers say there are.")
-    revision: str | None = Field(None, description="Of the data set; the newest if left out, and then recorded.")
+    revision: str | None = Field(
+        None, description="Revision of the data set; the newest if left out, and then recorded."
+    )
     reader: Literal["", "eval2000"] = Field("", description="For data that comes as its makers' files.")
     access: str = Field("open", description="What one must do to have it.")
 
@@ -48,7 +50,7 @@ class Columns(_Part):
     audio: str = Field("audio", description="The clip.")
     question: str | None = Field("question", description="What is asked; none where every row is asked the same.")
     options: str | tuple[str, ...] | None = Field(
-        None, description="Of a choice: a list, JSON, lettered lines, or several columns."
+        None, description="Column of a choice's options: a list, JSON, lettered lines, or several columns."
     )
     answer: str = Field("answer", description="The reference.")
     judge_question: str | None = Field(None, description="What the judge is told was asked.")
@@ -75,7 +77,7 @@ class Upstream(_Part):
 
     task: str = Field(description="Its name there.")
     rule: UpstreamRule = Field(description="How an answer is scored there.")
-    temperature: float = Field(0.0, description="Of sampling there; here every answer is greedy.")
+    temperature: float = Field(0.0, description="Sampling temperature in lmms-eval; here every answer is greedy.")
 
 
 class Task(_Part):
@@ -96,7 +98,7 @@ class Task(_Part):
     labels: dict[str, tuple[str, ...]] = Field({}, description="Classes, with other words for each.")
     values: dict[str, str] = Field({}, description="What the data calls a class, where it is not its name.")
     weighted_f1: bool = Field(False, description="Score F1 weighted by support beside accuracy.")
-    clean: Literal["", "gigaspeech", "switchboard"] = Field("", description="Of markup in references.")
+    clean: Literal["", "gigaspeech", "switchboard"] = Field("", description="Markup that is removed from references.")
     leave_out_empty: bool = Field(False, description="Rows whose reference holds no word are counted, not scored.")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="Longer clips are counted, not asked (App. B).")
     upstream: Upstream | None = Field(None, description="None where lmms-eval has no such task.")
@@ -122,7 +124,7 @@ class Task(_Part):
         """The prompt of a row, without the audio's mark.
 
         Args:
-            question: Of the row.
+            question: The row's question.
             options: In the order in which they are shown.
             profile: A family of models that is asked in its own way.
         """
@@ -138,7 +140,7 @@ def _listed(labels: Sequence[str] | dict[str, tuple[str, ...]]) -> str:
 
 
 def task_names() -> list[str]:
-    """Of the tasks that ship with the package."""
+    """Names of the tasks that ship with the package."""
     return sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.name.endswith(".yaml"))
 
 

@@ -32,7 +32,7 @@ def choice_score(answer: str, options: Sequence[str], right: int, rule: Upstream
     """The score of a choice in expectation, and whether the answer could be read.
 
     Args:
-        answer: Of the model.
+        answer: The model's answer.
         options: Without letters.
         right: The right one's place.
         rule: ``letter`` knows A to D, whatever there is; ``letter_or_text`` the options' own letters, and their texts.

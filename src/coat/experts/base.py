@@ -47,7 +47,7 @@ class Expert(nn.Module, ABC):
         first_frame_seconds: The time at the middle of its first frame.
         precision: What its products are computed in: float32, or bfloat16 where the recipe says so.
         needs_waveform: False if it reads the backbone's audio embeddings instead.
-        licence: Of the weights.
+        licence: Licence of the weights.
         commercial: Whether that licence allows commercial use.
         reference: The paper to cite.
         representational: Whether it anchors the think states in what is heard and said (§3.3.1), rather than adding a

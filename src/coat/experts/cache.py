@@ -45,11 +45,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its features on disk."""
+        """Data type of its features on disk."""
 
     @property
     def feature_dim(self) -> int:
@@ -246,7 +246,7 @@ class _Index:
     """Where clips are: 24 bytes a clip, so that millions fit.
 
     Attributes:
-        paths: Of the shards.
+        paths: Paths of the shards.
         keys: ``(n,)`` content keys, sorted.
         places: ``(n, 2)`` shard and row of each.
     """

@@ -29,7 +29,7 @@ class MelDecoder(nn.Module):
 
     Args:
         hidden_size: d of the backbone.
-        width: Of the convolutions between.
+        width: Width of the hidden convolutions.
     """
 
     mean: Tensor

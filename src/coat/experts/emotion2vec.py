@@ -21,7 +21,7 @@ EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad",
 
 @dataclass(frozen=True)
 class Emotion2VecSizes:
-    """Of the encoder."""
+    """Sizes of the encoder."""
 
     width: int = 768
     heads: int = 12

@@ -167,7 +167,7 @@ class Panns(PretrainedExpert):
 
 
 def _initialised(module: nn.Module) -> None:
-    """Of random weights: signals keep their size through rectified convolutions."""
+    """Start random weights so that signals keep their size through rectified convolutions."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
 

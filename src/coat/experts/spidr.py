@@ -16,7 +16,7 @@ UPSTREAM = "facebookresearch/spidr f695537"
 
 @dataclass(frozen=True)
 class SpidRSizes:
-    """Of the student Transformer."""
+    """Sizes of the student Transformer."""
 
     width: int = 768
     layers: int = 12

@@ -30,8 +30,8 @@ class PretrainedExpert(Expert):
     Args:
         weights: Where its checkpoint is: ``official``, a file, a URL, or ``owner/name`` on the hub; ``random`` for
             tests. The checkpoint's own shapes say how large the expert is.
-        sizes: Of random weights: ``official``, or ``tiny`` for tests.
-        seed: Of random weights.
+        sizes: Sizes of random weights: ``official``, or ``tiny`` for tests.
+        seed: Seed of random weights.
 
     Attributes:
         source: The official checkpoint, a URL or ``owner/name``.

@@ -46,13 +46,13 @@ class Settings:
 
     Attributes:
         size: Clips of the corpus.
-        pretrain_steps: Of the tiny backbone.
+        pretrain_steps: Steps of pre-training of the tiny backbone.
         labelled_clips: Clips with an answer for each scarce task.
         label_repeats: How often such an answer is in the mixture.
         stage_steps: Optimizer steps of the two stages.
         batch_size: Rows a step.
         learning_rate: Peak of both stages.
-        rank: Of LoRA.
+        rank: Rank of LoRA.
         items_per_task: Held-out questions a task, at most.
     """
 

@@ -56,11 +56,11 @@ def make_qwen2_audio(
     Args:
         tokenizer: From :func:`train_tokenizer`.
         hidden_size: d of tower and language model.
-        encoder_layers: Of the tower.
-        decoder_layers: Of the language model.
+        encoder_layers: Layers of the tower.
+        decoder_layers: Layers of the language model.
         num_heads: Attention heads of both.
         chunk_seconds: The longest clip.
-        seed: Of the weights.
+        seed: Seed of the weights.
         text: Fields of the language model's configuration that take precedence.
         audio: Fields of the tower's.
     """

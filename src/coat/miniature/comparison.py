@@ -221,7 +221,7 @@ def compare(
     Args:
         folder: Where everything goes.
         settings: What every arm shares.
-        seeds: Of training.
+        seeds: Seeds of training.
         arms: Which.
         shipped: Start from the shipped pre-trained backbone rather than pre-train one.
         say: Where lines for the user go.

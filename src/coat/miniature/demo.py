@@ -36,8 +36,8 @@ def run_demo(
 
     Args:
         folder: Where everything goes.
-        seeds: Of training; corpus and backbone are the same for all.
-        settings: Of the comparison.
+        seeds: Seeds of training; corpus and backbone are the same for all.
+        settings: The settings of the comparison.
         shipped: Start from the shipped pre-trained backbone rather than pre-train one.
         console: Where to print.
 

@@ -47,16 +47,16 @@ OMNI3_TOKENS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a checkpoint with random weights.
+    """Sizes of a checkpoint with random weights.
 
     Attributes:
         hidden_size: d of the language model.
-        intermediate_size: Of its feed-forward layers.
+        intermediate_size: Width of its feed-forward layers.
         decoder_layers: Its layers.
         heads, kv_heads: Its attention heads; of 64 or 128, which every attention kernel takes.
         vocabulary: Rows of the embedding; as many as the tokenizer needs if None.
-        tower_size, tower_layers, tower_heads: Of the tower.
-        experts: Of a mixture; how many, how many at once, their size.
+        tower_size, tower_layers, tower_heads: Width, layers and attention heads of the tower.
+        experts: In a mixture of experts: how many there are, how many work at once, and their width.
     """
 
     hidden_size: int = 64
@@ -117,7 +117,7 @@ def random_backbone(
     Args:
         family: Its key in recipes.
         folder: Where to write it, if anywhere.
-        seed: Of the weights.
+        seed: Seed of the weights.
         sizes: ``REAL_SIZES`` has those of the hub checkpoints.
         like_hub: Give the checkpoint what published ones may have and fresh ones do not: an embedding without a spare
             row, tied to the output layer where the family's class ties them; a ``generation_config.json`` with
@@ -185,7 +185,7 @@ def _describe_images(path: Path, family: str) -> None:
 
 
 def _text_fields(tokenizer: Any, sizes: Sizes) -> dict[str, Any]:
-    """Of a Qwen2 decoder."""
+    """Configuration fields of a Qwen2 decoder."""
     return {
         "vocab_size": len(tokenizer) + SPARE_ROWS,
         "tie_word_embeddings": False,

@@ -32,7 +32,7 @@ def write_manifests(corpus: Path, counts: Sequence[str], seeds: Sequence[int]) -
     Args:
         corpus: With ``train.jsonl``.
         counts: Labelled clips for each scarce task, or ``all``.
-        seeds: Of the choice of clips.
+        seeds: Seeds of the choice of clips.
     """
     rows = read_jsonl(corpus / "train.jsonl")
     for count in counts:

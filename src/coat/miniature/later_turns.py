@@ -49,8 +49,8 @@ def two_turns(rows: Sequence[Row], others: Sequence[Row], *, seed: int, share: f
     Args:
         rows: Each becomes the second turn, where there is another question about its clip.
         others: All questions.
-        seed: Of the choice.
-        share: Of rows that get a turn before them; the others stay as they are.
+        seed: Seed of the choice.
+        share: Share of rows that get a turn before them; the others stay as they are.
     """
     rng = np.random.default_rng([seed, 23])
     first: dict[str, list[Row]] = {}

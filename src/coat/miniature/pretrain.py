@@ -93,9 +93,9 @@ def pretrain(
         steps: Optimizer steps.
         batch_size: Rows a step.
         learning_rate: Peak, on a cosine.
-        spectrum_weight: Of the spectrum term.
-        seed: Of weights and order.
-        **sizes: Of the model, see :func:`make_qwen2_audio`.
+        spectrum_weight: Weight of the spectrum term.
+        seed: Seed of weights and order.
+        **sizes: Sizes of the model, see :func:`make_qwen2_audio`.
     """
     if (folder / "config.json").is_file():
         return folder

@@ -33,8 +33,8 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     Args:
         folder: Corpus, backbone and runs.
         target: Where the shipped run goes.
-        settings: Of the comparison.
-        seed: Of the arm.
+        settings: The settings of the comparison.
+        seed: Seed of the arm.
     """
     world = World(folder)
     prepare(world, settings, print, shipped=False)

@@ -33,7 +33,7 @@ class Way:
     """One way to think with a run that was trained with a think token for every audio token.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         title: For tables.
         changes: Fields of the thinking configuration.
     """
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Ask what is missing, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/ladder"))
-    parser.add_argument("--trained", type=Path, help="Of coat ablate --arms stride.")
+    parser.add_argument("--trained", type=Path, help="Folder of coat ablate --arms stride.")
     parser.add_argument("--tasks", nargs="*", default=["runs/demo/corpus/test.jsonl"])
     parser.add_argument("--out", type=Path, default=Path("runs/budget"))
     parser.add_argument("--seeds", type=int, default=3)

@@ -62,7 +62,7 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
 
     Args:
         engine: Answers.
-        settings: Of the server.
+        settings: The settings of the server.
         metrics: To count in; new ones if None.
     """
     metrics = metrics or Metrics()

@@ -21,7 +21,7 @@ Backend = Literal["auto", "vllm", "transformers"]
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Of ``coat serve``.
+    """Options of ``coat serve``.
 
     Attributes:
         place: A run, an export or a plain checkpoint, in a folder or on the hub.

@@ -28,7 +28,7 @@ class RowSampler(LogitsProcessor):
     generator of its own: what it is batched with changes nothing.
 
     Args:
-        options: Of each row.
+        options: The options of each row.
         prompts: Ids of each row's prompt, which a repetition penalty counts too.
     """
 

@@ -221,7 +221,7 @@ class Options:
         repetition_penalty: What logits of tokens in prompt and answer are divided by where positive, and multiplied
             by where negative.
         logit_bias: Added to logits, by token.
-        seed: Of sampling; two requests with one seed answer alike, whatever they are batched with.
+        seed: Seed of sampling; two requests with one seed answer alike, whatever they are batched with.
         stop: Texts that end an answer, and are not part of it.
         think: With the block.
     """

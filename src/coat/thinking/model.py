@@ -175,7 +175,7 @@ class CoatModel(nn.Module):
         return {n: _whole(value) for n, value in self.peft.state_dict().items() if any(part in n for part in parts)}
 
     def head_weights(self) -> dict[str, Tensor]:
-        """Of all heads; where processes hold shards of them, all must ask."""
+        """Weights of all heads; where processes hold shards of them, all must ask."""
         return {name: _whole(value) for name, value in self.heads.state_dict().items()}
 
     def save_adapter(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:

@@ -68,7 +68,7 @@ class CoatProcessor(ProcessorMixin):
             text: One prompt or several, with a placeholder for each clip, or none.
             audio: Clips, ``(samples,)`` at the feature extractor's rate.
             audio_think: False leaves the block out: the plain model.
-            **kwargs: Of the family's own processor.
+            **kwargs: Options of the family's own processor.
 
         Raises:
             ValueError: A text holds think tokens, a clip cannot be heard (see :mod:`coat.audio.limits`), or audio

@@ -42,10 +42,10 @@ def compute_on_ray(
     """Run units on a Ray cluster.
 
     Args:
-        workshop: Of the same job, here; it finds the shards afterwards.
+        workshop: The same job's feature store in this process; it finds the shards afterwards.
         job: What workers load.
         units: From :meth:`Workshop.plan`.
-        address: Of the cluster, ``auto`` for the one this machine belongs to, or ``local`` for one of its own.
+        address: Address of the cluster, ``auto`` for the one this machine belongs to, or ``local`` for one of its own.
         workers: Actors; one for each GPU of the cluster, or for each core where there is none.
         progress: See :func:`coat.training.features.prepare`.
 

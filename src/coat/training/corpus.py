@@ -24,7 +24,7 @@ class Corpus:
     """Rows that a backbone can hear.
 
     Attributes:
-        rows: Of all manifests, one after another.
+        rows: The rows of all manifests, one after another.
         pools: What each manifest holds of them.
         left_out: Rows that are too long, or whose audio cannot be used.
     """

@@ -43,9 +43,9 @@ class Row:
     """What an average row holds.
 
     Attributes:
-        seconds: Of audio.
-        text_tokens: Of prompt and answer.
-        response_tokens: Of the answer alone.
+        seconds: Seconds of audio.
+        text_tokens: Tokens of prompt and answer, audio and block left out.
+        response_tokens: Tokens of the answer alone.
     """
 
     seconds: float = 10.0
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of one stage.
+    """Cost of one stage.
 
     Attributes:
         name: Its name.
@@ -76,12 +76,12 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a recipe.
+    """Cost of a recipe.
 
     Attributes:
         parameters: By part: tower, language model, LoRA, token rows, heads, experts.
         trained: Parameters that gradients reach.
-        tokens: Of an average row, block included.
+        tokens: Length of an average row, block included.
         memory: Bytes by part, for the largest stage in one process.
         stages: One after another.
     """

@@ -151,7 +151,7 @@ def fits(builder: PromptBuilder, max_tokens: int | None = None) -> Callable[[Row
     """What :func:`coat.data.checks.check_manifest` asks of every row: whether training would take its prompt.
 
     Args:
-        builder: Of the backbone, which may be without weights.
+        builder: The prompt builder of the backbone, which may be without weights.
         max_tokens: See :class:`TrainingCollator`.
 
     Returns:

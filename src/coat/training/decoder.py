@@ -49,10 +49,10 @@ def fit_decoder(
     Args:
         backbone: With its weights.
         clips: At least two; every tenth is held out.
-        steps: Of AdamW on the absolute error.
+        steps: Steps of AdamW on the absolute error.
         batch_size: Stretches of a second in a step.
         learning_rate: Peak of one cycle.
-        seed: Of weights and order.
+        seed: Seed of weights and order.
         progress: Called after every step.
 
     Raises:

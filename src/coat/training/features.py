@@ -104,9 +104,9 @@ class Estimate:
     Attributes:
         source: Its name.
         clips: Missing.
-        hours: Of audio.
+        hours: Hours of audio.
         bytes: At most, before compression.
-        seconds: Of one device like this one, decoding included.
+        seconds: Seconds that one device like this one takes, decoding included.
     """
 
     source: str
@@ -122,11 +122,11 @@ class FeatureJob:
 
     Attributes:
         cache: The cache's folder, on storage that all workers share.
-        family: Of the backbone, whose token axis features are on.
+        family: Family of the backbone, whose token axis features are on.
         path: Its checkpoint.
         experts: Options of each expert.
         embeddings: Compute x_A too, which takes the backbone's weights.
-        dtype: Of the backbone.
+        dtype: Data type of the backbone.
     """
 
     cache: str

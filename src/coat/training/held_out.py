@@ -29,7 +29,7 @@ def held_out_losses(trainer: StageTrainer, rows: Manifest) -> dict[str, float]:
     """Cross-entropy of an answer's token and every active expert's loss of a frame, over all rows.
 
     Args:
-        trainer: Of the stage; its processes share the rows.
+        trainer: The trainer of the stage; its processes share the rows.
         rows: Held out.
     """
     args, collator = trainer.args, trainer.data_collator

@@ -36,7 +36,7 @@ class Totals:
     Attributes:
         response_tokens: What cross-entropy is divided by.
         think_tokens: What every expert's loss is divided by.
-        passes: Of the process that has most.
+        passes: Passes of the process with most.
         heard: Whether any row of it holds audio: a step of text alone says nothing of experts.
     """
 
@@ -59,7 +59,7 @@ class StepTrainer(Trainer):
     Args:
         model: What to train.
         dataset: Rows.
-        lengths: Of each row, in any unit.
+        lengths: Lengths of each row, in any unit.
         collator: Rows to the batches of a step.
         args: The Trainer's arguments; ``max_steps`` must be set.
         callbacks: Progress and metrics; the Trainer's own bar and printer are taken out.

@@ -25,11 +25,11 @@ class Heard:
     """An answer and what it took.
 
     Attributes:
-        text: Of the answer.
+        text: Text of the answer.
         first: Seconds to the first token.
         total: Seconds of the whole answer.
         tokens: Decoded.
-        think_tokens: Of the block.
+        think_tokens: Length of the block.
     """
 
     text: str

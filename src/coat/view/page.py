@@ -20,7 +20,7 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
 
     Args:
         listener: Who listens.
-        title: Of the page.
+        title: Title of the page.
         examples: Clips to try.
 
     Raises:
@@ -98,7 +98,7 @@ def serve_page(
         folder: A finished run.
         decoder: Draws audio embeddings as spectrograms.
         host: Where to listen.
-        port: Of it.
+        port: Port to listen on.
         share: Through Gradio's tunnel, for others to see.
     """
     listener = Listener(folder, decoder)

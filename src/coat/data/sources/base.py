@@ -46,13 +46,13 @@ class Corpus(ABC):
         name: Its key.
         title: What it is.
         group: Its task group (App. A).
-        licence: Of the data.
+        licence: Licence of the data.
         access: What one must do to have it.
         hub_id: Where it is on the hub; empty where it comes as files.
-        config: Of the hub's data set.
+        config: Configuration of the hub's data set.
         splits: To train on.
         files: What a folder of it holds, for corpora that come as files.
-        language: Of its speech.
+        language: Language of its speech.
         has_audio: False for text alone.
     """
 

@@ -45,7 +45,7 @@ def hub_records(corpus: Corpus, *, skip: int = 0, revision: str | None = None) -
     Args:
         corpus: One with a ``hub_id``.
         skip: Records that are done.
-        revision: Of the data set.
+        revision: Revision of the data set.
 
     Raises:
         CoatError: The hub gives none: no network, or terms that were not accepted.
@@ -127,7 +127,7 @@ def prepare_corpus(
         out: Gets ``NAME.jsonl`` and ``NAME/`` with sounds.
         records: Gives the records after so many.
         limit: At most so many records.
-        seed: Of wordings and orders of options.
+        seed: Seed of wordings and orders of options.
         progress: Called with the number of records just done.
 
     Raises:

@@ -22,7 +22,7 @@ class Request:
         name: For messages.
         messages: With ``<audio>`` where clips go; the last is the user's.
         load: Decodes the clips.
-        seconds: Of audio, to sort by.
+        seconds: Seconds of audio, to sort by.
         max_new_tokens: Where the answer is cut at the latest.
     """
 
@@ -50,7 +50,7 @@ class Backend(Protocol):
     Attributes:
         name: ``transformers``, ``vllm`` or ``openai``.
         model_path: What was given.
-        fingerprint: Of what answers: weights, settings; it changes when the answers may.
+        fingerprint: Key of weights and settings; it changes when the answers may.
         profile: The family of models whose prompts it is given.
     """
 

@@ -21,7 +21,7 @@ class TransformersBackend:
     Args:
         model: In evaluation mode.
         model_path: Where it came from, for the record.
-        fingerprint: Of its weights, from :mod:`coat.checkpoints.fingerprint`.
+        fingerprint: Fingerprint of its weights, from :mod:`coat.checkpoints.fingerprint`.
         profile: The family whose prompts are used; the model's own if empty.
         thinking: Ask it to think in another way than it was trained to; its own if None.
         builder: Builds the prompts, where no configuration says how; made from ``thinking`` if None.

@@ -18,13 +18,13 @@ class VllmBackend:
     Args:
         folder: An export, or a checkpoint of vLLM's own.
         model_path: What was given, for the record.
-        fingerprint: Of the weights.
+        fingerprint: Fingerprint of the weights.
         profile: The family of models whose prompts it is given.
         think: False leaves an export's block out.
         is_export: Whether there is a block to leave out.
         hears: Seconds that the model takes in one clip; longer ones are given in pieces.
         at_once: Questions that are decoded and handed over together.
-        **options: Of ``vllm.LLM``, such as ``tensor_parallel_size``.
+        **options: Options of ``vllm.LLM``, such as ``tensor_parallel_size``.
 
     Raises:
         CoatError: vLLM is not installed here.
@@ -77,7 +77,7 @@ class VllmBackend:
             yield from zip(chosen, self._replies(messages, limits), strict=True)
 
     def _replies(self, messages: list[Any], limits: list[Any]) -> list[Reply | Exception]:
-        """Of one batch; each question on its own where the batch fails, so that the one at fault is known."""
+        """Replies of one batch; each question alone where the batch fails, so that the one at fault is known."""
         try:
             made = self.engine.chat(messages, limits, use_tqdm=False, mm_processor_kwargs=self.off)
         except Exception as error:

@@ -24,7 +24,7 @@ SWITCH = "audio_think"
 
 
 class ThinkingInfo:
-    """Of vLLM's processing info: any sampling rate is taken (the stock resampler needs torchaudio)."""
+    """Mix-in for vLLM's processing info: takes any sampling rate (the stock resampler needs torchaudio)."""
 
     def get_data_parser(self) -> Any:
         """See vLLM."""
@@ -35,7 +35,7 @@ class ThinkingInfo:
 
 
 class ThinkingDummyInputs:
-    """Of vLLM's inputs for measuring memory: they end as prompts do, and so hold the block."""
+    """Mix-in for vLLM's inputs for measuring memory: they end as prompts do, and so hold the block."""
 
     def get_dummy_text(self, mm_counts: Any) -> str:
         """See vLLM."""
@@ -44,7 +44,7 @@ class ThinkingDummyInputs:
 
 
 class ThinkingProcessor:
-    """Of vLLM's processor: after the stock expansion of audio, the blocks."""
+    """Mix-in for vLLM's processor: inserts the blocks after the stock expansion of audio."""
 
     info: Any
 
@@ -98,7 +98,7 @@ class ThinkingProcessor:
 
 
 class NeverAloud:
-    """Of vLLM's model: think tokens are consumed, never produced."""
+    """Mix-in for vLLM's model: think tokens are consumed, never produced."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         from transformers import GenerationConfig
