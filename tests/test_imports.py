@@ -13,7 +13,7 @@ import coat
 SOURCE = Path(coat.__file__).parent
 # Each room may import from its own and those to its left.
 LAYERS = [
-    {"errors", "files", "audio", "recordings", "hub", "registration", "versions"},
+    {"errors", "files", "audio", "recordings", "hub", "plugins", "registration", "versions"},
     {"config"},
     {"data"},
     {"losses", "heads"},
@@ -42,6 +42,8 @@ def imported(path: Path) -> set[str]:
             names.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
             names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("coat.")}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # in registries
+            names |= set(re.findall(r"^coat\.(\w+)[\w.]*:\w+$", node.value))
     return names
 
 

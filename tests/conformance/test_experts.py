@@ -10,7 +10,7 @@ import torch
 
 from coat.audio import Hearing
 from coat.errors import CoatError
-from coat.experts import REGISTRY, expert_class, make_expert
+from coat.experts import expert_class, expert_names, make_expert
 from coat.experts.emotion2vec import Emotion2Vec
 from coat.experts.encoder import Encoder
 from coat.experts.spidr import SpidR
@@ -33,7 +33,7 @@ def tiny(name, folder=None):
     return make_expert(encoder or kind, options, hidden_size=24, hearing=HEARING)
 
 
-NAMES = [*sorted(set(REGISTRY) - {"encoder"}), *(f"encoder:{kind}" for kind in sorted(MAKERS))]
+NAMES = [*sorted(set(expert_names()) - {"encoder"}), *(f"encoder:{kind}" for kind in sorted(MAKERS))]
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coat.errors import CoatError, did_you_mean
 from coat.hub import locate
+from coat.plugins import declared, find_class
 
 if TYPE_CHECKING:
     import torch
 
     from coat.backbones.base import Backbone
 
-# One line a family: its key, and where its class is. Nothing is imported before it is asked for.
+GROUP = "coat.backbones"
+# One line a family: its key, and where its class is. Nothing is imported before it is asked for. Other packages declare
+# theirs, see coat.plugins.
 REGISTRY = {
     "qwen2_audio": "coat.backbones.qwen2_audio:Qwen2Audio",
     "qwen2_5_omni": "coat.backbones.qwen2_5_omni:Qwen25Omni",
@@ -42,19 +43,21 @@ def family_of(path: str) -> str | None:
         found = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
     except OSError:
         return None
-    return MODEL_TYPES.get(json.loads(Path(found).read_text()).get("model_type", "")) if found else None
+    kind = json.loads(Path(found).read_text()).get("model_type", "") if found else ""
+    if kind in MODEL_TYPES:
+        return MODEL_TYPES[kind]
+    return next((name for name in declared(GROUP) if kind in backbone_class(name).model_types), None)
 
 
 def backbone_class(family: str) -> type[Backbone]:
-    """The class of a family.
+    """The class of a family, by its name or as ``my_package.module:MyBackbone``.
 
     Raises:
-        CoatError: No family has that name.
+        CoatError: No family has that name, or the class cannot be imported.
     """
-    if family not in REGISTRY:
-        raise CoatError(f"There is no backbone family '{family}'.", did_you_mean(family, list(REGISTRY)))
-    module, name = REGISTRY[family].split(":")
-    return getattr(import_module(module), name)
+    from coat.backbones.base import Backbone
+
+    return find_class(family, REGISTRY, GROUP, "backbone family", Backbone)
 
 
 def load_backbone(

@@ -61,6 +61,7 @@ class Backbone(nn.Module, ABC):
         family: Its key in recipes.
         hub_id: The checkpoint that recipes use by default.
         model_class: Its class in transformers, which loads the audio and language parts alone.
+        model_types: What configurations of its checkpoints call themselves, for families of other packages.
         audio_token: The placeholder.
         lora_targets: A regular expression over module names; it must match the language model alone.
         max_clips: Clips that one conversation may hold; None for any number.
@@ -76,6 +77,7 @@ class Backbone(nn.Module, ABC):
     family: ClassVar[str]
     hub_id: ClassVar[str]
     model_class: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]] = ()
     audio_token: ClassVar[str] = "<|AUDIO|>"
     lora_targets: ClassVar[str] = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     max_clips: ClassVar[int | None] = None

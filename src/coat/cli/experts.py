@@ -33,10 +33,10 @@ def list_experts() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from coat.experts import REGISTRY, expert_class
+    from coat.experts import expert_class, expert_names
 
     table = Table(Column("expert", no_wrap=True), "hears", "licence of the weights", "what it is")
-    for name in REGISTRY:
+    for name in expert_names():
         cls = expert_class(name)
         source = f"{cls.sampling_rate / 1000:g} kHz audio" if cls.needs_waveform else "the backbone's embeddings"
         licence = cls.licence if cls.commercial else f"[yellow]{cls.licence}[/yellow]"

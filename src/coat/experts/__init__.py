@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from coat.errors import CoatError, did_you_mean
+from coat.plugins import find_class, known_names
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from coat.audio import Hearing
     from coat.experts.base import Expert
 
-# One line an expert: its key in recipes, and where its class is.
+GROUP = "coat.experts"
+# One line an expert: its key in recipes, and where its class is. Other packages declare theirs, see coat.plugins.
 REGISTRY = {
     "audio_reconstruction": "coat.experts.reconstruction:AudioReconstruction",
     "spidr": "coat.experts.spidr:SpidR",
@@ -22,21 +23,23 @@ REGISTRY = {
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
     "log_mel": "coat.experts.log_mel:LogMel",
     "encoder": "coat.experts.encoder:Encoder",
-    "standin_speech": "coat.miniature.experts:StandInSpeech",
-    "standin_affect": "coat.miniature.experts:StandInAffect",
 }
 
 
+def expert_names() -> list[str]:
+    """Every expert that recipes may name: the package's own, and what other packages declare."""
+    return known_names(REGISTRY, GROUP)
+
+
 def expert_class(name: str) -> type[Expert]:
-    """The class of an expert.
+    """The class of an expert, by its name or as ``my_package.module:MyExpert``.
 
     Raises:
-        CoatError: No expert has that name.
+        CoatError: No expert has that name, or the class cannot be imported.
     """
-    if name not in REGISTRY:
-        raise CoatError(f"There is no expert '{name}'.", did_you_mean(name, list(REGISTRY)))
-    module, attribute = REGISTRY[name].split(":")
-    return getattr(import_module(module), attribute)
+    from coat.experts.base import Expert
+
+    return find_class(name, REGISTRY, GROUP, "expert", Expert)
 
 
 def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size: int, hearing: Hearing) -> Expert:
@@ -51,6 +54,11 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     Raises:
         CoatError: Unknown name or option, or missing weights.
     """
+    if not name.isidentifier():
+        raise CoatError(
+            f"'{name}' cannot name an expert's head and its losses.",
+            f"Give it a key of its own: experts: {{mine: {{kind: '{name}'}}}}, and name 'mine' in the stages.",
+        )
     arguments = dict(options or {})
     cls = expert_class(arguments.pop("kind", name))
     precision = _precision(name, arguments.pop("precision", "fp32"))
