@@ -65,7 +65,7 @@ def test_tasks_are_listed_and_data_is_checked(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("miniature",), "Which tasks?"),
+        (("miniature",), "Missing option: --tasks"),
         (("miniature", "--tasks", "mmao", "--data", "sample"), "Did you mean 'mmau'"),
         (("miniature", "--tasks", "mmau", "--data", "sample", "--audio", "reel"), "Did you mean 'real'"),
         (("miniature", "--tasks", "mmau", "--data", "sample", "--backend", "vlm"), "Did you mean 'vllm'"),

@@ -40,7 +40,7 @@ def write_probe_page(
     head = ["model, target", "states", "accuracy", "shuffled", "chance", "clips", "rho (p)"]
     sections = [
         Section(
-            "What a straight line reads",
+            "Accuracy of linear probes",
             "Accuracy of a logistic probe on clips of groups that it was not fitted on, with a 95 % interval over "
             "groups. Audio embeddings are the ceiling: all that the tower gives. Shuffled: the same probe, fitted on "
             "shuffled labels. Chance: the share of the commonest label. Rho: Spearman's correlation of the probe's "
@@ -55,7 +55,7 @@ def write_probe_page(
             Section(f"Over training: {name}", figures=[(figure, "A stage ends at each upright line. Dashed: chance.")])
         )
     path = folder / "probes.html"
-    write_report(path, "Linear probes", "What the states hold, as far as a straight line can tell.", sections)
+    write_report(path, "Linear probes", "What the states hold, as far as linear probes can tell.", sections)
     return path
 
 

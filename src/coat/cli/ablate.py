@@ -39,14 +39,14 @@ def ablate(
         str | None, typer.Option("--budget", help="Such as 90m or 8h: all arms are shortened alike to fit.")
     ] = None,
 ) -> None:
-    """Train arms of a recipe that differ in one thing each, ask them the same questions, and compare over seeds.
+    """Run an ablation: train variants of a recipe, evaluate them on the same questions, and compare over seeds.
 
     Stopped and started again, it goes on. Ends in ablation.html, ablation.md and ablation.json.
 
     coat ablate recipes/small-world.yaml --tasks runs/demo/corpus/test.jsonl --out runs/ladder
     """
     if not tasks:
-        raise CoatError("Which tasks?", "coat eval list shows them; a manifest is one: --tasks my-test.jsonl")
+        raise CoatError("Missing option: --tasks.", "coat eval list shows tasks; or --tasks my-test.jsonl")
     from coat.cli.options import split
     from coat.cli.quiet import quiet
 

@@ -40,7 +40,7 @@ def cost(
     longest: Annotated[float, typer.Option(help="Leave out ranges that begin at this many seconds or later.")] = 120.0,
     engine: Annotated[list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE.")] = None,
 ) -> None:
-    """Time answers by the length of audio: baseline, chain of thought in text, the block at strides 1, 2 and 4.
+    """Measure latency by the length of audio: baseline, text chain of thought, and the block at strides 1, 2 and 4.
 
     Batches of one, no prefix cache. Ends in a table, summary.csv, timings.jsonl and cost.html; stopped, it goes on.
 

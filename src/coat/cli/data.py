@@ -22,7 +22,7 @@ data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 
 @data.callback()
 def verbs() -> None:
-    """Look after data sets."""
+    """Check, compare and prepare data sets."""
 
 
 @data.command("check")
@@ -43,7 +43,7 @@ def check(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
     strict: Annotated[bool, typer.Option("--strict", help="End with an error at warnings too.")] = False,
 ) -> None:
-    """Find everything that is wrong with a data set: a table, a page, and exit code 1 if there is anything."""
+    """Check a data set: lists every problem in a table and a page, and exits with 1 if there is one."""
     from rich.console import Console
     from rich.table import Table
 
@@ -93,7 +93,7 @@ def overlap(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
     ignore_fields: IgnoreFields = "",
 ) -> None:
-    """Find sounds that training and evaluation share, by how they sound; leave their rows out on request."""
+    """Find clips that training and evaluation data share, by acoustic fingerprint; leave their rows out on request."""
     from rich.console import Console
     from rich.table import Table
 
@@ -183,7 +183,7 @@ def plan(
 
 @data.command("sources")
 def sources() -> None:
-    """List the corpora that can be prepared, with their licences and how to have them."""
+    """List the corpora that can be prepared, with their licences and where to get them."""
     from rich.console import Console
     from rich.table import Table
 

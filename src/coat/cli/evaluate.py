@@ -61,14 +61,14 @@ def run(
     ignore_fields: IgnoreFields = "",
     protocol: Protocol = "strict",
 ) -> None:
-    """Ask a model the questions of tasks, and score its answers.
+    """Evaluate a model on tasks.
 
     Stopped and started again, it goes on where it was; questions that failed are asked again.
 
     coat eval run miniature --tasks all --data sample
     """
     if not tasks:
-        raise CoatError("Which tasks?", "coat eval list shows them; --tasks mmau,mmar or --tasks my-test.jsonl")
+        raise CoatError("Missing option: --tasks.", "coat eval list shows tasks; or --tasks my-test.jsonl")
     one_of("--backend", backend, ("transformers", "vllm", "openai"))
     one_of("--think", think, ("on", "off"))
     one_of("--text-cot", text_cot, ("off", "auto", "prompt", "own"))
@@ -137,7 +137,7 @@ def judge(
     ] = False,
     protocol: Protocol = "strict",
 ) -> None:
-    """Have open answers rated by a judge; the key is read from OPENAI_API_KEY.
+    """Rate open answers with a judge model; its API key is read from OPENAI_API_KEY.
 
     Verdicts are kept: what was rated once is not paid for again.
     """
@@ -174,7 +174,7 @@ def compare(
     protocol: Protocol = "strict",
     flips: Annotated[int, typer.Option(min=0, help="Items that flipped, shown for each task.")] = 3,
 ) -> None:
-    """Say where two evaluations differ, with intervals, tests and the items that flipped."""
+    """Compare two evaluations: differences with intervals, paired tests, and the items whose result changed."""
     from rich.console import Console
     from rich.table import Table
 
@@ -223,7 +223,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="The page.")] = None,
     protocol: Protocol = "strict",
 ) -> None:
-    """Write one page: scores with intervals, classes confused, the worst answers with their sounds."""
+    """Write a page: scores with intervals, confusion matrices, and the worst answers with their clips."""
     from coat.cli.quiet import quiet
 
     quiet()
@@ -267,7 +267,7 @@ def list_tasks() -> None:
 
 @evaluate.command("check")
 def check(tasks: Tasks = None, data: Data = None) -> None:
-    """Look at the data of tasks without a model: columns, counts, lengths, revision, what would be left out."""
+    """Check the data of tasks without a model: columns, counts, lengths, revision, and rows that would be skipped."""
     from tempfile import TemporaryDirectory
 
     from coat.cli.quiet import quiet

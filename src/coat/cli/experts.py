@@ -22,7 +22,7 @@ experts = typer.Typer(help="List experts, check that one works here, look at wha
 
 @experts.callback(invoke_without_command=True)
 def default(context: typer.Context) -> None:
-    """List experts, check that one works here, look at what one hears."""
+    """List experts, check that one works here, and plot its features of a clip."""
     if context.invoked_subcommand is None:
         list_experts()
 
@@ -74,7 +74,7 @@ def show(
     ] = None,
     weights: Weights = None,
 ) -> None:
-    """Write a picture of what an expert hears in a clip."""
+    """Plot an expert's features of a clip."""
     from coat.audio import load_audio
 
     sound = load_audio(clip)
@@ -93,7 +93,7 @@ def decoder(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training.")] = 1500,
     seed: Annotated[int, typer.Option("--seed", help="Seed of clips and weights.")] = 0,
 ) -> None:
-    """Fit a decoder for the eye: the backbone's audio embeddings, and their reconstruction, as a spectrogram."""
+    """Fit a decoder from audio embeddings to spectrograms, to show what audio_reconstruction keeps."""
     import random
 
     from coat.cli.quiet import quiet

@@ -18,7 +18,7 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="Let everyone see the upload.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,
 ) -> None:
-    """Write a run as a plain checkpoint: merged, read back, compared; for transformers, vLLM and PEFT."""
+    """Export a run as a plain checkpoint for transformers, vLLM and PEFT: merged, read back, and compared."""
     from coat.cli.quiet import quiet
 
     quiet()

@@ -13,7 +13,7 @@ def labels(
     out: Annotated[Path, typer.Option("--out", help="Folder of labels.jsonl and test.jsonl.")],
     place: Annotated[str, typer.Option("--from", help="Where the files are; of muchomusic, the hub if left out.")] = "",
 ) -> None:
-    """Write the paper's probe targets: emotions by speaker, instrument families, dominant pitch. See coat probe.
+    """Write labels of the paper's probe targets: emotion, instrument family, dominant pitch. See coat probe.
 
     coat data labels iemocap --from IEMOCAP_full_release --out labels/iemocap
     """

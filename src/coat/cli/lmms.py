@@ -39,7 +39,7 @@ def lmms(
 
     one_of("--think", think, ("on", "off"))
     if not tasks:
-        raise CoatError("Which tasks?", "lmms-eval's names, or ours with coat_ before them: coat_meld")
+        raise CoatError("Missing option: --tasks.", "lmms-eval's names, or ours with coat_ before them: coat_meld")
     found = evaluate_there(
         model, split(tasks), out / "tasks", data=data, include=include or (), limit=limit, batch_size=batch_size,
         simple=simple, model_args={"think": think},

@@ -51,7 +51,7 @@ def prepare(
     question: Annotated[str, typer.Option("--question", help="For hub:OWNER/NAME: asked where rows ask nothing.")] = "",
     ignore_fields: IgnoreFields = "",
 ) -> None:
-    """Make a corpus's manifest, or compute expert features ahead. Stopped, either goes on where it was."""
+    """Write a corpus's manifest, or precompute expert features. Both resume after a stop."""
     from rich.console import Console
 
     from coat.cli.quiet import quiet

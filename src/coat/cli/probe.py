@@ -25,7 +25,7 @@ def probe(
     training: Annotated[bool, typer.Option("--over-training", help="Also at every checkpoint that runs keep.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
 ) -> None:
-    """Say what a straight line reads in the think states, in the state before the answer, and in the audio embeddings.
+    """Fit linear probes on think states, on the state before the answer, and on audio embeddings.
 
     Controls: the same probe on shuffled labels, and the share of the commonest label. Groups are never on both sides.
 

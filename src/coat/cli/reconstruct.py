@@ -24,12 +24,12 @@ def reconstruct(
         Path | None, typer.Option("--decoder", help="Draws audio embeddings as spectrograms: coat experts decoder.")
     ] = None,
 ) -> None:
-    """Draw each head's prediction beside what its expert heard, and measure heads over many clips (Fig. 4).
+    """Plot each head's prediction beside its expert's features, and score heads over many clips (Fig. 4).
 
     coat reconstruct runs/pitch --audio clip.wav --manifest my-test.jsonl
     """
     if not audio and manifest is None:
-        raise CoatError("Which clips?", "--audio clip.wav draws one; --manifest rows.jsonl measures many.")
+        raise CoatError("Missing option: --audio or --manifest.", "--audio clip.wav, or --manifest rows.jsonl")
     from coat.cli.quiet import quiet
 
     quiet()

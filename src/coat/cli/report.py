@@ -17,7 +17,7 @@ def report(
         Path | None, typer.Option("--markdown", help="Also as Markdown, with its figures in images/ beside it.")
     ] = None,
 ) -> None:
-    """Put pages of other commands together: one self-contained page, and Markdown.
+    """Combine pages of other commands into one self-contained page, and Markdown.
 
     coat report runs/ladder runs/probes runs/cost runs/eval/coat/report.html --out results.html --markdown results.md
     """

@@ -15,7 +15,7 @@ runs = typer.Typer(help="List, compare and plot training runs.", no_args_is_help
 
 @runs.command("list")
 def list_runs(folder: Folder = Path("runs")) -> None:
-    """List runs: how far they are, and their latest losses."""
+    """List runs with their progress and latest losses."""
     from rich.console import Console
     from rich.table import Table
 
@@ -40,7 +40,7 @@ def list_runs(folder: Folder = Path("runs")) -> None:
 
 @runs.command("compare")
 def compare(folders: Folders) -> None:
-    """Show in which fields runs differ, and what each came to."""
+    """Compare runs: the recipe fields in which they differ, and their results."""
     from rich.console import Console
     from rich.table import Table
 
@@ -62,7 +62,7 @@ def compare(folders: Folders) -> None:
 
 @runs.command("plot")
 def plot(folders: Folders, out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("runs.png")) -> None:
-    """Draw every loss of some runs over their steps."""
+    """Plot every loss of some runs over their steps."""
     from coat.analysis.runs import plot_runs, read_run
 
     plot_runs([read_run(folder) for folder in folders], out)

@@ -17,7 +17,7 @@ def view(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option("--share", help="Through Gradio's tunnel, for others to see.")] = False,
 ) -> None:
-    """Open a page to listen with: what experts hear, what the think states kept, and both models' answers.
+    """Open a live page: expert features, their predictions from the think states, and both models' answers.
 
     coat view miniature
     """

@@ -94,7 +94,7 @@ def write_demo_report(folder: Path, settings: Settings, results: Mapping[str, An
         ),
         Section(
             "Linear probes",
-            "What a straight line reads in the mean audio embedding (what the tower gives), in the mean think state, "
+            "Accuracy of linear probes on the mean audio embedding (what the tower gives), in the mean think state, "
             "and in the last state before the answer; fitted on training clips, scored on held-out ones.",
             figures=[(plots.plot_probes(probes, TITLES), f"Seed {first}; 95 % bootstrap intervals.")],
         ),
