@@ -68,7 +68,10 @@ def test_an_expert_by_its_class_is_trained_with(package, tiny_path, manifest, tm
         }
     )
     run = train(recipe, tmp_path / "run", say=lambda _: None)
-    assert set(load_model(run, heads=True).heads) == {"level"}
+    model = load_model(run, heads=True)
+    assert set(model.heads) == {"level"}
+    with pytest.raises(CoatError, match="No processor is known for the family mine"):
+        model.processor()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_t
     return getattr(transformers, STOCK[family])(feature_extractor, tokenizer, chat_template=chat_template)
 
 
+def has_processor(family: str) -> bool:
+    """Whether :func:`family_processor` knows the family."""
+    return family in STOCK or family in OMNI
+
+
 def feature_names(family: str) -> list[str]:
     """What the family's model takes for audio: features, and which of them are real."""
     return ["input_features", "input_features_mask" if family == "audio_flamingo3" else "feature_attention_mask"]

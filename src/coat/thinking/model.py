@@ -85,10 +85,20 @@ class CoatModel(nn.Module):
         return PromptBuilder(self.backbone, self.tokens if thinking.enabled else None, thinking)
 
     def processor(self) -> CoatProcessor:
-        """The processor that makes this model's prompts, block included, for everything that takes a processor."""
+        """The processor that makes this model's prompts, block included, for everything that takes a processor.
+
+        Raises:
+            CoatError: The family is another package's, and its processor is not known here.
+        """
+        from coat.backbones.processors import has_processor
         from coat.thinking.processor import CoatProcessor
 
         backbone = self.backbone
+        if not has_processor(backbone.family):
+            raise CoatError(
+                f"No processor is known for the family {backbone.family}, so that it cannot be exported.",
+                "Name its stock processor in coat.backbones.processors.STOCK.",
+            )
         return CoatProcessor(
             backbone.feature_extractor,
             backbone.tokenizer,
