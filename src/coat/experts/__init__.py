@@ -54,7 +54,7 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     Raises:
         CoatError: Unknown name or option, or missing weights.
     """
-    if not name.isidentifier():
+    if not name or "." in name or ":" in name:
         raise CoatError(
             f"'{name}' cannot name an expert's head and its losses.",
             f"Give it a key of its own: experts: {{mine: {{kind: '{name}'}}}}, and name 'mine' in the stages.",
