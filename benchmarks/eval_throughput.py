@@ -133,15 +133,15 @@ class Ours:
     """The runner, from Parquet to kept answers."""
 
     def __init__(self, folder: Path, think: bool, batch_size: int, new_tokens: int) -> None:
-        from coat.thinking.model import ThinkingSettings
+        from coat.config.thinking import ThinkingConfig
 
         self.folder, self.think = folder, think
         model = Coat.load(folder / "model").model
-        model.think_as(ThinkingSettings(enabled=think))
         generate = model.backbone.model.generate
         # Every answer is as long as may be, for both: random weights end where they like.
         model.backbone.model.generate = lambda **options: generate(**options, min_new_tokens=new_tokens)
-        self.answerer = TransformersBackend(model, batch_size=batch_size)
+        thinking = ThinkingConfig(enabled=think)
+        self.backend = TransformersBackend(model, thinking=thinking, batch_size=batch_size)
         self.task = load_task("mmau").model_copy(update={"max_new_tokens": new_tokens})
         self.size = batch_size
 
@@ -149,7 +149,7 @@ class Ours:
         """Seconds of one evaluation."""
         out = self.folder / f"run-{self.think}-{self.size}-{turn}"
         began = time.perf_counter()
-        done = run_tasks(self.answerer, [open_task(self.task, str(self.folder / "data"))], out, EvalSettings())
+        done = run_tasks(self.backend, [open_task(self.task, str(self.folder / "data"))], out, EvalSettings())
         seconds = time.perf_counter() - began
         assert not done.errors
         return seconds

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from coat.audio import Clip
 from coat.backbones.base import Backbone
+from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.experts import make_expert
 from coat.experts.base import Expert
@@ -36,7 +37,7 @@ from coat.heads import make_head
 from coat.losses import masked_sum, response_cross_entropy
 from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel, ThinkingSettings
+from coat.thinking.model import CoatModel
 from coat.training.targets import expert_targets
 
 EXPERTS = ("audio_reconstruction", "standin_speech", "standin_affect", "basic_pitch")
@@ -120,8 +121,8 @@ class Bench:
             backbone = real_shape()
         else:
             backbone = make_qwen2_audio(train_tokenizer(["What is said?"], 300), **SHAPES[shape])
-        self.model = CoatModel(backbone, ThinkingSettings())
-        self.plain_builder = CoatModel(backbone, ThinkingSettings(enabled=False)).builder
+        self.model = CoatModel(backbone, ThinkingConfig())
+        self.plain_builder = CoatModel(backbone, ThinkingConfig(enabled=False)).builder
         self.model.add_lora(rank=16, alpha=32)
         if checkpointing:
             options = {"use_reentrant": False}

@@ -1,6 +1,7 @@
 """Imports go one way, and nothing heavy is imported before it is needed."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -75,8 +76,9 @@ def test_only_backbones_know_families():
             assert not branches, (path, branches)
 
 
-def test_help_needs_no_torch():
-    code = "import sys, coat.cli.app; print(any(m in sys.modules for m in ('torch', 'transformers', 'numpy')))"
+def test_help_and_finding_checkpoints_need_no_torch():
+    heavy = "('torch', 'transformers', 'numpy')"
+    code = f"import sys, coat.cli.app, coat.checkpoints; print(any(m in sys.modules for m in {heavy}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
@@ -86,3 +88,12 @@ def test_public_names_resolve():
         assert getattr(coat, name).__doc__
     with pytest.raises(AttributeError, match="nothing_here"):
         coat.nothing_here  # noqa: B018
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE.parents[1] / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_benchmarks_ask_for_what_is_there(path):
+    """They are run by hand, and would break unseen when something is renamed."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "coat":
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)

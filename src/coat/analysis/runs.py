@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from coat.checkpoints.references import is_finished
 from coat.errors import CoatError
 from coat.files import read_jsonl
 
@@ -61,7 +62,7 @@ def read_run(folder: Path) -> Run:
         last["stage"],
         last["step"],
         steps,
-        (folder / "finished.json").is_file(),
+        is_finished(folder),
         latest,
         min(measured) if measured else None,
     )

@@ -3,11 +3,25 @@
 >>> from coat.checkpoints import load_model, resolve
 >>> resolve("miniature").family
 'qwen2_audio'
+
+torch is imported when a model is loaded, not when one is only looked for.
 """
 
 from __future__ import annotations
 
-from coat.checkpoints.loading import load_model
+from typing import TYPE_CHECKING, Any
+
 from coat.checkpoints.references import BaseRef, Checkpoint, ExportRef, RunRef, resolve
 
+if TYPE_CHECKING:
+    from coat.checkpoints.loading import load_model
+
 __all__ = ["BaseRef", "Checkpoint", "ExportRef", "RunRef", "load_model", "resolve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_model":
+        from coat.checkpoints.loading import load_model
+
+        return load_model
+    raise AttributeError(f"module 'coat.checkpoints' has no attribute '{name}'")

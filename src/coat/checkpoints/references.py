@@ -120,7 +120,7 @@ def resolve(model_path: str | Path) -> Checkpoint:
     Raises:
         CoatError: There is nothing there, the run is not finished, or the checkpoint is of no known family.
     """
-    if str(model_path) == MINIATURE and not Path(model_path).exists():
+    if _is_miniature(model_path):
         return RunRef(miniature_folder())
     path = locate(str(model_path))
     folder = Path(path)
@@ -146,11 +146,14 @@ def run_in(folder: str | Path) -> RunRef:
     Raises:
         CoatError: There is none.
     """
-    if str(folder) == MINIATURE and not Path(folder).exists():
-        return RunRef(miniature_folder())
-    if not is_finished(Path(folder)):
+    ref = resolve(folder) if _is_miniature(folder) or is_finished(Path(folder)) else None
+    if not isinstance(ref, RunRef):
         raise CoatError(f"There is no finished run in {folder}.", "Train one: coat train RECIPE --out DIR")
-    return RunRef(Path(folder))
+    return ref
+
+
+def _is_miniature(model_path: str | Path) -> bool:
+    return str(model_path) == MINIATURE and not Path(model_path).exists()
 
 
 def is_finished(folder: Path) -> bool:

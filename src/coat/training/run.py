@@ -29,7 +29,7 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
-from coat.checkpoints.references import is_finished
+from coat.checkpoints.references import FINISHED, is_finished
 from coat.checkpoints.weights import load_weights, save_weights
 from coat.config.recipe import Recipe, parse_recipe
 from coat.data.index import open_manifest
@@ -105,7 +105,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
         job.run_stage(index, stage)
     save_weights(model, folder, writes=state.is_main_process)
     if state.is_main_process:
-        write_whole(folder / "finished.json", json.dumps({"stages": [stage.name for stage in recipe.stages]}))
+        write_whole(folder / FINISHED, json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
     say(f'Done. Try it: coat chat {folder} --audio clip.wav "What is said?"')
     return folder
