@@ -84,25 +84,24 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
     """
     import torch
 
-    from coat.backbones import load_backbone
-    from coat.checkpoints import load_model
-    from coat.checkpoints.fingerprint import checkpoint_fingerprint, files_fingerprint
+    from coat.backbones import backbone_class
+    from coat.checkpoints import Checkpoint, load_model, resolve
+    from coat.checkpoints.building import frozen_dtype
+    from coat.checkpoints.fingerprint import checkpoint_fingerprint
     from coat.checkpoints.references import run_in
-    from coat.config.thinking import ThinkingConfig
-    from coat.thinking.model import CoatModel
     from coat.training.run import train
 
     if threads:
         torch.set_num_threads(threads)
     folder = plan.run_of(arm, seed)
     if arm.recipe is None:
-        backbone = load_backbone(base.backbone.family, base.backbone.path)
-        model = CoatModel(backbone, ThinkingConfig(enabled=False)).eval()
-        weights = files_fingerprint(base.backbone.path or backbone.hub_id)
+        ref: Checkpoint = resolve(base.backbone.path or backbone_class(base.backbone.family).hub_id)
+        model = load_model(ref, dtype=frozen_dtype(base))
     else:
         train(seeded(arm.recipe, seed), folder, say=lambda _: None)
-        model, weights = load_model(folder), checkpoint_fingerprint(run_in(folder))
-    ask(plan, model, weights, folder / "eval")
+        ref = run_in(folder)
+        model = load_model(ref)
+    ask(plan, model, checkpoint_fingerprint(ref), folder / "eval")
     return str(folder)
 
 
@@ -128,14 +127,11 @@ def ask(
     Raises:
         CoatError: A question failed.
     """
-    import torch
-
     from coat.evaluation.backends.transformers import TransformersBackend
     from coat.evaluation.results import score_run
     from coat.evaluation.run import EvalSettings, run_tasks
     from coat.evaluation.sources import open_tasks
 
-    model = model.to("cuda") if torch.cuda.is_available() else model
     backend = TransformersBackend(
         model,
         model_path=str(folder),

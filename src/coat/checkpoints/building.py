@@ -53,12 +53,14 @@ def adapt(model: CoatModel, recipe: Recipe) -> list[str]:
 
 
 def build_experts(recipe: Recipe, model: CoatModel) -> dict[str, Expert]:
-    """Every expert that some stage of the recipe uses."""
+    """Every expert that some stage of the recipe uses, on the model's device."""
     backbone = model.backbone
-    return {
-        name: make_expert(name, recipe.experts.get(name), hidden_size=backbone.hidden_size, hearing=backbone.hearing)
-        for name in recipe.active_experts()
-    }
+
+    def made(name: str) -> Expert:
+        options = recipe.experts.get(name)
+        return make_expert(name, options, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+
+    return {name: made(name).to(backbone.device) for name in recipe.active_experts()}
 
 
 def feature_dims(experts: Mapping[str, Expert]) -> dict[str, int]:

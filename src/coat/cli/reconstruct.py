@@ -53,7 +53,6 @@ def reconstruct(
     if decoder is not None:
         options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}
     experts = build_experts(recipe.model_copy(update={"experts": options}), model)
-    experts = {name: expert.to(model.backbone.device) for name, expert in experts.items()}
     limit, sections, console = model.backbone.hearing.max_seconds, [], Console()
 
     def ask(path: Path) -> Conversation:

@@ -85,7 +85,8 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
     ref = run_in(run)
-    model, recipe = load_model(ref, four_bit=False), ref.recipe
+    # Reading back holds two models at once: in the machine's memory, not the accelerator's.
+    model, recipe = load_model(ref, device="cpu", four_bit=False), ref.recipe
     if model.thinking.fill == "random":
         problem = f"{run} thinks in random vectors, which no server knows."
         raise CoatError(problem, "It is a control, to be measured here.")

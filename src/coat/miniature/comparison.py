@@ -13,7 +13,6 @@ import numpy as np
 from coat.backbones import load_backbone
 from coat.checkpoints import load_model
 from coat.checkpoints.fingerprint import files_fingerprint
-from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.evaluation.backends.transformers import TransformersBackend
@@ -114,7 +113,7 @@ def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> Coat
     """The model of an arm; the plain backbone for the baseline."""
     if ARMS[name].trained:
         return load_model(world.run(name, seed), heads=heads)
-    return CoatModel(load_backbone("qwen2_audio", str(world.backbone)), ThinkingConfig(enabled=False)).eval()
+    return load_model(world.backbone)
 
 
 def fit_eye(world: World) -> Path:

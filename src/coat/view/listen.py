@@ -61,10 +61,8 @@ class Listener:
         options = dict(recipe.experts)
         if decoder is not None:
             options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}
-        made = build_experts(recipe.model_copy(update={"experts": options}), self.model) if self.model.heads else {}
-        self.experts: Mapping[str, Expert] = {
-            name: expert.to(self.model.backbone.device) for name, expert in made.items()
-        }  # fmt: skip
+        recipe = recipe.model_copy(update={"experts": options})
+        self.experts: Mapping[str, Expert] = build_experts(recipe, self.model) if self.model.heads else {}
         self.hears = self.model.backbone.hearing.max_seconds
 
     def clip(self, path: str | Path) -> Clip:
