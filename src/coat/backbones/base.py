@@ -240,14 +240,14 @@ class Backbone(nn.Module, ABC):
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def fit_vocabulary(self) -> None:
-        """Add rows to the embedding and the output layer if the tokenizer has outgrown them.
+    def fit_vocabulary(self, needed: int) -> None:
+        """Add rows to the embedding and the output layer until there are as many as are needed.
 
         Checkpoints with spare rows stay as they are. New rows are the mean of the others: what is saved holds the rows
         of think tokens in the embedding alone, so that those of the output layer, which are a part of every softmax,
         have to be the same whenever the checkpoint is loaded.
         """
-        rows, needed = len(self.embedding.weight), max(self.tokenizer.get_vocab().values()) + 1
+        rows = len(self.embedding.weight)
         if needed <= rows:
             return
         self.model.resize_token_embeddings(needed, mean_resizing=False)

@@ -67,6 +67,7 @@ class CoatModel(nn.Module):
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
         self.thinking = thinking or ThinkingConfig()
+        self._builders: dict[ThinkingConfig, PromptBuilder] = {}
         self.builder = self.prompt_builder(self.thinking)
         self._noise: Tensor | None = None
         # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
@@ -80,9 +81,11 @@ class CoatModel(nn.Module):
 
     def prompt_builder(self, thinking: ThinkingConfig) -> PromptBuilder:
         """Builds prompts that think in some way, the model's own or another: without the block, at another stride."""
-        if thinking.enabled:  # a plain model stays as large as its checkpoint
-            self.backbone.fit_vocabulary()
-        return PromptBuilder(self.backbone, self.tokens if thinking.enabled else None, thinking)
+        if thinking not in self._builders:
+            if thinking.enabled:  # a plain model stays as large as its checkpoint
+                self.backbone.fit_vocabulary(max(self.tokens.ids) + 1)
+            self._builders[thinking] = PromptBuilder(self.backbone, self.tokens if thinking.enabled else None, thinking)
+        return self._builders[thinking]
 
     def processor(self) -> CoatProcessor:
         """The processor that makes this model's prompts, block included, for everything that takes a processor.

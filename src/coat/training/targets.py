@@ -38,4 +38,4 @@ def expert_targets(
             first_token_seconds=hearing.first_token_seconds,
         )
         features = features.float()  # a tensor of its own: what inference mode made cannot be trained on
-    return pool(features, audio_lengths.tolist(), batch.think_strides)
+    return pool(features, batch.audio_lengths, batch.think_strides)
