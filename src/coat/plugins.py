@@ -51,13 +51,13 @@ def find_class(name: str, registry: Mapping[str, str], group: str, kind: str, ba
         raise CoatError(f"There is no {kind} '{name}'.", did_you_mean(name, known_names(registry, group)))
     module, _, attribute = where.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute, None)
     except ImportError as error:
         raise CoatError(
             f"The {kind} {name} cannot be imported: {error}.", f"Install the package that holds {module}."
         ) from None
-    except AttributeError:
-        raise CoatError(f"{module} holds no {attribute}.", f"Name the class of the {kind}: module:Class") from None
+    if found is None:
+        raise CoatError(f"{module} holds no {attribute}.", f"Name the class of the {kind}: module:Class")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise CoatError(f"{where} is no {kind}.", f"Derive it from {base.__module__}.{base.__name__}.")
     return found

@@ -68,6 +68,13 @@ def test_without_a_question_the_command_reads_them_from_a_pipe(clip):
     assert done.stdout.strip() == one.strip()
 
 
+def test_the_miniature_talks_about_clips_without_a_question(clip):
+    command = [sys.executable, "-m", "coat", "chat", "--miniature", str(clip), "--max-new-tokens", "4"]
+    done = subprocess.run(command, input="What note is this?", capture_output=True, text=True, check=False)
+    one = subprocess.run([*command, "What note is this?"], capture_output=True, text=True, check=True).stdout
+    assert done.stdout.strip() == one.strip()
+
+
 def test_the_version_is_told():
     done = subprocess.run([sys.executable, "-m", "coat", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("coat 0.")

@@ -29,6 +29,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     raw = {
         **GOOD,
         "thinkin": {},
+        "thinking": {"strid": 2, "placement": "nowhere"},
         "lora": {"rank": 0, "alhpa": 3},
         "training": {"batch_size": 6, "micro_batch_size": 4, "precision": "fp16"},
         "stages": [{"name": "one", "stpes": 3}],
@@ -38,6 +39,8 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     text = str(caught.value)
     for expected in (
         "thinkin: there is no such field. Did you mean 'thinking'?",
+        "thinking.strid: there is no such field. Did you mean 'stride'?",
+        "thinking.placement",
         "lora.alhpa: there is no such field. Did you mean 'alpha'?",
         "lora.rank",
         "greater than or equal to 1",

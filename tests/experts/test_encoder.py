@@ -65,7 +65,11 @@ def test_long_clips_are_heard_in_windows_at_the_same_times(kind, seconds, tmp_pa
     _, whole = heard(expert, seconds)
     monkeypatch.setattr("coat.experts.encoder.WINDOW_SECONDS", 1)
     monkeypatch.setattr("coat.experts.encoder.CONTEXT_SECONDS", 1)
+    lengths, encoded = [], expert.reader._encoded
+    monkeypatch.setattr(expert.reader, "_encoded", lambda wave: lengths.append(len(wave)) or encoded(wave))
     _, windows = heard(expert, seconds)
+    assert len(lengths) > 1
+    assert max(lengths) <= 3 * expert.sampling_rate  # a window and both its neighbours
     assert windows.shape == whole.shape
     moved = {shift: (windows[2 + shift : len(whole) - 2 + shift] - whole[2:-2]).square().mean() for shift in (-1, 0, 1)}
     assert min(moved, key=moved.__getitem__) == 0

@@ -46,6 +46,8 @@ def chat(
         clips += [Path(place) for place in places]
     if not temperature and (top_p < 1 or seed is not None):
         raise CoatError("--top-p and --seed are of sampling, and nothing is sampled.", "Add --temperature 0.7")
+    if text_cot and question is None:
+        raise CoatError("--text-cot answers one question.", "Give the question, or leave out --text-cot.")
     from coat.cli.quiet import quiet
 
     quiet()
@@ -62,7 +64,7 @@ def chat(
     sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty, **sampling}
     if question is None:
-        _converse(coat.model, clips, options, text_cot=text_cot)
+        _converse(coat.model, clips, options)
     else:
         typer.echo(coat.chat(clips, question, text_cot=text_cot, **options))
 
@@ -70,7 +72,9 @@ def chat(
 def _read(arguments: list[str], *, miniature: bool) -> tuple[list[str], str | None]:
     """The model, or the miniature's clips, and the question; None asks for a conversation."""
     is_question = [" " in given and not Path(given).exists() for given in arguments]
-    if (miniature and not arguments) or (not miniature and is_question == [False]):
+    if miniature and (not arguments or Path(arguments[-1]).is_file()):
+        return arguments, None  # clips alone
+    if not miniature and is_question == [False]:
         return arguments, None
     *places, question = arguments or [""]
     if not miniature and len(places) != 1:
@@ -78,7 +82,7 @@ def _read(arguments: list[str], *, miniature: bool) -> tuple[list[str], str | No
     return places, question
 
 
-def _converse(model: Any, clips: list[Path], options: dict[str, Any], *, text_cot: bool) -> None:
+def _converse(model: Any, clips: list[Path], options: dict[str, Any]) -> None:
     """Read questions from the terminal, or from a pipe, and answer each as its tokens come."""
     import sys
 
@@ -86,8 +90,6 @@ def _converse(model: Any, clips: list[Path], options: dict[str, Any], *, text_co
 
     from coat.cli.interactive import HELP, Dialogue, converse, typed_lines
 
-    if text_cot:
-        raise CoatError("--text-cot answers one question.", "Give the question, or leave out --text-cot.")
     dialogue = Dialogue(model, options)
     for clip in clips:
         dialogue.add_audio(clip)
