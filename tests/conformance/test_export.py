@@ -159,6 +159,30 @@ def test_peft_users_load_the_adapter_alone(trained, tmp_path):
         torch.testing.assert_close(adapted(ids).logits[..., :rows], expected)
 
 
+def test_a_run_without_a_block_is_exported_without_one(tiny_checkpoints, manifest, tmp_path, clip):
+    recipe = parse_recipe(
+        {
+            "backbone": {"family": "qwen2_audio", "path": tiny_checkpoints("qwen2_audio", like_hub=True)},
+            "thinking": {"enabled": False},
+            "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02}],
+            "data": {"train": str(manifest)},
+            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
+        }
+    )
+    run = train(recipe, tmp_path / "run", say=lambda _: None)
+    folder = export(run, tmp_path / "export", say=lambda _: None)
+    copy = Coat.load(folder)
+    assert not copy.model.thinking.enabled
+    assert copy.chat(clip, QUESTION, max_new_tokens=8) == Coat.load(run).chat(clip, QUESTION, max_new_tokens=8)
+    content = [{"type": "audio", "audio": clip}, {"type": "text", "text": QUESTION}]
+    ids = transformers.AutoProcessor.from_pretrained(folder).apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        processor_kwargs={"return_tensors": "pt"},
+    )["input_ids"][0].tolist()  # fmt: skip
+    assert not set(ids) & set(copy.model.tokens.ids)
+    assert "writes none" in (folder / "README.md").read_text()
+
+
 def test_a_taken_folder_is_refused(trained, exported):
     with pytest.raises(CoatError, match="is there already"):
         export(trained, exported)

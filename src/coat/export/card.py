@@ -15,6 +15,14 @@ from coat.thinking.model import CoatModel
 if TYPE_CHECKING:
     from coat.export.checkpoint import Agreement
 
+BLOCK = (
+    "After audio and question stands a block of think tokens, one for each audio token, consumed in the same "
+    "prefill ([CoAT](https://arxiv.org/abs/2606.18273)). No decoding step is added; the prefill and the "
+    "cache are longer by the block, and so each later token reads a little more. The processor in this "
+    "folder writes the block; a prompt without it is not what the model was trained on."
+)
+PLAIN = "Fine-tuned without a thinking block: the processor in this folder writes none."
+
 
 def model_card(
     recipe: Recipe, model: CoatModel, source: str, run: Path, agreement: Agreement | None, *, adapter_only: bool
@@ -33,6 +41,7 @@ def model_card(
         f"| {stage.name} | {stage.steps} | {stage.learning_rate:g} | {_experts(stage.experts)} |"
         for stage in recipe.stages
     )
+    title = " with Continuous Audio Thinking" if model.thinking.enabled else ", fine-tuned"
     checked = (
         f"Read back after writing: logits of a probe clip within {agreement.unmerged:.2g} of the run's "
         f"(largest {agreement.scale:.3g}).\n\n"
@@ -40,11 +49,8 @@ def model_card(
         else ""
     )
     return (
-        _header(source, adapter_only) + f"# {Path(source).name} with Continuous Audio Thinking\n\n"
-        "After audio and question stands a block of think tokens, one for each audio token, consumed in the same "
-        "prefill ([CoAT](https://arxiv.org/abs/2606.18273)). No decoding step is added; the prefill and the "
-        "cache are longer by the block, and so each later token reads a little more. The processor in this "
-        "folder writes the block; a prompt without it is not what the model was trained on.\n\n"
+        _header(source, adapter_only) + f"# {Path(source).name}{title}\n\n"
+        f"{BLOCK if model.thinking.enabled else PLAIN}\n\n"
         f"{_usage(model, source, adapter_only)}"
         "## How it was made\n\n"
         f"Base `{source}`, family `{recipe.backbone.family}`, placement `{recipe.thinking.placement}`, "

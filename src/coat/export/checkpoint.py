@@ -219,7 +219,7 @@ def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, m
     """Load what was written and compare it with what was in memory, and with the run before merging."""
     held = next(model.backbone.model.parameters()).dtype
     again = load_model(folder, dtype=held, device=model.backbone.device)
-    if again.builder.tokens != model.tokens or again.thinking != model.thinking:
+    if again.tokens != model.tokens or again.thinking != model.thinking:
         raise CoatError("The export reads back with other think tokens or settings.", "Please report this.")
     logits = logits_of(again, probe)
     scale = float(merged.abs().max())
