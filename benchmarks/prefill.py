@@ -5,7 +5,9 @@
     python benchmarks/prefill.py --family qwen2_audio --lengths 3 30
 
 Every figure is a ratio of two things measured in turns in one run. Time to first token is everything from
-waveform to first token: features, tower, prefill. The paper's Table 2 and E compare the same.
+waveform to first token: features, tower, prefill. The paper's Table 2 and E compare the same. The limit is the time
+that the sizes' FLOPs would take at the rate of this machine's fastest matrix product, or the weights' bytes at that
+of its memory, whichever is longer.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
+from coat.analysis.inference_cost import work_of
 from coat.analysis.latency import Clock, now
 from coat.audio import Clip
 from coat.backbones import REGISTRY
 from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.work import active_parameters, count
 from coat.data.conversation import Conversation
 from coat.miniature.families import REAL_SIZES, Sizes, random_backbone
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
 from coat.thinking.prompt import PromptBuilder
+from limits import Limits, measure_limits
 
 SMALL = Sizes(512, 1536, 8, 8, 8, None, 256, 4, 4, (8, 2, 256))
 NEW_TOKENS = 32
@@ -43,13 +47,12 @@ def main() -> None:
     parser.add_argument("--real-shapes", action="store_true")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    kind = "true sizes, bf16" if args.real_shapes else "small models, fp32"
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{name}; {versions}; {kind}; medians of {args.repeats}\n")
+    limits = measure_limits(device, torch.bfloat16 if args.real_shapes else torch.float32)
+    kind = "true sizes, random weights" if args.real_shapes else "small models"
+    print(f"{limits}; {kind}; medians of {args.repeats}\n")
     for family in args.family:
         backbone = build(family, args.real_shapes, device)
-        prefill_table(backbone, args.lengths, args.repeats)
+        prefill_table(backbone, args.lengths, args.repeats, limits)
         if family in ("qwen2_audio", "audio_flamingo3"):
             tower_table(backbone, [length for length in args.lengths if length <= 30], args.repeats)
         del backbone
@@ -70,28 +73,43 @@ def build(family: str, real: bool, device: str) -> Backbone:
         torch.set_default_dtype(torch.float32)
 
 
-def prefill_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:
-    """Time to first token and decode time, with the block against without."""
+def prefill_table(backbone: Backbone, lengths: list[float], repeats: int, limits: Limits) -> None:
+    """Time to first token and decode time, with the block against without, and against what arithmetic allows."""
     model = CoatModel(backbone).eval()
     builders = {"plain": PromptBuilder(backbone, None), "block": model.builder}
-    print(f"{backbone.family}: block against no block\n")
-    print(
-        "| audio | think tokens | prompt | first token, plain | block / plain | a token more, plain | block / plain |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    weights = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
+    print(f"{backbone.family}: block against no block; {weights / 1e9:.1f} GB of weights\n")
+    columns = (
+        "audio", "think tokens", "prompt", "TFLOP, plain", "first token, plain", "plain / limit", "block / limit",
+        "block / plain", "FLOPs, block / plain", "a token more, plain", "plain / limit", "block / plain",
+    )  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for seconds in lengths:
         if seconds > backbone.hearing.max_seconds:
             continue
         item = question(seconds)
         timed = in_turns({kind: partial(answer, model, b, item) for kind, b in builders.items()}, repeats)
         sizes = {k: make_batch(b, [item]).input_ids.shape[1] for k, b in builders.items()}
+        work = work_of(backbone, seconds, text=sizes["plain"] - backbone.num_audio_tokens(round(seconds * 16_000)))
+        least = limits.seconds(work.tower + work.prefill, weights)
+        least_block = limits.seconds(work.tower + work.prefill_block, weights)
         (first, decode), (first_block, decode_block) = timed["plain"], timed["block"]
-        print(
-            f"| {seconds:g} s | {sizes['block'] - sizes['plain'] - 2} | {sizes['block']} | {1000 * first:.1f} ms "
-            f"| {first_block / first:.2f} | {1000 * decode / NEW_TOKENS:.1f} ms | {decode_block / decode:.2f} |",
-            flush=True,
-        )
+        cells = (
+            f"{seconds:g} s", f"{sizes['block'] - sizes['plain'] - 2}", f"{sizes['block']}",
+            f"{(work.tower + work.prefill) / 1e12:.2f}", f"{1000 * first:.1f} ms", f"{first / least:.2f}",
+            f"{first_block / least_block:.2f}", f"{first_block / first:.2f}", f"{work.more:.2f}",
+            f"{1000 * decode / NEW_TOKENS:.1f} ms",
+            f"{decode / NEW_TOKENS / limits.seconds(work.step, decoder_bytes(backbone) + work.cache):.2f}",
+            f"{decode_block / decode:.2f}",
+        )  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
     print()
+
+
+def decoder_bytes(backbone: Backbone) -> float:
+    """Bytes of the weights that one decoded token reads."""
+    each = next(backbone.lm_head.parameters()).element_size()
+    return float(each * (active_parameters(backbone) + count(backbone.lm_head)))
 
 
 def tower_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:

@@ -23,12 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from rich.console import Console
-from rich.table import Table
 
 from coat.audio import Clip
 from coat.backbones.base import Backbone
+from coat.backbones.work import count, language_flops, tower_flops
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.experts import make_expert
@@ -36,9 +34,12 @@ from coat.experts.base import Expert
 from coat.heads import make_head
 from coat.losses import masked_sum, response_cross_entropy
 from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
+from coat.miniature.families import REAL_SIZES, random_backbone
 from coat.thinking.batch import make_batch
 from coat.thinking.model import CoatModel
+from coat.thinking.prompt import PromptBuilder
 from coat.training.targets import expert_targets
+from limits import Limits, measure_limits
 
 EXPERTS = ("audio_reconstruction", "standin_speech", "standin_affect", "basic_pitch")
 # Width, encoder layers, decoder layers, attention heads, feed-forward ratio of the language model.
@@ -91,24 +92,12 @@ class Clock:
 
 def real_shape() -> Backbone:
     """Qwen2-Audio-7B's shapes with random weights in bf16."""
-    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
-
-    from coat.backbones.qwen2_audio import Qwen2Audio
-
-    small = make_qwen2_audio(train_tokenizer(["What is said?"], 300), hidden_size=64, num_heads=1)
-    config = Qwen2AudioConfig(
-        text_config={
-            "model_type": "qwen2", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 156032, "tie_word_embeddings": False,
-            "pad_token_id": small.tokenizer.pad_token_id,
-        },
-        audio_token_index=small.audio_token_id,
-    )  # fmt: skip
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = Qwen2AudioForConditionalGeneration(config)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("cuda"):
+            return random_backbone("qwen2_audio", sizes=REAL_SIZES["qwen2_audio"])
+    finally:
         torch.set_default_dtype(torch.float32)
-    return Qwen2Audio(model.eval(), small.tokenizer, WhisperFeatureExtractor(128, return_attention_mask=True))
 
 
 class Bench:
@@ -134,8 +123,8 @@ class Bench:
             expert = make_expert(name, None, hidden_size=hidden, hearing=hearing)
             self.experts[name] = expert.to(self.device)
             self.model.heads[name] = make_head("transformer", hidden, expert.feature_dim, **heads)
-        self.model.heads.to(next(backbone.model.parameters()).dtype)
         self.model.to(self.device).train()
+        self.checkpointing = checkpointing
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-4)
         rng = np.random.default_rng(0)
         messages = [
@@ -150,7 +139,7 @@ class Bench:
         """Seconds of each part of one step, and of the whole."""
         clock, model = Clock(self.device), self.model
         start = clock.now()
-        builder = model.builder if way.think else self.plain_builder
+        builder = self._builder(way)
         with clock.part("prepare"):
             needed = [self.experts[name] for name in way.experts if self.experts[name].needs_waveform]
             rates = [] if way.cached else sorted({expert.sampling_rate for expert in needed})
@@ -180,6 +169,26 @@ class Bench:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return {**clock.seconds, "step": clock.now() - start}
+
+    def flops(self, way: Way) -> float:
+        """What the sizes say of one step: frozen weights pass forward and back to their inputs, trained ones thrice."""
+        backbone = self.model.backbone
+        batch = make_batch(self._builder(way), self.conversations)
+        rows, length = batch.input_ids.shape
+        think = 0 if batch.think_lengths is None else int(batch.think_lengths.sum())
+        seconds = self.conversations[0].clips[0].seconds
+        lora = sum(p.numel() for name, p in self.model.named_parameters() if "lora_" in name)
+        passes = 3 if self.checkpointing else 2
+        work = passes * rows * language_flops(backbone, length, logits=len(batch.labels[batch.labels >= 0]) // rows)
+        work += 6 * lora * rows * length + rows * tower_flops(backbone, seconds)
+        for name in way.experts:
+            work += 6 * count(self.model.heads[name]) * think
+            if not way.cached:
+                work += rows * seconds * 1e9 * self.experts[name].gflops_per_second
+        return work
+
+    def _builder(self, way: Way) -> PromptBuilder:
+        return self.model.builder if way.think else self.plain_builder
 
     @contextmanager
     def _heads_timed(self, clock: Clock) -> Iterator[None]:
@@ -217,10 +226,13 @@ def main() -> None:
             figures = bench.step(way)
             if turn:
                 measured[way.title].append(figures)
-    report(bench, options, measured)
+    limits = measure_limits(bench.device, torch.bfloat16 if bench.device.type == "cuda" else torch.float32)
+    report(bench, options, measured, limits)
 
 
-def report(bench: Bench, options: argparse.Namespace, measured: dict[str, list[dict[str, float]]]) -> None:
+def report(
+    bench: Bench, options: argparse.Namespace, measured: dict[str, list[dict[str, float]]], limits: Limits
+) -> None:
     """A table of medians, ratios and shares."""
     median = {
         way.title: {
@@ -235,19 +247,30 @@ def report(bench: Bench, options: argparse.Namespace, measured: dict[str, list[d
         )
         for way in WAYS
     }
-    name = torch.cuda.get_device_name(0) if bench.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     setting = (
-        f"{options.shape}, {options.clips} x {options.seconds:g} s, {name}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
+        f"{options.shape}, {options.clips} x {options.seconds:g} s, Python {platform.python_version()}, "
+        f"{datetime.now(UTC):%Y-%m-%d}; {limits}"
     )
-    table = Table("way", "ms a step", "ratio", *PARTS, title=setting)
+    work = {way.title: bench.flops(way) for way in WAYS}
+    plain = work[WAYS[0].title]
+    columns = ("way", "ms a step", "ratio", "FLOPs' ratio", "step / limit", *PARTS)
+    lines = [setting, "", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
     for way in WAYS:
         row = median[way.title]
         shares = (f"{row[part] / row['step']:.0%}" for part in PARTS)
-        table.add_row(way.title, f"{1000 * row['step']:.0f}", f"{ratios[way.title]:.2f}", *shares)
-    Console(width=180).print(table)
+        against = row["step"] / limits.seconds(work[way.title])
+        figures = (
+            f"{1000 * row['step']:.0f}",
+            f"{ratios[way.title]:.2f}",
+            f"{work[way.title] / plain:.2f}",
+            f"{against:.2f}",
+        )
+        lines.append(f"| {' | '.join((way.title, *figures, *shares))} |")
+    if bench.device.type == "cuda":
+        lines += ["", f"Peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"]
+    print("\n".join(lines))
     if options.json:
-        facts = {"setting": setting, "ratios": ratios, "median_seconds": median}
+        facts = {"setting": setting, "ratios": ratios, "flops": work, "median_seconds": median}
         options.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
