@@ -47,19 +47,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="of each of the two stages")
     parser.add_argument("--rows", type=int, default=8, help="in one forward pass; a step has twice as many")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each clip")
+    parser.add_argument("--no-export", action="store_true", help="end with the run's answer")
     parser.add_argument("--tiny", action="store_true", help="a tiny checkpoint, for a machine without a GPU")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        lines = way(Path(folder), args)
     print(f"{device_name()}; {args.family}, {'tiny' if args.tiny else 'true sizes, random weights'}; "
           f"clips of {args.seconds:g} s, {args.rows} in a pass\n\n| what | measured |\n| --- | --- |")  # fmt: skip
-    for name, value in lines:
-        print(f"| {name} | {value} |")
+    with tempfile.TemporaryDirectory() as folder:
+        walk(Path(folder), args)
 
 
-def way(folder: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
+def told(name: str, value: str) -> None:
+    """A line of the table, as soon as it is known."""
+    print(f"| {name} | {value} |", flush=True)
+
+
+def walk(folder: Path, args: argparse.Namespace) -> None:
     """Every step of it, with its time."""
-    lines: list[tuple[str, str]] = []
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
         if torch.cuda.is_available():
@@ -67,13 +70,13 @@ def way(folder: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
         began = now()
         result = work()
         memory = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
-        lines.append((name, f"{now() - began:.1f} s{memory}"))
+        told(name, f"{now() - began:.1f} s{memory}")
         return result
 
     base = folder / "base"
     timed("write the checkpoint", lambda: write_checkpoint(args.family, base, args.tiny))
     size = sum(path.stat().st_size for path in base.glob("*.safetensors")) / 1e9
-    lines.append(("its size", f"{size:.2f} GB"))
+    told("its size", f"{size:.2f} GB")
     clip = write_rows(folder, args.seconds)
     recipe = recipe_of(args, base, folder / "train.jsonl")
     row = Row(args.seconds, response_tokens=response_tokens(base))
@@ -82,8 +85,8 @@ def way(folder: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
     with step_ends() as ends:
         run = timed("train, from start to end", lambda: train(recipe, folder / "run", say=lambda _: None))
     foretold = sum(cost.memory.values()) / 2**30
-    lines.append(("memory foretold", f"{foretold:.1f} GiB: {parts(cost.memory)}"))
-    lines += step_lines(ends, recipe, cost)
+    told("memory foretold", f"{foretold:.1f} GiB: {parts(cost.memory)}")
+    tell_steps(ends, recipe, cost)
     gc.collect()
     model = timed("load the run", lambda: load_model(run))
     question = Conversation([{"role": "user", "content": "<audio>What is said?"}], [load_audio(clip)], "question")
@@ -91,14 +94,13 @@ def way(folder: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
     answer = timed("answer again", lambda: generate(model, [question], max_new_tokens=32, min_new_tokens=32))
     del model
     gc.collect()
+    if args.no_export:
+        return
     timed("export, with the check of what was written", lambda: export(run, folder / "export", say=lambda _: None))
     gc.collect()
     model = timed("load the export", lambda: load_model(folder / "export"))
     again = timed("answer from the export", lambda: generate(model, [question], max_new_tokens=32, min_new_tokens=32))
-    lines.append(
-        ("answers of run and export", "equal" if answer == again else "differ, by the merge's rounding in bf16")
-    )
-    return lines
+    told("answers of run and export", "equal" if answer == again else "differ, by the merge's rounding in bf16")
 
 
 def write_checkpoint(family: str, folder: Path, tiny: bool) -> None:
@@ -172,17 +174,16 @@ def step_ends() -> Iterator[dict[str, list[float]]]:
     MetricsFile.on_log = write  # type: ignore[method-assign]
 
 
-def step_lines(ends: dict[str, list[float]], recipe: Recipe, cost: Cost) -> list[tuple[str, str]]:
+def tell_steps(ends: dict[str, list[float]], recipe: Recipe, cost: Cost) -> None:
     """Seconds of a step once warm, and the share of the device's rate that it reaches."""
     on_gpu = torch.cuda.is_available()
     limits = measure_limits("cuda" if on_gpu else "cpu", torch.bfloat16 if on_gpu else torch.float32)
-    lines = [("matrix product, peak", f"{limits.flops / 1e12:.1f} TFLOP/s")]
+    told("matrix product, peak", f"{limits.flops / 1e12:.1f} TFLOP/s")
     for stage in cost.stages:
         seconds = float(np.median(np.diff(ends[stage.name])[1:]))
         flops = stage.flops / stage.rows * recipe.training.batch_size
         share = flops / seconds / limits.flops
-        lines.append((f"a step of {stage.name}", f"{seconds:.2f} s, {flops / 1e12:.3g} TFLOP, {share:.0%} of the peak"))
-    return lines
+        told(f"a step of {stage.name}", f"{seconds:.2f} s, {flops / 1e12:.3g} TFLOP, {share:.0%} of the peak")
 
 
 def parts(memory: Mapping[str, float]) -> str:

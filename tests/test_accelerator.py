@@ -32,11 +32,13 @@ FAMILIES = sorted(REGISTRY)
 
 @pytest.fixture(autouse=True)
 def _exact():
-    """Products in float32 itself."""
-    kept = torch.get_float32_matmul_precision()
+    """Products and convolutions in float32 itself; PyTorch allows cuDNN's convolutions TF32 unless told otherwise."""
+    kept = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     yield
-    torch.set_float32_matmul_precision(kept)
+    torch.set_float32_matmul_precision(kept[0])
+    torch.backends.cudnn.allow_tf32 = kept[1]
 
 
 @pytest.fixture(params=FAMILIES)

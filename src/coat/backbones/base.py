@@ -63,7 +63,7 @@ class Backbone(nn.Module, ABC):
         model_class: Its class in transformers, which loads the audio and language parts alone.
         model_types: What configurations of its checkpoints call themselves, for families of other packages.
         audio_token: The placeholder.
-        lora_targets: A regular expression over module names; it must match the language model alone.
+        adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
         max_clips: Clips that one conversation may hold; None for any number.
         think_prompt: What the family's own mode of thinking in text is asked by; empty where it has none.
         model: The transformers model.
@@ -79,7 +79,9 @@ class Backbone(nn.Module, ABC):
     model_class: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]] = ()
     audio_token: ClassVar[str] = "<|AUDIO|>"
-    lora_targets: ClassVar[str] = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    adapted_layers: ClassVar[tuple[str, ...]] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
     max_clips: ClassVar[int | None] = None
     think_prompt: ClassVar[str] = ""
 
@@ -190,6 +192,16 @@ class Backbone(nn.Module, ABC):
     def language_model(self) -> nn.Module:
         """f_L without its output layer."""
         return self.model.model.language_model
+
+    @property
+    def within_language_model(self) -> str:
+        """A regular expression that names of modules of the language model begin with, and no others."""
+        return r".*language_model\."
+
+    @property
+    def lora_targets(self) -> str:
+        """A regular expression over module names: the layers that LoRA adapts unless a recipe says otherwise."""
+        return rf"{self.within_language_model}.*\.({'|'.join(self.adapted_layers)})"
 
     @property
     def lm_head(self) -> nn.Module:

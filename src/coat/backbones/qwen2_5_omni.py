@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from coat.backbones.base import AudioFeatures
-from coat.backbones.thinker import save_thinker
+from coat.backbones.thinker import Thinker, save_thinker
 from coat.backbones.whisper import WhisperBackbone
 
 
-class Qwen25Omni(WhisperBackbone):
+class Qwen25Omni(Thinker, WhisperBackbone):
     """Qwen2.5-Omni without talker and vocoder: a tower that attends within 2 s, and a Qwen2.5 decoder.
 
     Its tower packs clips and never computes on padding, so it is used as it is. Positions of audio and text

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import Hearing
-from coat.backbones.base import AudioFeatures, Backbone
-from coat.backbones.thinker import save_thinker
+from coat.backbones.base import AudioFeatures
+from coat.backbones.thinker import Thinker, save_thinker
 from coat.backbones.token_counts import QWEN3_CHUNK_TOKENS, chunked_frames
 
 
-class Qwen3Omni(Backbone):
+class Qwen3Omni(Thinker):
     """Qwen3-Omni: a tower of 13 tokens a second, and a mixture-of-experts decoder whose attention takes LoRA."""
 
     family = "qwen3_omni"
@@ -23,7 +23,7 @@ class Qwen3Omni(Backbone):
     model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
     audio_token = "<|audio_pad|>"
     # The experts' weights are single three-dimensional tensors, which LoRA on linear layers does not reach.
-    lora_targets = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj)"
+    adapted_layers = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def _hearing(self) -> Hearing:
         extractor = self.feature_extractor

@@ -6,7 +6,38 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from coat.backbones.base import Backbone
+
 PREFIX = "thinker."
+
+
+class Thinker(Backbone):
+    """An Omni model's thinker in either layout of transformers.
+
+    Since 5.21 tower and language model are parts of ``model.model``; before, ``model.model`` is the language model and
+    the tower stands beside it. Names of an adapter's weights follow, so a run is loaded by the layout that wrote it.
+    """
+
+    @property
+    def _nested(self) -> bool:
+        return hasattr(self.model.model, "language_model")
+
+    @property
+    def audio_tower(self) -> nn.Module:
+        """See :meth:`Backbone.audio_tower`."""
+        return self.model.model.audio_tower if self._nested else self.model.audio_tower
+
+    @property
+    def language_model(self) -> nn.Module:
+        """See :meth:`Backbone.language_model`."""
+        return self.model.model.language_model if self._nested else self.model.model
+
+    @property
+    def within_language_model(self) -> str:
+        """See :meth:`Backbone.within_language_model`."""
+        return super().within_language_model if self._nested else r"(.*\.)?model\.layers\."
 
 
 def save_thinker(model: Any, full_config: Any, folder: str) -> None:

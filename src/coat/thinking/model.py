@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from coat.thinking.processor import CoatProcessor
 
 RANDOM_VECTORS = 4096
-OUTSIDE_LANGUAGE_MODEL = r"(?!.*language_model\.).*"
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class CoatModel(nn.Module):
             lora_dropout=dropout,
             target_modules=targets or self.backbone.lora_targets,
             # For mixtures of experts PEFT turns the expression into bare layer names, which the tower has too.
-            exclude_modules=None if targets else OUTSIDE_LANGUAGE_MODEL,
+            exclude_modules=None if targets else rf"(?!{self.backbone.within_language_model}).*",
             trainable_token_indices=rows if train_embeddings == "rows" else None,
             modules_to_save=["embed_tokens"] if train_embeddings == "full" else None,
         )

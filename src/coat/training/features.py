@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from coat.audio import Clip, Hearing
 from coat.backbones import load_backbone
 from coat.backbones.base import Backbone
+from coat.checkpoints.devices import default_device
 from coat.config.recipe import Recipe
 from coat.data.index import open_manifest
 from coat.data.manifest import AudioRef, Row
@@ -189,7 +190,7 @@ class Workshop:
         found += [ExpertSource(expert) for expert in experts.values() if expert.needs_waveform]
         self.sources = {source.name: source for source in found}
         self.caches = {name: FeatureCache(root, source, backbone.hearing) for name, source in self.sources.items()}
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.device = default_device()
 
     @property
     def audio_cache(self) -> FeatureCache | None:
