@@ -41,7 +41,7 @@ if [ -n "${TINY:-}" ]; then
     REAL="" SHAPE=tiny TRUE="--tiny --steps 3 --rows 2 --seconds 2" MODEL=random:qwen2_audio MORE="--tiny --steps 2"
     LENGTHS="2"
 else
-    REAL="--real-shapes" SHAPE=7b TRUE="" MODEL=random:qwen2_audio:real MORE="" LENGTHS="2 10 29.9 60"
+    REAL="--real-shapes" SHAPE=7b TRUE="--steps 8" MODEL=random:qwen2_audio:real MORE="" LENGTHS="2 10 29.9 60"
 fi
 
 printf '# On a GPU\n\nWritten by `benchmarks/gpu.sh`, %s UTC, commit %s.\n' "$(date -u +'%Y-%m-%d %H:%M')" \
