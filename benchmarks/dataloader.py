@@ -27,7 +27,7 @@ from coat.config.thinking import ThinkingConfig
 from coat.data.batching import Shuffled, StepRows
 from coat.data.index import open_manifest
 from coat.miniature.families import random_backbone
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.dataset import TrainingCollator
 
 RATE, BATCH = 44_100, 16
@@ -84,7 +84,7 @@ class Ours:
 
     def __init__(self, folder: Path) -> None:
         self.manifest = open_manifest(folder / "train.jsonl")
-        model = CoatModel(load_backbone("qwen2_audio", str(folder / "backbone")), ThinkingConfig(enabled=False))
+        model = ThinkingModel(load_backbone("qwen2_audio", str(folder / "backbone")), ThinkingConfig(enabled=False))
         self.collate = TrainingCollator(model.builder, rows=BATCH)
 
     def run(self) -> None:

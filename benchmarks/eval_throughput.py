@@ -25,7 +25,7 @@ import soundfile
 import torch
 import transformers
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_task
@@ -136,7 +136,7 @@ class Ours:
         from coat.config.thinking import ThinkingConfig
 
         self.folder, self.think = folder, think
-        model = Coat.load(folder / "model").model
+        model = CoatModel.from_pretrained(folder / "model").model
         generate = model.backbone.model.generate
         # Every answer is as long as may be, for both: random weights end where they like.
         model.backbone.model.generate = lambda **options: generate(**options, min_new_tokens=new_tokens)

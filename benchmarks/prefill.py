@@ -30,7 +30,7 @@ from coat.backbones.work import active_parameters, count
 from coat.data.conversation import Conversation
 from coat.miniature.families import REAL_SIZES, Sizes, random_backbone
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
 from limits import Limits, measure_limits
 
@@ -75,7 +75,7 @@ def build(family: str, real: bool, device: str) -> Backbone:
 
 def prefill_table(backbone: Backbone, lengths: list[float], repeats: int, limits: Limits) -> None:
     """Time to first token and decode time, with the block against without, and against what arithmetic allows."""
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     builders = {"plain": PromptBuilder(backbone, None), "block": model.builder}
     weights = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
     print(f"{backbone.family}: block against no block; {weights / 1e9:.1f} GB of weights\n")
@@ -145,7 +145,7 @@ def tower_table(backbone: Backbone, lengths: list[float], repeats: int) -> None:
 
 
 @torch.inference_mode()
-def answer(model: CoatModel, builder: PromptBuilder, item: Conversation) -> tuple[float, float]:
+def answer(model: ThinkingModel, builder: PromptBuilder, item: Conversation) -> tuple[float, float]:
     """Seconds to the first token, and from it to the last."""
     began = now()
     batch = make_batch(builder, [item], padding_side="left").to(model.backbone.device)

@@ -36,7 +36,7 @@ from coat.losses import masked_sum, response_cross_entropy
 from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
 from coat.miniature.families import REAL_SIZES, random_backbone
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
 from coat.training.targets import expert_targets
 from limits import Limits, measure_limits
@@ -110,8 +110,8 @@ class Bench:
             backbone = real_shape()
         else:
             backbone = make_qwen2_audio(train_tokenizer(["What is said?"], 300), **SHAPES[shape])
-        self.model = CoatModel(backbone, ThinkingConfig())
-        self.plain_builder = CoatModel(backbone, ThinkingConfig(enabled=False)).builder
+        self.model = ThinkingModel(backbone, ThinkingConfig())
+        self.plain_builder = ThinkingModel(backbone, ThinkingConfig(enabled=False)).builder
         self.model.add_lora(rank=16, alpha=32)
         if checkpointing:
             options = {"use_reentrant": False}

@@ -20,7 +20,7 @@ from coat.export.checkpoint import export
 from coat.generation import generate
 from coat.miniature.families import random_backbone
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.run import train
 from tests.conftest import conversation
 from tests.training.test_run import close, losses, recipe
@@ -43,7 +43,7 @@ def _exact():
 
 @pytest.fixture(params=FAMILIES)
 def model(request):
-    return CoatModel(random_backbone(request.param)).eval()
+    return ThinkingModel(random_backbone(request.param)).eval()
 
 
 @torch.inference_mode()

@@ -4,13 +4,13 @@ import torch
 from coat.config.thinking import ThinkingConfig
 from coat.generation import Embeddings, generate, reply_to_many
 from coat.thinking.batch import encode, make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 
 @pytest.fixture(params=[True, False], ids=["block", "no block"])
 def model(request, backbone):
-    return CoatModel(backbone, ThinkingConfig(enabled=request.param)).eval()
+    return ThinkingModel(backbone, ThinkingConfig(enabled=request.param)).eval()
 
 
 CONVERSATIONS = [
@@ -69,7 +69,7 @@ def test_many_come_back_with_their_index(model):
 
 def test_embeddings_are_kept_within_bytes(backbone):
     """A clip of ten minutes weighs as much as a hundred short ones."""
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     encoded = [encode(model.builder, conversation(0.4 + 0.2 * i, answer=None, seed=i)) for i in range(6)]
     kept = Embeddings(kept_bytes=3 * 4 * 15 * model.backbone.hidden_size)
     for item in encoded:

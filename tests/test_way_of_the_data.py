@@ -9,7 +9,7 @@ from coat.experts import make_expert
 from coat.heads import make_head
 from coat.losses import masked_sum, response_cross_entropy
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.targets import expert_targets
 
 
@@ -24,7 +24,7 @@ def test_the_way_of_the_data(manifest, backbone):
     count = backbone.num_audio_tokens(len(waveform))
     assert backbone.audio_features([waveform]).num_audio_tokens.tolist() == [count]
 
-    model = CoatModel(backbone)
+    model = ThinkingModel(backbone)
     prompt = model.builder.build(conversation.messages, [count])
     assert len(prompt.input_ids) == len(prompt.labels)
     assert prompt.blocks[0].num_think_tokens == count

@@ -15,7 +15,7 @@ from coat.audio import Clip
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.thinking.batch import Encoded, collate, encode
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
 
 LOADERS = 4
@@ -44,7 +44,7 @@ class Reply:
 
 @torch.inference_mode()
 def generate(
-    model: CoatModel,
+    model: ThinkingModel,
     conversations: Sequence[Conversation],
     *,
     max_new_tokens: int = 256,
@@ -71,7 +71,7 @@ def generate(
 
 @torch.inference_mode()
 def reply_to(
-    model: CoatModel,
+    model: ThinkingModel,
     encoded: Sequence[Encoded],
     *,
     max_new_tokens: int,
@@ -115,7 +115,7 @@ def reply_to(
 
 
 def reply_to_many(
-    model: CoatModel,
+    model: ThinkingModel,
     load: Sequence[Callable[[], Conversation]],
     lengths: Sequence[float],
     *,
@@ -160,7 +160,7 @@ def reply_to_many(
 
 
 def _replies(
-    model: CoatModel, part: list[tuple[int, Encoded]], max_new_tokens: int, embeddings: Embeddings
+    model: ThinkingModel, part: list[tuple[int, Encoded]], max_new_tokens: int, embeddings: Embeddings
 ) -> Iterator[tuple[int, Reply | Exception]]:
     """One batch; in halves where it fails, until what fails stands alone."""
     if not part:
@@ -191,7 +191,7 @@ class Embeddings:
         self.kept_bytes = kept_bytes
         self.rows: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
 
-    def fill(self, model: CoatModel, encoded: Sequence[Encoded]) -> None:
+    def fill(self, model: ThinkingModel, encoded: Sequence[Encoded]) -> None:
         """Encode the clips that are new, all at once."""
         new: dict[tuple[str, int], Any] = {}
         wanted = set()

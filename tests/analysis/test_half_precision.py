@@ -8,7 +8,7 @@ from coat.analysis.head_scores import score_heads
 from coat.analysis.plots import plot_listening
 from coat.analysis.probes import collect_states
 from coat.analysis.reconstructions import reconstruct
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.checkpoints.building import build_experts
 from coat.checkpoints.references import miniature_folder, run_in
 from coat.view.listen import Listener
@@ -17,7 +17,7 @@ from tests.conftest import conversation
 
 @pytest.fixture(scope="module")
 def halved():
-    loaded = Coat.miniature(heads=True)
+    loaded = CoatModel.from_pretrained("miniature", heads=True)
     loaded.model.backbone.model.to(torch.bfloat16)
     return loaded
 

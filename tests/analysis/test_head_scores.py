@@ -5,7 +5,7 @@ import torch
 from coat.analysis.head_scores import score_heads
 from coat.experts import make_expert
 from coat.experts.basic_pitch import notes_of
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 
@@ -22,7 +22,7 @@ class Says(torch.nn.Module):
 
 @pytest.fixture
 def model(backbone):
-    return CoatModel(backbone).eval()
+    return ThinkingModel(backbone).eval()
 
 
 def heads_that(model, expert, loads, change):

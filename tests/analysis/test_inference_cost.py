@@ -22,7 +22,7 @@ from coat.errors import CoatError
 from coat.evaluation.sources import open_tasks
 from coat.miniature.families import REAL_SIZES, Sizes, random_backbone
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 SIZES = Sizes(128, 384, 2, 2, 1, None, 128, 2, 2, (4, 2, 64))
@@ -37,7 +37,7 @@ SMALL = CostSettings(
 def test_flops_are_what_torch_counts(family, seconds):
     backbone = random_backbone(family, sizes=SIZES)
     backbone.model.set_attn_implementation("eager")  # the counter does not know the fused kernels
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     batch = make_batch(model.builder, [conversation(seconds, answer=None)], padding_side="left")
     with torch.no_grad(), FlopCounterMode(display=False) as tower:
         model.audio_embeddings(batch)
@@ -77,7 +77,7 @@ def test_qwen2_audio_hears_long_clips_in_pieces():
 
 @pytest.fixture
 def model(backbone):
-    return CoatModel(backbone).eval()
+    return ThinkingModel(backbone).eval()
 
 
 def test_every_arm_is_timed_on_the_same_questions_and_resumes(model, tmp_path):

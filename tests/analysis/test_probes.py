@@ -4,7 +4,7 @@ import torch
 from coat.analysis.probes import collect_states, probe
 from coat.config.thinking import ThinkingConfig
 from coat.heads import make_head
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def test_a_probe_reads_what_is_there_and_nothing_else():
 
 
 def test_states_are_the_models_own(backbone):
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     items = [conversation(0.5, answer=None), conversation(0.9, answer=None, seed=4)]
     states = collect_states(model, items, batch_size=2)
     alone = collect_states(model, items[1:], batch_size=1)
@@ -38,7 +38,7 @@ def test_states_are_the_models_own(backbone):
 
 
 def test_a_baseline_has_no_think_states(backbone):
-    model = CoatModel(backbone, ThinkingConfig(enabled=False)).eval()
+    model = ThinkingModel(backbone, ThinkingConfig(enabled=False)).eval()
     assert collect_states(model, [conversation(0.5, answer=None)]).think is None
 
 
@@ -47,7 +47,7 @@ def test_reconstructions_and_their_picture(backbone):
     from coat.analysis.reconstructions import reconstruct
     from coat.experts import make_expert
 
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     experts = {
         name: make_expert(name, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
         for name in ("audio_reconstruction", "standin_affect")

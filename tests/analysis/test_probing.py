@@ -22,7 +22,7 @@ from coat.errors import CoatError
 from coat.evaluation.run import run_tasks
 from coat.evaluation.sources import open_manifest_tasks
 from coat.evaluation.statistics import ratio
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.run import train
 from tests.conftest import RATE
 from tests.evaluation.test_run import Scripted
@@ -58,7 +58,7 @@ def test_sides_share_no_group(labels):
 
 def test_probes_read_what_is_there_and_controls_do_not(labels, backbone):
     clips = read_clips(labels, Target("height", "voice"))
-    readings = {each.where: each for each in read_model(CoatModel(backbone).eval(), clips)}
+    readings = {each.where: each for each in read_model(ThinkingModel(backbone).eval(), clips)}
     assert list(readings) == ["audio", "think", "pre_generation"]
     assert readings["audio"].score.value == 1.0, "a random tower tells low from high"
     assert readings["audio"].score.clusters == len(set(clips.groups[1]))
@@ -114,7 +114,7 @@ def test_every_checkpoint_of_every_stage_is_read(labels, tiny_path, manifest, tm
         (step, where) for step in (2, 4, 6, 8) for where in ("think", "pre_generation")
     ]  # fmt: skip
     assert len({json.dumps(line["score"]) for line in lines}) > 1 or lines[0]["score"]["value"] == 1.0
-    readings = read_model(CoatModel(load_backbone("qwen2_audio", str(tiny_path))).eval(), clips[0])
+    readings = read_model(ThinkingModel(load_backbone("qwen2_audio", str(tiny_path))).eval(), clips[0])
     page = write_probe_page({"tiny": readings}, {"tiny": lines}, {"height": 0.5}, tmp_path).read_text()
     assert page.count("data:image/png") == 2
     assert json.loads(plain_lines(readings).splitlines()[0])["target"] == "height"

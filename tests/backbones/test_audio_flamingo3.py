@@ -9,7 +9,7 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.miniature.families import random_backbone
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 
@@ -63,7 +63,7 @@ def test_think_mode_fits_a_vocabulary_that_has_no_spare_row(checkpoint, thinks):
     backbone = load_backbone("audio_flamingo3", str(path))
     rows = len(backbone.embedding.weight)
     assert rows == len(backbone.tokenizer)
-    model = CoatModel(backbone, ThinkingConfig(enabled=thinks)).eval()
+    model = ThinkingModel(backbone, ThinkingConfig(enabled=thinks)).eval()
     assert len(backbone.embedding.weight) == rows + 3 * thinks
     backbone.load_think_mode(str(path))
     with torch.no_grad():

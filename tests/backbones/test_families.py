@@ -2,7 +2,7 @@
 
 import pytest
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.backbones import MODEL_TYPES, REGISTRY, backbone_class, family_of, load_backbone
 from coat.errors import CoatError
 from coat.miniature.families import random_backbone
@@ -20,7 +20,7 @@ def test_every_family_is_known_by_its_model_type():
 def test_a_plain_checkpoint_is_recognised_and_answers_without_a_block(family, tmp_path):
     random_backbone(family, tmp_path)
     assert family_of(str(tmp_path)) == family
-    coat = Coat.load(tmp_path)
+    coat = CoatModel.from_pretrained(tmp_path)
     assert not coat.model.thinking.enabled
     assert isinstance(coat.chat(noise(0.5), "What is said?", max_new_tokens=3), str)
 
@@ -30,7 +30,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert family_of(str(tmp_path)) is None
     with pytest.raises(CoatError, match="no checkpoint of a known family"):
-        Coat.load(tmp_path)
+        CoatModel.from_pretrained(tmp_path)
 
 
 def test_a_text_only_template_of_the_tokenizer_is_passed_over_as_the_stock_processor_does(tiny_path, tmp_path):

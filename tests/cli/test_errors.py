@@ -151,7 +151,7 @@ def test_bitsandbytes_is_not_imported_unless_four_bits_are_asked_for():
         "names = [m.name for m in pkgutil.walk_packages(coat.__path__, 'coat.') if 'vllm' not in m.name"
         " and '__main__' not in m.name and '.lmms.' not in m.name]; "
         "[importlib.import_module(name) for name in names]; "
-        "from coat.api import Coat; Coat.miniature(); "
+        "from coat.api.model import CoatModel; CoatModel.from_pretrained('miniature'); "
         "print(len(names), any(name.startswith('bitsandbytes') for name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

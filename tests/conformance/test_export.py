@@ -10,7 +10,7 @@ import soundfile
 import torch
 import transformers
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.backbones import backbone_class
 from coat.checkpoints import load_model
 from coat.checkpoints.references import run_in
@@ -60,7 +60,7 @@ def family_of(run):
 
 
 def test_it_answers_as_the_run_does(trained, exported, clip):
-    run, copy = Coat.load(trained), Coat.load(exported)
+    run, copy = CoatModel.from_pretrained(trained), CoatModel.from_pretrained(exported)
     assert copy.chat(clip, QUESTION, max_new_tokens=12) == run.chat(clip, QUESTION, max_new_tokens=12)
     probe = probe_batch(run.model)
     torch.testing.assert_close(logits_of(copy.model, probe), logits_of(run.model, probe), atol=1e-4, rtol=1e-4)
@@ -128,7 +128,7 @@ print("ANSWER", json.dumps(processor.batch_decode(ids[:, inputs["input_ids"].sha
 
 def test_plain_transformers_generates_from_it(exported, clip):
     """In a process that cannot import this package: the processor's source is in the folder."""
-    coat = Coat.load(exported)
+    coat = CoatModel.from_pretrained(exported)
     tokens = json.dumps(list(coat.model.tokens.ids))
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_US, str(exported), clip, coat.model.backbone.model_class, tokens],
@@ -171,9 +171,11 @@ def test_a_run_without_a_block_is_exported_without_one(tiny_checkpoints, manifes
     )
     run = train(recipe, tmp_path / "run", say=lambda _: None)
     folder = export(run, tmp_path / "export", say=lambda _: None)
-    copy = Coat.load(folder)
+    copy = CoatModel.from_pretrained(folder)
     assert not copy.model.thinking.enabled
-    assert copy.chat(clip, QUESTION, max_new_tokens=8) == Coat.load(run).chat(clip, QUESTION, max_new_tokens=8)
+    assert copy.chat(clip, QUESTION, max_new_tokens=8) == CoatModel.from_pretrained(run).chat(
+        clip, QUESTION, max_new_tokens=8
+    )
     content = [{"type": "audio", "audio": clip}, {"type": "text", "text": QUESTION}]
     ids = transformers.AutoProcessor.from_pretrained(folder).apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,

@@ -8,7 +8,7 @@ from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.generation import generate, reply_to
 from coat.thinking.batch import encode
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 pytestmark = pytest.mark.conformance
@@ -31,7 +31,7 @@ def penal(loaded, tmp_path):
 
 
 def test_penalties_and_sampling_of_the_hub_change_no_answer(loaded, penal):
-    plain, ours = (CoatModel(each, ThinkingConfig()).eval() for each in (loaded, penal))
+    plain, ours = (ThinkingModel(each, ThinkingConfig()).eval() for each in (loaded, penal))
     ours.backbone.embedding.weight.data.copy_(plain.backbone.embedding.weight.data)
     expected = generate(plain, asked(), max_new_tokens=12)
     assert generate(ours, asked(), max_new_tokens=12) == expected
@@ -40,7 +40,7 @@ def test_penalties_and_sampling_of_the_hub_change_no_answer(loaded, penal):
 
 
 def test_an_answer_ends_at_any_of_the_checkpoints_ends(penal):
-    model = CoatModel(penal, ThinkingConfig()).eval()
+    model = ThinkingModel(penal, ThinkingConfig()).eval()
     assert len(penal.end_ids) >= 2
     last = penal.end_ids[-1]
 
@@ -56,7 +56,7 @@ def test_an_answer_ends_at_any_of_the_checkpoints_ends(penal):
 
 
 def test_sampling_and_penalties_are_there_when_they_are_asked_for(loaded):
-    model = CoatModel(loaded, ThinkingConfig()).eval()
+    model = ThinkingModel(loaded, ThinkingConfig()).eval()
     plain = generate(model, asked(), max_new_tokens=12)
     assert generate(model, asked(), max_new_tokens=12, temperature=0.0, repetition_penalty=1.0) == plain
     penalised = [generate(model, asked(), max_new_tokens=12, repetition_penalty=penalty) for penalty in (0.05, 20.0)]

@@ -8,7 +8,7 @@ from torch import nn
 from coat.backbones import backbone_class
 from coat.errors import CoatError
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conformance.stock import stock_embeddings, stock_inputs
 from tests.conftest import RATE, conversation, noise
 
@@ -22,12 +22,12 @@ def test_placeholders_embeddings_and_formula_agree(loaded, seconds):
     item = conversation(seconds)
     if seconds > loaded.hearing.max_seconds:
         with pytest.raises(CoatError, match=f"hears at most {loaded.hearing.max_seconds:g} s"):
-            make_batch(CoatModel(loaded).builder, [item])
+            make_batch(ThinkingModel(loaded).builder, [item])
         return
     features = loaded.audio_features([item.clips[0].waveform])
     count = loaded.num_audio_tokens(len(item.clips[0].waveform))
     assert features.num_audio_tokens.tolist() == [count] == [len(loaded.audio_embeddings(features)[0])]
-    batch = make_batch(CoatModel(loaded).builder, [item])
+    batch = make_batch(ThinkingModel(loaded).builder, [item])
     assert int((batch.input_ids == loaded.audio_token_id).sum()) == count
     stock = stock_inputs(loaded, item.clips)["input_ids"]
     assert int((stock == loaded.audio_token_id).sum()) == count

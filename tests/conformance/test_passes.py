@@ -9,7 +9,7 @@ from coat.generation import generate
 from coat.heads import make_head
 from coat.losses import response_cross_entropy
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 
 pytestmark = pytest.mark.conformance
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.conformance
 
 def trainable(backbone):
     """With an adapter that does something and a head."""
-    model = CoatModel(backbone)
+    model = ThinkingModel(backbone)
     model.add_lora(rank=4, alpha=8)
     model.heads["probe"] = make_head("transformer", backbone.hidden_size, 12, num_heads=2)
     generator = torch.Generator().manual_seed(0)
@@ -122,19 +122,19 @@ def test_saved_merged_and_reloaded_weights_give_the_same_logits(loaded, tmp_path
     expected = model(batch).response_logits
     model.save_adapter(str(tmp_path / "adapter"))
     source = loaded.model.config._name_or_path
-    adapted = CoatModel(load_backbone(loaded.family, source))
+    adapted = ThinkingModel(load_backbone(loaded.family, source))
     adapted.load_adapter(str(tmp_path / "adapter"))
     torch.testing.assert_close(adapted.eval()(batch).response_logits, expected)
     adapted.merge_adapter()
     torch.testing.assert_close(adapted(batch).response_logits, expected, atol=1e-5, rtol=1e-5)
     adapted.backbone.save_pretrained(str(tmp_path / "merged"))
-    again = CoatModel(load_backbone(loaded.family, str(tmp_path / "merged"))).eval()
+    again = ThinkingModel(load_backbone(loaded.family, str(tmp_path / "merged"))).eval()
     torch.testing.assert_close(again(batch).response_logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_think_tokens_are_never_generated(loaded):
     """Even by a model that wants nothing else."""
-    model = CoatModel(loaded).eval()
+    model = ThinkingModel(loaded).eval()
     with torch.no_grad():
         loaded.lm_head.weight[list(model.tokens.ids)] = 50 * loaded.lm_head.weight.abs().amax()
     items = questions(loaded)[:2]
@@ -143,7 +143,7 @@ def test_think_tokens_are_never_generated(loaded):
 
 def test_generation_asks_for_one_position_s_logits_a_row(loaded):
     """Not for the whole prompt's, which the block makes longer."""
-    model = CoatModel(loaded).eval()
+    model = ThinkingModel(loaded).eval()
     shapes = []
     hook = loaded.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape[:2]))
     generate(model, questions(loaded)[:2], max_new_tokens=3)
@@ -152,7 +152,7 @@ def test_generation_asks_for_one_position_s_logits_a_row(loaded):
 
 
 def test_lora_stays_in_the_language_model(loaded):
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     names = model.add_lora(rank=2, alpha=4)
     inside = {id(module) for module in loaded.language_model.modules()}
     assert names

@@ -7,7 +7,7 @@ import torch
 import coat
 from coat.config.thinking import PLACEMENTS, ThinkingConfig
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conformance.stock import AUDIO, stock_inputs
 from tests.conftest import RATE, assistant, conversation, noise, user
 
@@ -29,7 +29,7 @@ def encode(processor, *conversations, **kwargs):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("stride", [1, 3])
 def test_its_ids_are_the_prompt_builder_s(loaded, placement, stride):
-    model = CoatModel(loaded, ThinkingConfig(placement=placement, stride=stride))
+    model = ThinkingModel(loaded, ThinkingConfig(placement=placement, stride=stride))
     processor = model.processor()
     for seconds in (0.2, 1.33337):
         clip = noise(seconds)
@@ -41,7 +41,7 @@ def test_its_ids_are_the_prompt_builder_s(loaded, placement, stride):
 def test_several_clips_and_turns(loaded):
     if loaded.max_clips is not None:
         pytest.skip("takes one clip")
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     clips = [noise(s, seed=i) for i, s in enumerate((0.3, 0.9, 0.5))]
     ids = encode(model.processor(), [turn(clips[:2]), assistant("boats"), turn(clips[2:], "And here?")])["input_ids"]
     counts = [loaded.num_audio_tokens(len(clip.waveform)) for clip in clips]
@@ -53,7 +53,7 @@ def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded):
     """Stock generate on the processor's output, against our own generation."""
     from coat.generation import generate
 
-    model = CoatModel(loaded).eval()
+    model = ThinkingModel(loaded).eval()
     items = [conversation(0.5, answer=None), conversation(1.7, answer=None, seed=2)]
     inputs = encode(model.processor(), *[[turn(item.clips)] for item in items])
     expected = make_batch(model.builder, items, padding_side="left")
@@ -70,7 +70,7 @@ def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded):
 
 def test_without_the_block_it_is_the_stock_processor(loaded):
     clip = noise(1.33337)
-    mine = encode(CoatModel(loaded).processor(), [turn([clip])], audio_think=False)
+    mine = encode(ThinkingModel(loaded).processor(), [turn([clip])], audio_think=False)
     stock = stock_inputs(loaded, [clip])
     assert mine["input_ids"].tolist() == stock["input_ids"].tolist()
     features, other = mine["input_features"], stock["input_features"]
@@ -83,7 +83,7 @@ def test_without_the_block_it_is_the_stock_processor(loaded):
 def test_it_is_saved_and_loaded_by_auto_processor(loaded, tmp_path):
     from transformers import AutoProcessor
 
-    model = CoatModel(loaded, ThinkingConfig(placement="before_assistant", stride=2))
+    model = ThinkingModel(loaded, ThinkingConfig(placement="before_assistant", stride=2))
     processor = model.processor()
     processor.save_pretrained(tmp_path)
     loaded.model.config.save_pretrained(tmp_path)
@@ -94,7 +94,7 @@ def test_it_is_saved_and_loaded_by_auto_processor(loaded, tmp_path):
 
 
 def test_text_only_prompts_pass(loaded):
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     inputs = encode(model.processor(), [user("hello")])
     assert inputs["input_ids"][0].tolist() == model.builder.build([user("hello")], []).input_ids
 
@@ -113,12 +113,12 @@ def test_what_it_refuses(loaded, clip, text, message):
     content = [{"type": "audio", "audio": clip}, {"type": "text", "text": text}]
     for think in (True, False):
         with pytest.raises(ValueError, match=message):
-            encode(CoatModel(loaded).processor(), [{"role": "user", "content": content}], audio_think=think)
+            encode(ThinkingModel(loaded).processor(), [{"role": "user", "content": content}], audio_think=think)
 
 
 def test_a_prompt_without_an_assistant_turn_is_refused(loaded):
     with pytest.raises(ValueError, match="add the generation prompt"):
-        CoatModel(loaded).processor().apply_chat_template(
+        ThinkingModel(loaded).processor().apply_chat_template(
             [turn([noise(0.5)])], tokenize=True, return_dict=True, processor_kwargs={"return_tensors": "pt"}
         )
 
@@ -128,5 +128,5 @@ def test_files_are_decoded(loaded, tmp_path):
 
     soundfile.write(tmp_path / "clip.wav", noise(0.7).waveform, RATE)
     content = [{**AUDIO, "audio": str(tmp_path / "clip.wav")}, {"type": "text", "text": "What?"}]
-    ids = encode(CoatModel(loaded).processor(), [{"role": "user", "content": content}])["input_ids"]
+    ids = encode(ThinkingModel(loaded).processor(), [{"role": "user", "content": content}])["input_ids"]
     assert int((ids == loaded.audio_token_id).sum()) == loaded.num_audio_tokens(round(0.7 * RATE))

@@ -8,7 +8,7 @@ from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import add_think_tokens
 from tests.conformance.stock import stock_inputs
@@ -35,7 +35,7 @@ def test_without_a_block_they_are_what_the_stock_processor_makes(loaded):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride):
-    model = CoatModel(loaded, ThinkingConfig(placement=placement, stride=stride))
+    model = ThinkingModel(loaded, ThinkingConfig(placement=placement, stride=stride))
     count = loaded.num_audio_tokens(round(1.3 * RATE))
     messages = [user("<audio>What is said?")]
     plain = PromptBuilder(loaded, None).build(messages, [count]).input_ids
@@ -51,7 +51,7 @@ def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride)
 @pytest.mark.parametrize("fields", [{"max_tokens": 5}, {"stride": 2}, {"stride": 2, "max_tokens": 4}])
 def test_fewer_think_tokens_go_the_whole_way(loaded, fields):
     """Prompt, batch, states and targets agree; the processor that servers use makes the same ids."""
-    model = CoatModel(loaded, ThinkingConfig(**fields))
+    model = ThinkingModel(loaded, ThinkingConfig(**fields))
     rate = loaded.hearing.sampling_rate
     clip = noise(1.3, rate=rate)
     batch = make_batch(model.builder, [Conversation([user("<audio>What is said?")], [clip])])
@@ -74,7 +74,7 @@ def test_fewer_think_tokens_go_the_whole_way(loaded, fields):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_training_prompts_are_generation_prompts(loaded, placement):
     """Token by token up to the answer, which alone is trained, with the end of its turn."""
-    model = CoatModel(loaded, ThinkingConfig(placement=placement))
+    model = ThinkingModel(loaded, ThinkingConfig(placement=placement))
     asked = model.builder.build([user("<audio>What is said?")], [9])
     answered = model.builder.build([user("<audio>What is said?"), assistant("the red dog")], [9])
     size = len(asked.input_ids)
@@ -86,7 +86,7 @@ def test_training_prompts_are_generation_prompts(loaded, placement):
 
 def test_every_turn_with_audio_has_its_block(loaded):
     """A longer conversation extends a shorter one, so that a cached prefix stays valid."""
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     think = model.tokens.think
     first = [user("<audio>What is said?"), assistant("the red dog")]
     answered = model.builder.build(first, [9])
@@ -105,7 +105,7 @@ def test_every_turn_with_audio_has_its_block(loaded):
 
 
 def test_several_clips_have_a_block_each_or_are_refused_by_name(loaded):
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     item = conversation(0.5, 0.9)
     if not several(loaded):
         with pytest.raises(CoatError, match=loaded.family):
@@ -118,7 +118,7 @@ def test_several_clips_have_a_block_each_or_are_refused_by_name(loaded):
 
 
 def test_text_only_rows_have_no_block(loaded):
-    model = CoatModel(loaded)
+    model = ThinkingModel(loaded)
     batch = make_batch(model.builder, [conversation(text="hello")])
     assert batch.think_lengths is None
     assert not set(batch.input_ids.flatten().tolist()) & set(model.tokens.ids)

@@ -5,7 +5,7 @@ import pytest
 
 from coat.data.conversation import Conversation
 from coat.generation import generate
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import noise
 from tests.serving.conftest import ask, encoded, running
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.conformance
 
 
 def test_it_answers_as_the_library_does(loaded):
-    model = CoatModel(loaded).eval()
+    model = ThinkingModel(loaded).eval()
     clip = noise(1.33337)
     with running(model, max_new_tokens=8) as (url, _):
         client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.backends.endpoint import EndpointBackend
@@ -18,7 +18,7 @@ from tests.serving.conftest import running
 @pytest.mark.parametrize("think", [True, False])
 def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
     opened = open_tasks(["mmau", "gtzan", "librispeech_clean"], "sample", tmp_path)
-    model = Coat.miniature().model
+    model = CoatModel.from_pretrained("miniature").model
     with running(model, max_new_tokens=64) as (url, _):
         endpoint = EndpointBackend(f"{url}/v1", profile="qwen2_audio", think=think)
         assert not run_tasks(endpoint, opened, tmp_path / "there").errors

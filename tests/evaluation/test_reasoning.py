@@ -1,13 +1,13 @@
 import pytest
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.backbones import REGISTRY
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.miniature.families import random_backbone
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import noise
 
 
@@ -36,14 +36,14 @@ def test_a_family_is_asked_by_its_own_mode_once_that_is_on(backbone):
 @pytest.mark.conformance
 @pytest.mark.parametrize("family", sorted(REGISTRY))
 def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
-    model = CoatModel(random_backbone(family), ThinkingConfig(enabled=False)).eval()
+    model = ThinkingModel(random_backbone(family), ThinkingConfig(enabled=False)).eval()
     seen = []
     build = model.builder.build
     monkeypatch.setattr(
         model.builder, "build", lambda messages, *a, **k: seen.append(messages) or build(messages, *a, **k)
     )
     monkeypatch.setattr("coat.api.MORE_TOKENS", 4)
-    assert isinstance(Coat(model).chat(noise(0.5), "What?", max_new_tokens=2, text_cot=True), str)
+    assert isinstance(CoatModel(model).chat(noise(0.5), "What?", max_new_tokens=2, text_cot=True), str)
     assert str(seen[0][0]["content"]).endswith("What?" + PROMPT)
     if not model.backbone.think_prompt:
         with pytest.raises(CoatError, match="no think mode of its own"):

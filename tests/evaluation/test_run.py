@@ -21,7 +21,7 @@ from coat.evaluation.run import EvalSettings, read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks, open_tasks
 from coat.files import read_jsonl
 from coat.generation import Reply
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import RATE, conversation
 
 QUESTION = "Which?\nA. dog\nB. cat\nC. cow\nAnswer with the letter."
@@ -171,7 +171,7 @@ def test_items_are_thinned_evenly(tasks, tmp_path):
 
 
 def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, tasks, tmp_path):
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     settings = EvalSettings(choice_orders=2)
     small = [replace(each, task=each.task.model_copy(update={"max_new_tokens": 6})) for each in tasks]
     run_tasks(TransformersBackend(model, model_path="tiny", batch_size=8), small, tmp_path / "batch", settings)
@@ -186,7 +186,7 @@ def test_a_batch_is_answered_as_each_alone_with_the_same_embeddings(backbone, ta
 
 
 def test_with_the_block_off_it_is_another_model(backbone, tasks, tmp_path):
-    model = CoatModel(backbone).eval()
+    model = ThinkingModel(backbone).eval()
     on = TransformersBackend(model).fingerprint
     off = TransformersBackend(model, thinking=ThinkingConfig(enabled=False)).fingerprint
     assert off != on
@@ -200,7 +200,7 @@ def test_clips_beyond_what_a_model_hears_are_given_in_pieces(backbone):
     whole = conversation(75.0, answer=None).clips[0]
     np.testing.assert_array_equal(np.concatenate([clip.waveform for clip in asked.clips[:3]]), whole.waveform)
     request = Request("long", [{"role": "user", "content": "<audio>What?"}], lambda: [whole], 75.0, 3)
-    ((_, reply),) = TransformersBackend(CoatModel(backbone).eval()).answer([request])
+    ((_, reply),) = TransformersBackend(ThinkingModel(backbone).eval()).answer([request])
     assert reply.think_tokens == 3 * (backbone.num_audio_tokens(25 * RATE) + 2), "a block for each piece"
 
 
@@ -214,7 +214,7 @@ def test_one_bad_clip_fails_alone(backbone):
     messages = [{"role": "user", "content": "<audio>What?"}]
     loads = [load(0.5), broken, load(0.7), load(0.01)]
     requests = [Request(str(i), messages, each, 1.0 - 0.1 * i, 3) for i, each in enumerate(loads)]
-    replies = dict(TransformersBackend(CoatModel(backbone).eval(), batch_size=4).answer(requests))
+    replies = dict(TransformersBackend(ThinkingModel(backbone).eval(), batch_size=4).answer(requests))
     assert isinstance(replies[0], Reply)
     assert isinstance(replies[2], Reply)
     assert "no such file" in str(replies[1])
@@ -222,7 +222,7 @@ def test_one_bad_clip_fails_alone(backbone):
 
 
 def test_a_batch_that_fails_is_halved(backbone, monkeypatch):
-    model, sizes = CoatModel(backbone).eval(), []
+    model, sizes = ThinkingModel(backbone).eval(), []
     prefill = model.prepare_prefill
 
     def tight(batch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.evaluation import upstream
 from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.results import score_run
@@ -86,7 +86,7 @@ def ours(found, tmp_path_factory):
     """The same model on the same rows by our own runner."""
     folder = tmp_path_factory.mktemp("ours")
     opened = open_tasks(TASKS[:-1], str(found[1]))
-    model = TransformersBackend(Coat.miniature().model)
+    model = TransformersBackend(CoatModel.from_pretrained("miniature").model)
     model.profile = "default"  # lmms-eval gives a model that it does not know its default prompts
     done = run_tasks(model, opened, folder)
     assert not done.errors

@@ -1,7 +1,7 @@
 """Second questions about a clip, and where their block stands."""
 
 from coat.miniature.later_turns import FIRST, WHERE, ElsewhereBuilder, two_turns
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from tests.conftest import assistant, user
 
 
@@ -42,7 +42,7 @@ def test_no_scarce_answer_is_given_away_and_shares_hold():
 
 
 def test_blocks_stand_where_they_are_said_to(backbone):
-    builder = CoatModel(backbone).builder
+    builder = ThinkingModel(backbone).builder
     start, think, end = builder.tokens.ids
     messages = [user("<audio>What is said?"), assistant("the dog"), user("Who speaks?")]
     block = [start, *[think] * 5, end]

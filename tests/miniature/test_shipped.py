@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.audio import Clip
 from coat.checkpoints.references import miniature_folder
 from coat.data.manifest import read_manifest
@@ -15,7 +15,7 @@ from coat.miniature.ship import MAX_BYTES
 
 @pytest.fixture(scope="module")
 def coat():
-    return Coat.miniature(heads=True)
+    return CoatModel.from_pretrained("miniature", heads=True)
 
 
 def test_it_is_small_and_holds_halves_and_no_paths():

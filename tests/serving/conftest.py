@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import uvicorn
 
-from coat.api import Coat
+from coat.api.model import CoatModel
 from coat.serving.app import ServerSettings, make_app
 from coat.serving.engine import Engine, EngineLimits
 from coat.serving.guard import GuardSettings
@@ -42,7 +42,7 @@ def running(model, *, limits=None, **settings):
 
 @pytest.fixture(scope="session")
 def coat_model():
-    return Coat.miniature()
+    return CoatModel.from_pretrained("miniature")
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.heads import make_head
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel, split_segments
+from coat.thinking.model import ThinkingModel, split_segments
 from tests.conftest import conversation
 
 
 @pytest.fixture
 def model(backbone):
-    model = CoatModel(backbone)
+    model = ThinkingModel(backbone)
     model.add_lora(rank=4, alpha=8)
     model.heads["probe"] = make_head("transformer", backbone.hidden_size, 12, num_heads=2)
     return model
@@ -81,7 +81,7 @@ def test_cached_embeddings_change_nothing(model):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_stride_shortens_the_block(backbone, stride):
-    model = CoatModel(backbone, ThinkingConfig(stride=stride))
+    model = ThinkingModel(backbone, ThinkingConfig(stride=stride))
     batch = make_batch(model.builder, [conversation(1.0)])
     count = backbone.num_audio_tokens(16_000)
     assert batch.think_lengths.tolist() == [-(-count // stride)]
@@ -90,12 +90,12 @@ def test_stride_shortens_the_block(backbone, stride):
 
 def test_lora_outside_the_language_model_is_refused(backbone):
     with pytest.raises(CoatError, match="outside the language model"):
-        CoatModel(backbone).add_lora(rank=2, alpha=4, targets=r".*\.(q_proj|v_proj)")
+        ThinkingModel(backbone).add_lora(rank=2, alpha=4, targets=r".*\.(q_proj|v_proj)")
 
 
 def test_lora_that_matches_nothing_is_refused(backbone):
     with pytest.raises(CoatError, match="no module to adapt"):
-        CoatModel(backbone).add_lora(rank=2, alpha=4, targets="nothing_like_this")
+        ThinkingModel(backbone).add_lora(rank=2, alpha=4, targets="nothing_like_this")
 
 
 def test_adapter_survives_saving(model, tiny_path, tmp_path):
@@ -107,7 +107,7 @@ def test_adapter_survives_saving(model, tiny_path, tmp_path):
     batch = mixed(model)
     expected = model.eval()(batch).response_logits
     model.save_adapter(str(tmp_path))
-    fresh = CoatModel(load_backbone("qwen2_audio", str(tiny_path)))
+    fresh = ThinkingModel(load_backbone("qwen2_audio", str(tiny_path)))
     fresh.load_adapter(str(tmp_path))
     torch.testing.assert_close(fresh.eval()(batch).response_logits, expected)
 
@@ -124,7 +124,7 @@ def test_fsdp_is_told_what_to_gather_at_once(backbone):
     from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
     from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-    model = CoatModel(backbone)
+    model = ThinkingModel(backbone)
     plugin = SimpleNamespace(auto_wrap_policy=transformer_auto_wrap_policy, transformer_cls_names_to_wrap=None)
     policy = fsdp2_prepare_auto_wrap_policy(plugin, model)
     wrapped = [module for module in model.modules() if policy(module)]

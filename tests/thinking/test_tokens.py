@@ -9,7 +9,7 @@ from coat.backbones import load_backbone
 from coat.errors import CoatError
 from coat.miniature.backbone import train_tokenizer
 from coat.miniature.families import random_backbone
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.tokens import RESERVED, add_think_tokens
 
 
@@ -34,13 +34,13 @@ def test_ids_with_gaps_are_refused_because_they_do_not_survive_saving(tmp_path):
     state["model"]["vocab"]["<|reserved|>"] = max(tokenizer.get_vocab().values()) + 40
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
     with pytest.raises(CoatError, match="gaps"):
-        CoatModel(backbone)
+        ThinkingModel(backbone)
 
 
 def test_rows_that_are_added_are_the_same_at_every_load(tmp_path):
     """No spare row: the output layer's new rows are saved nowhere, and are in every softmax."""
     random_backbone("audio_flamingo3", tmp_path, like_hub=True)
-    first, second = (CoatModel(load_backbone("audio_flamingo3", str(tmp_path))).backbone for _ in range(2))
+    first, second = (ThinkingModel(load_backbone("audio_flamingo3", str(tmp_path))).backbone for _ in range(2))
     for layer in ("embedding", "lm_head"):
         one, other = getattr(first, layer).weight, getattr(second, layer).weight
         assert one.equal(other)

@@ -21,7 +21,7 @@ from coat.checkpoints.references import is_finished
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training import trainer as trainer_module
 from coat.training.preemption import PreemptedError
 from coat.training.run import train
@@ -50,8 +50,8 @@ def long_recipe(tiny_path, manifest, **training):
 def _run_slowly(asked, folder):
     """So that twenty lives are not enough for it."""
     torch.set_num_threads(1)
-    real = CoatModel.forward
-    CoatModel.forward = lambda *args, **options: time.sleep(0.05) or real(*args, **options)
+    real = ThinkingModel.forward
+    ThinkingModel.forward = lambda *args, **options: time.sleep(0.05) or real(*args, **options)
     train(asked, folder, say=quietly)
 
 
@@ -80,7 +80,7 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_unbroken_run(tiny_pa
 
 def test_a_signal_saves_and_stops_and_the_same_command_goes_on(finished, tiny_path, manifest, tmp_path):  # noqa: F811
     asked, before = recipe(tiny_path, manifest, save_every=100), signal.getsignal(signal.SIGTERM)
-    real = CoatModel.forward
+    real = ThinkingModel.forward
     seen = []
 
     def forward(self, *args, **options):
@@ -90,7 +90,7 @@ def test_a_signal_saves_and_stops_and_the_same_command_goes_on(finished, tiny_pa
         return real(self, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CoatModel, "forward", forward)
+        patch.setattr(ThinkingModel, "forward", forward)
         with pytest.raises(PreemptedError, match="saved at step 2"):
             train(asked, tmp_path / "run", say=quietly)
     assert signal.getsignal(signal.SIGTERM) == before
@@ -131,7 +131,7 @@ def test_too_many_of_them_stop_the_run(tiny_path, manifest, tmp_path, monkeypatc
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_step_that_does_not_fit_is_done_in_smaller_parts(finished, tiny_path, manifest, tmp_path, where):  # noqa: F811
     """More than three rows at once, and memory runs out, be it with half of the gradients there already."""
-    real = CoatModel.forward
+    real = ThinkingModel.forward
 
     class Full(torch.autograd.Function):
         @staticmethod
@@ -154,7 +154,7 @@ def test_a_step_that_does_not_fit_is_done_in_smaller_parts(finished, tiny_path, 
         return output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CoatModel, "forward", small)
+        patch.setattr(ThinkingModel, "forward", small)
         train(recipe(tiny_path, manifest), tmp_path / "run", say=quietly)
     close(losses(tmp_path / "run"), losses(finished), 2e-3)
     first = [losses(folder)["one", 1] for folder in (tmp_path / "run", finished)]
@@ -165,7 +165,7 @@ def test_one_row_that_does_not_fit_is_an_error_with_remedies(tiny_path, manifest
     def full(self, *args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(CoatModel, "forward", full)
+    monkeypatch.setattr(ThinkingModel, "forward", full)
     with pytest.raises(CoatError, match="on one row") as caught:
         train(recipe(tiny_path, manifest), tmp_path / "run", say=quietly)
     assert "gradient_checkpointing" in caught.value.remedy

@@ -9,7 +9,7 @@ from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.losses import masked_loss
 from coat.thinking.batch import encode, make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.features import TowerSource
 from tests.conftest import conversation
 
@@ -51,7 +51,7 @@ def test_embeddings_of_another_precision_are_not_those_of_this_one(tiny_path):
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused(backbone):
-    model = CoatModel(backbone, ThinkingConfig())
+    model = ThinkingModel(backbone, ThinkingConfig())
     most = backbone.max_positions
     encode(model.builder, conversation(0.5, text="x " * 20))
     with pytest.raises(CoatError, match=f"the language model has {most} positions"):
@@ -60,7 +60,7 @@ def test_a_prompt_beyond_the_models_positions_is_refused(backbone):
 
 def test_heads_read_the_states_of_a_model_in_half_precision(tiny_path):
     """As on every GPU: the backbone in bf16, heads in float32, no autocast around them."""
-    model = CoatModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingConfig())
+    model = ThinkingModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingConfig())
     for name in ("one", "two"):
         model.heads[name] = torch.nn.Module()
         model.heads[name].linear = torch.nn.Linear(model.backbone.hidden_size, 3)
@@ -74,7 +74,7 @@ def test_heads_read_the_states_of_a_model_in_half_precision(tiny_path):
 @pytest.mark.parametrize("what", ["rows", "full"])
 def test_what_is_trained_is_in_full_precision_beside_a_model_in_half(tiny_path, what):
     """A step of 1e-5 on weights in bf16 would be rounded away for five of six of them."""
-    model = CoatModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingConfig())
+    model = ThinkingModel(load_backbone("qwen2_audio", str(tiny_path), dtype=torch.bfloat16), ThinkingConfig())
     model.add_lora(rank=2, alpha=4, train_embeddings=what)
     trained = {name: p for name, p in model.backbone.model.named_parameters() if p.requires_grad}
     assert trained

@@ -29,20 +29,20 @@ def tone(tmp_path_factory):
 
 
 def test_both_answers_are_the_models_own(listener, tone):
-    from coat.api import Coat
+    from coat.api.model import CoatModel
     from coat.backbones import load_backbone
     from coat.config.thinking import ThinkingConfig
     from coat.data.conversation import Conversation
     from coat.generation import generate
-    from coat.thinking.model import CoatModel
+    from coat.thinking.model import ThinkingModel
 
     clip, question = listener.clip(tone), "What note is this?"
     thought = listener.answer(clip, question, baseline=False)
-    assert thought.text == Coat.miniature().chat(tone, question, max_new_tokens=64)
+    assert thought.text == CoatModel.from_pretrained("miniature").chat(tone, question, max_new_tokens=64)
     assert thought.think_tokens == listener.model.backbone.num_audio_tokens(2 * RATE) + 2
     plain = listener.answer(clip, question, baseline=True)
     base = load_backbone("qwen2_audio", str(miniature_folder() / "backbone"))
-    model = CoatModel(base, ThinkingConfig(enabled=False)).eval()
+    model = ThinkingModel(base, ThinkingConfig(enabled=False)).eval()
     asked = Conversation([{"role": "user", "content": f"<audio>{question}"}], [clip])
     assert [plain.text] == generate(model, [asked], max_new_tokens=64)
     assert plain.think_tokens == 0

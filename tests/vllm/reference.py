@@ -16,7 +16,7 @@ import soundfile
 import torch
 import transformers
 
-import coat  # noqa: F401  # AutoProcessor learns of ours
+import coat.thinking.auto  # noqa: F401  # AutoProcessor learns of it
 from coat.checkpoints import load_model
 from coat.config.recipe import parse_recipe
 from coat.export.checkpoint import export

@@ -22,7 +22,7 @@ from coat.evaluation.statistics import Score
 from coat.files import write_whole
 
 if TYPE_CHECKING:
-    from coat.thinking.model import CoatModel
+    from coat.thinking.model import ThinkingModel
     from coat.thinking.prompt import PromptBuilder
 
 
@@ -107,7 +107,7 @@ def run_job(plan: Plan, arm: Arm, seed: int, base: Recipe, threads: int | None =
 
 def ask(
     plan: Plan,
-    model: CoatModel,
+    model: ThinkingModel,
     weights: str,
     folder: Path,
     *,

@@ -15,7 +15,7 @@ from coat.evaluation.statistics import Score, ratio
 from coat.experts.align import spread
 from coat.experts.base import Expert
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.targets import expert_targets
 
 
@@ -40,7 +40,7 @@ class HeadScore:
 
 @torch.inference_mode()
 def score_heads(
-    model: CoatModel,
+    model: ThinkingModel,
     experts: Mapping[str, Expert],
     load: Sequence[Callable[[], Conversation]],
     *,

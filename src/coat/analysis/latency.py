@@ -16,7 +16,7 @@ from transformers.generation.streamers import BaseStreamer
 from coat.data.conversation import Conversation
 from coat.reasoning import reasoned
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class LocalStopwatch:
         baseline: Answers the arms without a block; the same model if None.
     """
 
-    def __init__(self, model: CoatModel, baseline: CoatModel | None = None) -> None:
+    def __init__(self, model: ThinkingModel, baseline: ThinkingModel | None = None) -> None:
         self.model, self.baseline = model, baseline or model
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from coat.data.conversation import Conversation
 from coat.evaluation.statistics import Score, ratio
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 FOLDS = 3
 STRENGTHS = (0.01, 0.1, 1.0)
@@ -33,7 +33,7 @@ class States:
 
 
 @torch.inference_mode()
-def collect_states(model: CoatModel, conversations: Sequence[Conversation], *, batch_size: int = 32) -> States:
+def collect_states(model: ThinkingModel, conversations: Sequence[Conversation], *, batch_size: int = 32) -> States:
     """States of conversations with one clip each, all with the same question.
 
     Args:

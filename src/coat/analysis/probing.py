@@ -20,7 +20,7 @@ from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
 from coat.files import read_jsonl
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 QUESTION = "Describe the audio."
 # Of groups, where clips have no split: scored on one in four.
@@ -130,7 +130,7 @@ def read_clips(path: Path, target: Target, *, limit: int | None = None, seed: in
     )
 
 
-def states_of(model: CoatModel, paths: Sequence[Path], batch_size: int = 32) -> States:
+def states_of(model: ThinkingModel, paths: Sequence[Path], batch_size: int = 32) -> States:
     """States of clips after one question, loaded batch by batch."""
     parts = [
         collect_states(model, [_asked(path) for path in paths[start : start + batch_size]], batch_size=batch_size)
@@ -148,7 +148,7 @@ def _asked(path: Path) -> Conversation:
 
 
 def read_model(
-    model: CoatModel, clips: Clips, *, wheres: Sequence[str] = WHERES, success: Mapping[str, float] | None = None,
+    model: ThinkingModel, clips: Clips, *, wheres: Sequence[str] = WHERES, success: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[Reading]:  # fmt: skip
     """Probe every kind of state of a model for one target.

@@ -11,7 +11,7 @@ from coat.data.conversation import Conversation
 from coat.experts.align import spread
 from coat.experts.base import Expert, Picture
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.targets import expert_targets
 
 
@@ -35,7 +35,9 @@ class Reconstruction:
 
 
 @torch.inference_mode()
-def reconstruct(model: CoatModel, experts: Mapping[str, Expert], conversation: Conversation) -> list[Reconstruction]:
+def reconstruct(
+    model: ThinkingModel, experts: Mapping[str, Expert], conversation: Conversation
+) -> list[Reconstruction]:
     """Run every head on one clip.
 
     Args:

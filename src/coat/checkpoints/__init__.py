@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coat.checkpoints.references import BaseRef, Checkpoint, ExportRef, RunRef, resolve
+from coat.checkpoints.references import AdapterRef, BaseRef, Checkpoint, ExportRef, RunRef, resolve
 
 if TYPE_CHECKING:
     from coat.checkpoints.loading import load_model
 
-__all__ = ["BaseRef", "Checkpoint", "ExportRef", "RunRef", "load_model", "resolve"]
+__all__ = ["AdapterRef", "BaseRef", "Checkpoint", "ExportRef", "RunRef", "load_model", "resolve"]
 
 
 def __getattr__(name: str) -> Any:

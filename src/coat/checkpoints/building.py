@@ -13,7 +13,7 @@ from coat.config.recipe import Recipe
 from coat.experts import make_expert
 from coat.experts.base import Expert
 from coat.heads import make_head
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 
 def frozen_dtype(recipe: Recipe) -> torch.dtype:
@@ -23,7 +23,7 @@ def frozen_dtype(recipe: Recipe) -> torch.dtype:
 
 def build_model(
     recipe: Recipe, *, dtype: torch.dtype | None = None, four_bit: bool | None = None, **options: Any
-) -> CoatModel:
+) -> ThinkingModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads.
 
     Args:
@@ -40,10 +40,10 @@ def build_model(
         four_bit=asked.four_bit if four_bit is None else four_bit,
         **options,
     )
-    return CoatModel(backbone, recipe.thinking)
+    return ThinkingModel(backbone, recipe.thinking)
 
 
-def adapt(model: CoatModel, recipe: Recipe) -> list[str]:
+def adapt(model: ThinkingModel, recipe: Recipe) -> list[str]:
     """Add the recipe's LoRA; returns the names of the adapted modules."""
     lora = recipe.lora
     return model.add_lora(
@@ -52,7 +52,7 @@ def adapt(model: CoatModel, recipe: Recipe) -> list[str]:
     )  # fmt: skip
 
 
-def build_experts(recipe: Recipe, model: CoatModel) -> dict[str, Expert]:
+def build_experts(recipe: Recipe, model: ThinkingModel) -> dict[str, Expert]:
     """Every expert that some stage of the recipe uses, on the model's device."""
     backbone = model.backbone
 
@@ -68,7 +68,7 @@ def feature_dims(experts: Mapping[str, Expert]) -> dict[str, int]:
     return {name: expert.feature_dim for name, expert in experts.items()}
 
 
-def add_heads(model: CoatModel, feature_dims: Mapping[str, int], recipe: Recipe) -> None:
+def add_heads(model: ThinkingModel, feature_dims: Mapping[str, int], recipe: Recipe) -> None:
     """Give the model the recipe's kind of head for each expert.
 
     Args:

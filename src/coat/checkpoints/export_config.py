@@ -52,3 +52,20 @@ def read_export_config(path: str) -> ExportConfig | None:
             f"{path}/processor_config.json does not say how the model thinks: {error}.",
             "It was written by another version of this package: export the run again with coat export.",
         ) from None
+
+
+def adapter_base(path: str) -> str | None:
+    """The checkpoint that an adapter without base weights goes on; None if the weights are whole.
+
+    Raises:
+        CoatError: The adapter does not say.
+    """
+    from transformers.utils import cached_file
+
+    found = cached_file(path, "adapter_config.json", _raise_exceptions_for_missing_entries=False)
+    if not found:
+        return None
+    base = json.loads(Path(found).read_text()).get("base_model_name_or_path")
+    if not base:
+        raise CoatError(f"{path} does not name the checkpoint that it was trained on.", "Export the run again.")
+    return str(base)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
-from coat.checkpoints.references import Checkpoint, RunRef
+from coat.checkpoints.references import AdapterRef, Checkpoint, RunRef
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
 SETTINGS = (
@@ -22,8 +22,9 @@ IGNORED = ("training_args.bin", "heads.safetensors", "mean_features.safetensors"
 
 
 def checkpoint_fingerprint(ref: Checkpoint) -> str:
-    """A key of the weights of a run (with its base), an export or a checkpoint."""
-    return files_fingerprint(ref.path, ref.base) if isinstance(ref, RunRef) else files_fingerprint(ref.path)
+    """A key of the weights of a run or an adapter (each with its base), an export or a checkpoint."""
+    parts = (ref.path, ref.base) if isinstance(ref, RunRef | AdapterRef) else (ref.path,)
+    return files_fingerprint(*parts)
 
 
 def files_fingerprint(*paths: str) -> str:

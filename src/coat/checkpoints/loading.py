@@ -10,9 +10,9 @@ import torch
 from coat.backbones import load_backbone
 from coat.checkpoints.building import add_heads, build_model
 from coat.checkpoints.devices import as_dtype, default_device
-from coat.checkpoints.references import BaseRef, Checkpoint, ExportRef, RunRef, resolve
+from coat.checkpoints.references import AdapterRef, BaseRef, Checkpoint, ExportRef, RunRef, resolve
 from coat.checkpoints.weights import head_dims, load_weights
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 
 def load_model(
@@ -24,8 +24,8 @@ def load_model(
     attn_implementation: str | None = None,
     heads: bool = False,
     four_bit: bool | None = None,
-) -> CoatModel:
-    """Load a run, an export or a plain checkpoint, in evaluation mode.
+) -> ThinkingModel:
+    """Load a run, an export, an adapter or a plain checkpoint, in evaluation mode.
 
     Args:
         model_path: See :func:`coat.checkpoints.references.resolve`.
@@ -43,19 +43,22 @@ def load_model(
     """
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
-    ref = model_path if isinstance(model_path, RunRef | ExportRef | BaseRef) else resolve(model_path)
+    ref = model_path if isinstance(model_path, RunRef | ExportRef | AdapterRef | BaseRef) else resolve(model_path)
     given = {"device_map": device_map, "attn_implementation": attn_implementation}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(ref, RunRef):
         model = _run(ref, dtype, heads=heads, four_bit=four_bit, **options)
     else:
-        backbone = load_backbone(ref.family, ref.path, dtype=as_dtype(dtype), four_bit=bool(four_bit), **options)
-        model = CoatModel(backbone, ref.thinking)
+        path = ref.base if isinstance(ref, AdapterRef) else ref.path
+        backbone = load_backbone(ref.family, path, dtype=as_dtype(dtype), four_bit=bool(four_bit), **options)
+        model = ThinkingModel(backbone, ref.thinking)
+        if isinstance(ref, AdapterRef):
+            model.load_adapter(ref.path)
     model = model.eval()
     return model if device_map is not None else model.to(device or default_device())
 
 
-def _run(ref: RunRef, dtype: str | torch.dtype, *, heads: bool, four_bit: bool | None, **options: Any) -> CoatModel:
+def _run(ref: RunRef, dtype: str | torch.dtype, *, heads: bool, four_bit: bool | None, **options: Any) -> ThinkingModel:
     held = None if dtype == "auto" else as_dtype(dtype)
     model = build_model(ref.recipe, dtype=held, four_bit=four_bit, **options)
     if heads:

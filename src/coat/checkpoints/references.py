@@ -1,8 +1,8 @@
-"""What a string refers to: a training run, an export, or a plain checkpoint."""
+"""What a string refers to: a training run, an export, an adapter, or a plain checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from coat.backbones import backbone_class, family_of
-from coat.checkpoints.export_config import ExportConfig, read_export_config
+from coat.checkpoints.export_config import ExportConfig, adapter_base, read_export_config
 from coat.config.recipe import Recipe, parse_recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
@@ -26,9 +26,11 @@ class RunRef:
 
     Attributes:
         folder: With ``recipe.yaml``, ``adapter`` and ``heads.safetensors``.
+        other_base: A checkpoint to use instead of the recipe's.
     """
 
     folder: Path
+    other_base: str | None = None
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -38,7 +40,7 @@ class RunRef:
         above the run: runs are used from elsewhere than where they were trained.
         """
         raw = yaml.safe_load((self.folder / "recipe.yaml").read_text())
-        path = raw["backbone"].get("path")
+        path = raw["backbone"]["path"] = self.other_base or raw["backbone"].get("path")
         if path and not Path(path).is_absolute():
             starts = [self.folder, Path(), *self.folder.resolve().parents]
             found = next((start / path for start in starts if (start / path / "config.json").is_file()), None)
@@ -90,6 +92,31 @@ class ExportRef:
 
 
 @dataclass(frozen=True)
+class AdapterRef:
+    """An adapter without its base: LoRA, token rows and a processor that writes the block.
+
+    Attributes:
+        path: A folder or a hub id.
+        config: What its processor says.
+        base: The checkpoint that it goes on, a folder or a hub id.
+    """
+
+    path: str
+    config: ExportConfig
+    base: str
+
+    @property
+    def family(self) -> str:
+        """The backbone's family."""
+        return self.config.family
+
+    @property
+    def thinking(self) -> ThinkingConfig:
+        """How it was trained to think."""
+        return self.config.thinking
+
+
+@dataclass(frozen=True)
 class BaseRef:
     """A plain checkpoint of a known family, which answers without a block.
 
@@ -107,7 +134,7 @@ class BaseRef:
         return ThinkingConfig(enabled=False)
 
 
-Checkpoint = RunRef | ExportRef | BaseRef
+Checkpoint = RunRef | ExportRef | AdapterRef | BaseRef
 
 
 def resolve(model_path: str | Path) -> Checkpoint:
@@ -130,7 +157,8 @@ def resolve(model_path: str | Path) -> Checkpoint:
         raise CoatError(f"The run in {path} is not finished.", "Go on with it: coat train RECIPE --out DIR")
     config = read_export_config(path)
     if config is not None:
-        return ExportRef(path, config)
+        base = adapter_base(path)
+        return ExportRef(path, config) if base is None else AdapterRef(path, config, base)
     family = family_of(path)
     if family is None:
         raise CoatError(
@@ -138,6 +166,26 @@ def resolve(model_path: str | Path) -> Checkpoint:
             "Train one: coat train RECIPE --out DIR",
         )
     return BaseRef(path, family)
+
+
+def resolve_adapter(adapter: str | Path, base: str) -> Checkpoint:
+    """An adapter on a checkpoint of the user's choice.
+
+    Args:
+        adapter: A folder or hub id that ``coat export --adapter-only`` wrote, or a finished run.
+        base: The checkpoint that it goes on.
+
+    Raises:
+        CoatError: There is no adapter, or it was trained on another family.
+    """
+    ref, below = resolve(adapter), resolve(base)
+    if not isinstance(below, BaseRef):
+        raise CoatError(f"{base} has an adapter in it already.", "Give the plain checkpoint that it was trained on.")
+    if not isinstance(ref, RunRef | AdapterRef):
+        raise CoatError(f"{adapter} is no adapter and no finished run.", "coat export RUN --adapter-only writes one.")
+    if ref.family != below.family:
+        raise CoatError(f"{adapter} was trained on {ref.family}, and {base} is {below.family}.", "Give its own base.")
+    return replace(ref, base=below.path) if isinstance(ref, AdapterRef) else RunRef(ref.folder, below.path)
 
 
 def run_in(folder: str | Path) -> RunRef:

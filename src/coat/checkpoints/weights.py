@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 ADAPTER, HEADS = "adapter", "heads.safetensors"
 
 
-def save_weights(model: CoatModel, folder: Path, *, writes: bool = True) -> None:
+def save_weights(model: ThinkingModel, folder: Path, *, writes: bool = True) -> None:
     """Write what training changed: a PEFT adapter (LoRA and the three token rows) and the heads.
 
     Args:
@@ -42,7 +42,7 @@ def head_dims(folder: Path) -> dict[str, int]:
         return {name.removesuffix(last): file.get_slice(name).get_shape()[0] for name in names}
 
 
-def load_weights(model: CoatModel, folder: Path, *, trainable: bool = False) -> None:
+def load_weights(model: ThinkingModel, folder: Path, *, trainable: bool = False) -> None:
     """Load what :func:`save_weights` wrote. Heads are loaded if the model has them."""
     from safetensors.torch import load_file
 

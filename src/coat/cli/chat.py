@@ -51,11 +51,11 @@ def chat(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.api import Coat
+    from coat.api.model import CoatModel
     from coat.checkpoints.references import MINIATURE
 
-    coat = Coat.load(MINIATURE if miniature else places[0])
-    if not coat.model.thinking.enabled:
+    model = CoatModel.from_pretrained(MINIATURE if miniature else places[0])
+    if not model.thinking.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
     if seed is not None:
         import torch
@@ -64,9 +64,9 @@ def chat(
     sampling = {"temperature": temperature, "top_p": top_p} if temperature else {}
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty, **sampling}
     if question is None:
-        _converse(coat.model, clips, options)
+        _converse(model.model, clips, options)
     else:
-        typer.echo(coat.chat(clips, question, text_cot=text_cot, **options))
+        typer.echo(model.chat(clips, question, text_cot=text_cot, **options))
 
 
 def _read(arguments: list[str], *, miniature: bool) -> tuple[list[str], str | None]:

@@ -11,7 +11,7 @@ from coat.errors import CoatError
 
 if TYPE_CHECKING:
     from coat.backbones.base import Backbone
-    from coat.thinking.model import CoatModel
+    from coat.thinking.model import ThinkingModel
 
 RANDOM = "random:"
 
@@ -131,13 +131,13 @@ def _opened(
     return LocalStopwatch(model, plain), model.backbone, reasoning_prompt(plain.backbone)
 
 
-def _model(place: str) -> CoatModel:
+def _model(place: str) -> ThinkingModel:
     import torch
 
     from coat.checkpoints import load_model
     from coat.checkpoints.devices import default_device
     from coat.miniature.families import REAL_SIZES, random_backbone
-    from coat.thinking.model import CoatModel
+    from coat.thinking.model import ThinkingModel
 
     if not place.startswith(RANDOM):
         model = load_model(place)
@@ -147,12 +147,12 @@ def _model(place: str) -> CoatModel:
     if size not in ("", "real"):
         raise CoatError(f"{place}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
     if not size:
-        return CoatModel(random_backbone(family)).eval()
+        return ThinkingModel(random_backbone(family)).eval()
     device = default_device()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            return CoatModel(random_backbone(family, sizes=REAL_SIZES[family])).eval()
+            return ThinkingModel(random_backbone(family, sizes=REAL_SIZES[family])).eval()
     finally:
         torch.set_default_dtype(torch.float32)
 

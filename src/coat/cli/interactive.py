@@ -13,7 +13,7 @@ from coat.data.conversation import Conversation, Message
 from coat.data.formats import MARK
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 HELP = """/audio FILE   add a clip to the next question
 /reset        forget the conversation
@@ -33,7 +33,7 @@ class Dialogue:
         pending: Clips for the next question.
     """
 
-    model: CoatModel
+    model: ThinkingModel
     options: Mapping[str, Any] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)

@@ -10,7 +10,7 @@ import coat
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.experts import expert_class
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 if TYPE_CHECKING:
     from coat.export.checkpoint import Agreement
@@ -25,7 +25,7 @@ PLAIN = "Fine-tuned without a thinking block: the processor in this folder write
 
 
 def model_card(
-    recipe: Recipe, model: CoatModel, source: str, run: Path, agreement: Agreement | None, *, adapter_only: bool
+    recipe: Recipe, model: ThinkingModel, source: str, run: Path, agreement: Agreement | None, *, adapter_only: bool
 ) -> str:
     """Markdown with what the hub reads in its header, how to use the checkpoint, and how it was made.
 
@@ -68,7 +68,7 @@ def _header(source: str, adapter_only: bool) -> str:
     return f"---\n{base}library_name: {library}\npipeline_tag: audio-text-to-text\ntags: [coat, audio]\n---\n\n"
 
 
-def _usage(model: CoatModel, source: str, adapter_only: bool) -> str:
+def _usage(model: ThinkingModel, source: str, adapter_only: bool) -> str:
     load = f"model = transformers.{model.backbone.model_class}.from_pretrained(here)\n"
     if adapter_only:
         load = (
@@ -82,7 +82,7 @@ def _usage(model: CoatModel, source: str, adapter_only: bool) -> str:
     return (
         f"## Use it\n\n{serve}```python\n{imports}\n"
         'here = "."  # this folder or repository\n'
-        "# with the package installed, `import coat` in place of trust_remote_code\n"
+        "# with the package installed, `from coat import CoatProcessor` in place of trust_remote_code\n"
         "processor = transformers.AutoProcessor.from_pretrained(here, trust_remote_code=True)\n"
         f"{load}"
         'content = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": "What is heard?"}]\n'

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from coat.audio import Clip
 from coat.checkpoints import load_model
-from coat.checkpoints.references import run_in
+from coat.checkpoints.references import RunRef, run_in
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.export.card import model_card
 from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
@@ -66,7 +66,9 @@ class Agreement:
     same_choices: float
 
 
-def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say: Callable[[str], None] = print) -> Path:
+def export(
+    run: str | Path | RunRef, out: str | Path, *, adapter_only: bool = False, say: Callable[[str], None] = print
+) -> Path:
     """Write a run as a checkpoint that others can load, read it back, and compare.
 
     Args:
@@ -81,14 +83,14 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     Raises:
         CoatError: The folder is taken, the run is not finished, or what was read back differs.
     """
-    run, out = Path(run), Path(out)
+    out = Path(out)
     if out.exists():
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
-    ref = run_in(run)
+    ref = run if isinstance(run, RunRef) else run_in(run)
     # Reading back holds two models at once: in the machine's memory, not the accelerator's.
     model, recipe = load_model(ref, device="cpu", four_bit=False), ref.recipe
     if model.thinking.fill == "random":
-        problem = f"{run} thinks in random vectors, which no server knows."
+        problem = f"{ref.path} thinks in random vectors, which no server knows."
         raise CoatError(problem, "It is a control, to be measured here.")
     source = ref.base
     partial = out.with_name(out.name + ".partial")
@@ -113,7 +115,9 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     if not adapter_only:
         agreement = _read_back(partial, model, probe, expected, merged)
     write_whole(partial / "recipe.yaml", recipe.dump())
-    write_whole(partial / "README.md", model_card(recipe, model, source, run, agreement, adapter_only=adapter_only))
+    write_whole(
+        partial / "README.md", model_card(recipe, model, source, ref.folder, agreement, adapter_only=adapter_only)
+    )
     partial.rename(out)
     if copied:
         say(f"Copied from the base: {', '.join(copied)}.")
@@ -125,7 +129,7 @@ def export(run: str | Path, out: str | Path, *, adapter_only: bool = False, say:
     return out
 
 
-def probe_batch(model: CoatModel) -> Batch:
+def probe_batch(model: ThinkingModel) -> Batch:
     """One question and answer about a sweep in noise, the same for every model."""
     rate = model.backbone.hearing.sampling_rate
     time = np.arange(round(1.3 * rate)) / rate
@@ -136,7 +140,7 @@ def probe_batch(model: CoatModel) -> Batch:
 
 
 @torch.inference_mode()
-def logits_of(model: CoatModel, batch: Batch) -> Tensor:
+def logits_of(model: ThinkingModel, batch: Batch) -> Tensor:
     """Logits at the answer, ``(R, V)`` in float32."""
     return model(batch).response_logits.float().cpu()
 
@@ -178,7 +182,7 @@ def _rename_architecture(folder: Path) -> None:
     write_whole(folder / "config.json", json.dumps(config, indent=2))
 
 
-def _suppress_think_tokens(folder: Path, model: CoatModel) -> None:
+def _suppress_think_tokens(folder: Path, model: ThinkingModel) -> None:
     """Greedy, without penalties, to any of the ends; think tokens are never produced.
 
     A base's sampling and penalties are not handed on: servers would take them as defaults, and answer otherwise than
@@ -193,7 +197,7 @@ def _suppress_think_tokens(folder: Path, model: CoatModel) -> None:
     write_whole(folder / "generation_config.json", json.dumps(config, indent=2))
 
 
-def _write_processor(folder: Path, model: CoatModel) -> None:
+def _write_processor(folder: Path, model: ThinkingModel) -> None:
     """The processor, and its source for those without this package."""
     processor = model.processor()
     processor.chat_template = guarded(processor.chat_template)
@@ -215,7 +219,7 @@ def guarded(template: str) -> str:
     return GUARD + template
 
 
-def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:
+def _read_back(folder: Path, model: ThinkingModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:
     """Load what was written and compare it with what was in memory, and with the run before merging."""
     held = next(model.backbone.model.parameters()).dtype
     again = load_model(folder, dtype=held, device=model.backbone.device)
@@ -239,5 +243,5 @@ def _read_back(folder: Path, model: CoatModel, probe: Batch, expected: Tensor, m
     return Agreement(apart, scale, float((logits.argmax(-1) == expected.argmax(-1)).float().mean()))
 
 
-def _is_float32(model: CoatModel) -> bool:
+def _is_float32(model: ThinkingModel) -> bool:
     return next(model.backbone.model.parameters()).dtype is torch.float32

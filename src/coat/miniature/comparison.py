@@ -25,7 +25,7 @@ from coat.miniature.arms import ARMS, SCARCE_TASKS, Settings, arm_recipe
 from coat.miniature.corpus import build_corpus
 from coat.miniature.items import make_scarce
 from coat.miniature.pretrain import pretrain
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.progress import bar_for, make_progress
 from coat.training.run import train
 
@@ -109,7 +109,7 @@ def run_arm(world: World, settings: Settings, name: str, seed: int, say: Callabl
     return train(recipe, world.run(name, seed), say=say)
 
 
-def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> CoatModel:
+def load_arm(world: World, name: str, seed: int, *, heads: bool = False) -> ThinkingModel:
     """The model of an arm; the plain backbone for the baseline."""
     if ARMS[name].trained:
         return load_model(world.run(name, seed), heads=heads)

@@ -19,7 +19,7 @@ from coat.errors import CoatError
 from coat.serving.sampling import RowListener, RowSampler, RowStops
 from coat.serving.schema import Options
 from coat.thinking.batch import make_batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import Prompt, PromptBuilder
 
 REPLACEMENT = "�"
@@ -104,7 +104,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: CoatModel, limits: EngineLimits | None = None, observe: Callable[[int], None] | None = None
+        self, model: ThinkingModel, limits: EngineLimits | None = None, observe: Callable[[int], None] | None = None
     ) -> None:
         self.model = model
         self.limits = limits or EngineLimits()

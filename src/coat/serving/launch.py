@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from coat.backbones import backbone_class
-from coat.checkpoints.references import BaseRef, Checkpoint, RunRef, resolve
+from coat.checkpoints.references import AdapterRef, BaseRef, Checkpoint, RunRef, resolve
 from coat.errors import CoatError
 from coat.serving.vllm import ARCHITECTURES
 
@@ -129,6 +129,8 @@ def _why_not_vllm(ref: Checkpoint) -> str | None:
         return "vLLM is not installed (pip install vllm)."
     if isinstance(ref, RunRef):
         return f"vLLM serves exports, and this is a run (coat export {ref.path} --out DIR)."
+    if isinstance(ref, AdapterRef):
+        return "vLLM serves whole exports, and this is an adapter alone."
     if isinstance(ref, BaseRef):
         return "this is a plain checkpoint, which vLLM serves by itself (vllm serve)."
     stock = backbone_class(ref.family).model_class.replace("Thinker", "")

@@ -51,7 +51,7 @@ class CoatOutput:
     idle: Tensor | None = None
 
 
-class CoatModel(nn.Module):
+class ThinkingModel(nn.Module):
     """A backbone with thinking blocks, LoRA on its language model, and projection heads.
 
     Args:
@@ -93,7 +93,7 @@ class CoatModel(nn.Module):
             CoatError: The family is another package's, and its processor is not known here.
         """
         from coat.backbones.processors import has_processor
-        from coat.thinking.processor import CoatProcessor
+        from coat.thinking.auto import CoatProcessor
 
         backbone = self.backbone
         if not has_processor(backbone.family):
@@ -220,7 +220,7 @@ class CoatModel(nn.Module):
         """Every parameter that gradients reach, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def train(self, mode: bool = True) -> CoatModel:
+    def train(self, mode: bool = True) -> ThinkingModel:
         """Heads and LoRA change mode; the frozen tower always evaluates."""
         super().train(mode)
         self.backbone.audio_tower.eval()

@@ -18,14 +18,14 @@ from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.losses import masked_loss
 from coat.thinking.batch import Batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.targets import expert_targets
 
 Batches = Callable[[], Iterable[Batch]]
 
 
 @torch.no_grad()
-def mean_features(model: CoatModel, experts: Mapping[str, Expert], batches: Batches) -> dict[str, Tensor]:
+def mean_features(model: ThinkingModel, experts: Mapping[str, Expert], batches: Batches) -> dict[str, Tensor]:
     """The mean of every expert's features over all real frames, ``(e_k,)`` each.
 
     Args:
@@ -48,7 +48,7 @@ def mean_features(model: CoatModel, experts: Mapping[str, Expert], batches: Batc
 
 @torch.no_grad()
 def unit_weights(
-    model: CoatModel, experts: Mapping[str, Expert], means: Mapping[str, Tensor], batches: Batches
+    model: ThinkingModel, experts: Mapping[str, Expert], means: Mapping[str, Tensor], batches: Batches
 ) -> dict[str, float]:
     """The weight of each expert: one over the loss of predicting its mean feature.
 
@@ -78,7 +78,7 @@ def resolve_weights(stage: StageConfig, calibrated: Mapping[str, float]) -> dict
 
 
 def _targets(
-    model: CoatModel, experts: Mapping[str, Expert], batches: Batches
+    model: ThinkingModel, experts: Mapping[str, Expert], batches: Batches
 ) -> Iterator[tuple[str, Expert, Tensor, Tensor]]:
     """Name, expert, ``(N, L, e_k)`` targets and ``(N, L)`` mask, batch by batch and expert by expert."""
     for batch in batches():

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from coat.experts.base import Expert
 from coat.files import write_whole
 from coat.heads import start_at
 from coat.thinking.batch import Batch
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.training.calibration import mean_features, resolve_weights, unit_weights
 from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
@@ -55,12 +55,15 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
 
 
-def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = log.info) -> Path:
+def train(
+    recipe: Recipe, folder: str | Path, *, callbacks: Sequence[Any] = (), say: Callable[[str], None] = log.info
+) -> Path:
     """Run every stage of a recipe, or go on with a run that was stopped.
 
     Args:
         recipe: What to do.
         folder: The run's folder.
+        callbacks: Instances of ``transformers.TrainerCallback``; every stage gets them.
         say: Where lines for the user go.
 
     Returns:
@@ -99,7 +102,7 @@ def train(recipe: Recipe, folder: str | Path, *, say: Callable[[str], None] = lo
                 f"The weights of {expert.name} are {expert.licence}. A model that learned from them may be bound by it."
             )
     add_heads(model, feature_dims(experts), recipe)
-    job = _Job(recipe, folder, model, experts, corpus, say)
+    job = _Job(recipe, folder, model, experts, corpus, callbacks, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
@@ -115,9 +118,10 @@ class _Job:
     """What the stages of one run share."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, model: CoatModel, experts: dict[str, Expert], corpus: Corpus,
-        say: Callable[[str], None],
+        self, recipe: Recipe, folder: Path, model: ThinkingModel, experts: dict[str, Expert], corpus: Corpus,
+        callbacks: Sequence[Any], say: Callable[[str], None],
     ) -> None:  # fmt: skip
+        self.callbacks = list(callbacks)
         self.recipe, self.folder, self.model, self.experts, self.say = recipe, folder, model, experts, say
         self.corpus, self.dataset = corpus, ManifestDataset(corpus.rows)
         self.state, self.preemption = processes(), Preemption()
@@ -273,7 +277,7 @@ class _Job:
         writer = SummaryWriter(str(self.folder / "tensorboard" / name))
         title = f"stage {index}/{len(self.recipe.stages)} {name}"
         lines = MetricsFile(self.folder / "metrics.jsonl", name)
-        return [ProgressBar(title), lines, TensorBoardCallback(writer), self.preemption]
+        return [ProgressBar(title), lines, TensorBoardCallback(writer), self.preemption, *self.callbacks]
 
 
 def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
@@ -300,7 +304,7 @@ def _weights_table(weights: Mapping[str, float]) -> str:
     return "\n".join([f"  {'expert':<{width}}  {'loss of the mean':>18}  {'weight':>10}", *lines])
 
 
-def _set_trainable(model: CoatModel, active: list[str]) -> None:
+def _set_trainable(model: ThinkingModel, active: list[str]) -> None:
     """Heads of idle experts rest; LoRA and token rows always train."""
     for name, head in model.heads.items():
         nn.Module.requires_grad_(head, name in active)

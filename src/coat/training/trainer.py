@@ -19,7 +19,7 @@ from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.losses import masked_loss, response_cross_entropy
 from coat.thinking.batch import Batch
-from coat.thinking.model import CoatModel, CoatOutput
+from coat.thinking.model import CoatOutput, ThinkingModel
 from coat.training.monitors import collapse_metrics
 from coat.training.processes import processes
 from coat.training.steps import StepTrainer, Totals
@@ -43,7 +43,7 @@ class StageTrainer(StepTrainer):
 
     def __init__(
         self,
-        model: CoatModel,
+        model: ThinkingModel,
         *,
         experts: dict[str, Expert],
         weights: dict[str, float],

@@ -17,7 +17,7 @@ from coat.audio import Clip, load_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.experts.base import Expert
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Listener:
         from coat.checkpoints.references import run_in
 
         ref = run_in(folder)
-        self.model: CoatModel = load_model(ref, heads=True)
+        self.model: ThinkingModel = load_model(ref, heads=True)
         recipe = ref.recipe
         options = dict(recipe.experts)
         if decoder is not None:

@@ -124,7 +124,7 @@ def _endpoint(model_path: str, options: BackendOptions) -> tuple[Backend, str]:
 
 def _vllm(model_path: str, options: BackendOptions) -> tuple[Backend, str]:
     from coat.backbones import backbone_class
-    from coat.checkpoints import BaseRef, ExportRef
+    from coat.checkpoints import AdapterRef, BaseRef, ExportRef
     from coat.evaluation.backends.vllm import VllmBackend
 
     if options.text_cot == "own":
@@ -132,6 +132,10 @@ def _vllm(model_path: str, options: BackendOptions) -> tuple[Backend, str]:
     ref = resolve(model_path)
     if isinstance(ref, RunRef):
         raise CoatError(f"{model_path} is a run, and vLLM reads exports.", f"coat export {model_path} --out DIR")
+    if isinstance(ref, AdapterRef):
+        raise CoatError(
+            f"{model_path} is an adapter alone, and vLLM reads exports.", "Export the run without --adapter-only."
+        )
     assert isinstance(ref, ExportRef | BaseRef)
     several = backbone_class(ref.family).max_clips is None
     hears = options.hears or (ref.config.max_seconds if isinstance(ref, ExportRef) and several else None)

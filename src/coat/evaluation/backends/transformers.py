@@ -11,7 +11,7 @@ from functools import partial
 from coat.config.thinking import ThinkingConfig
 from coat.evaluation.backends.base import Request
 from coat.generation import Reply, reply_to_many
-from coat.thinking.model import CoatModel
+from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
 
 
@@ -32,7 +32,7 @@ class TransformersBackend:
 
     def __init__(
         self,
-        model: CoatModel,
+        model: ThinkingModel,
         *,
         model_path: str = "",
         fingerprint: str = "",

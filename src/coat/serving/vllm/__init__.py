@@ -16,7 +16,11 @@ ARCHITECTURES = {
 
 
 def register() -> None:
-    """Tell vLLM where the architectures are. Nothing is imported until one is asked for; calling twice is harmless."""
+    """Tell vLLM where the architectures are, and transformers of the processor; calling twice is harmless.
+
+    No architecture is imported until it is asked for.
+    """
+    import coat.thinking.auto  # noqa: F401  # AutoProcessor learns of it
     from vllm import ModelRegistry
 
     for architecture, home in ARCHITECTURES.items():

@@ -1,0 +1,1 @@
+"""The classes that most users need: :class:`CoatModel` answers and thinks, :class:`CoatTrainer` tunes."""

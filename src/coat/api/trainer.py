@@ -1,0 +1,110 @@
+"""Tune a model from Python, on data sets of the ``datasets`` library or on manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coat.api.model import CoatModel
+from coat.config.recipe import Recipe, load_recipe, parse_recipe
+from coat.data.sources.anything import PREFIX, Anything
+from coat.data.sources.base import Record
+from coat.data.sources.prepare import plain_records, prepare_corpus
+from coat.errors import CoatError
+from coat.training.run import log, train
+
+Data = Any  # a path, a datasets.Dataset or IterableDataset, or an iterable of rows
+
+
+class CoatTrainer:
+    """Trains a recipe's stages; a run that was stopped goes on where it was.
+
+    Args:
+        recipe: A :class:`Recipe`, the path of a YAML file, or its content as a mapping.
+        output_dir: The run's folder.
+        train_dataset: A manifest's path; a ``datasets.Dataset`` or ``IterableDataset`` with a column of sound, and
+            questions and answers in any form of docs/data.md (``messages``, ``question`` and ``answer``, ``text``,
+            others); or an iterable of such rows. What the recipe names if None.
+        eval_dataset: The same, to measure losses on while training.
+        callbacks: Instances of ``transformers.TrainerCallback``; every stage gets them.
+        question: Asked where a row of a data set has none, as transcripts have.
+        ignore_columns: Columns of the data sets to pass over.
+        say: Where lines for the user go.
+
+    Data sets are written once, as a manifest with sound files, to ``output_dir/data``: training reads rows anywhere in
+    it, in the order that the seed gives, and a resumed run reads the same.
+
+    Example:
+        >>> from coat import CoatTrainer
+        >>> trainer = CoatTrainer("recipes/qwen2-audio-pitch.yaml", "runs/pitch", train_dataset="train.jsonl")
+        ... # doctest: +SKIP
+        >>> model = trainer.train()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe | str | Path | dict[str, Any],
+        output_dir: str | Path,
+        *,
+        train_dataset: Data | None = None,
+        eval_dataset: Data | None = None,
+        callbacks: Sequence[Any] = (),
+        question: str = "",
+        ignore_columns: Sequence[str] = (),
+        say: Callable[[str], None] = log.info,
+    ) -> None:
+        self.output_dir, self.callbacks, self.say = Path(output_dir), list(callbacks), say
+        self._question, self._ignored = question, tuple(ignore_columns)
+        raw = _raw(recipe)
+        data = raw.setdefault("data", {})
+        if train_dataset is not None:
+            data["train"], data["mixture"] = self._manifest(train_dataset, "train"), None
+        if eval_dataset is not None:
+            data["held_out"] = self._manifest(eval_dataset, "eval")
+        self.recipe = parse_recipe(raw)
+
+    def train(self) -> CoatModel:
+        """Run every stage, and load what came of it.
+
+        Raises:
+            CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
+        """
+        train(self.recipe, self.output_dir, callbacks=self.callbacks, say=self.say)
+        return CoatModel.from_pretrained(self.output_dir)
+
+    def _manifest(self, data: Data, name: str) -> str:
+        if isinstance(data, str | Path):
+            return str(data)
+        corpus = Anything(f"{PREFIX}local/{name}", (name,), self._question, self._ignored)
+        prepared = prepare_corpus(
+            corpus, self.output_dir / "data", lambda done: islice(_records(data, name), done, None)
+        )
+        if prepared.bad:
+            raise CoatError(
+                f"{len(prepared.bad)} rows of {name}_dataset cannot be used; the first: {prepared.bad[0]}",
+                f"Leave them out of the data set, and delete {prepared.manifest}.",
+            )
+        return str(prepared.manifest)
+
+
+def _raw(recipe: Recipe | str | Path | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
+    return (
+        yaml.safe_load(recipe.dump())
+        if isinstance(recipe, Recipe)
+        else {**recipe, "data": dict(recipe.get("data", {}))}
+    )
+
+
+def _records(data: Iterable[Any], name: str) -> Iterator[Record]:
+    if hasattr(data, "features"):
+        return plain_records(data)
+    if isinstance(data, dict) or not isinstance(data, Iterable):
+        kind = type(data).__name__
+        raise CoatError(f"{name}_dataset is a {kind}.", "Give one split: dataset['train'], a path, or rows.")
+    return iter(data)

@@ -1,0 +1,92 @@
+"""Sound and messages in the forms in which users hold them."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from coat.api.inputs import as_clip, conversation, question
+from coat.errors import CoatError
+from tests.conftest import noise
+
+WAVE = noise(1.0).waveform
+
+
+def encoded(wave=WAVE, rate=16_000):
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        (WAVE, 16_000),
+        (16_000, WAVE),
+        {"array": WAVE, "sampling_rate": 16_000, "path": "a.wav"},
+        {"bytes": encoded(), "path": None},
+        encoded(),
+        noise(1.0),
+        (WAVE[None], 16_000),
+        (WAVE[:, None], 16_000),
+        (WAVE.astype(np.float64), 16_000),
+    ],
+    ids=["librosa", "gradio", "decoded", "undecoded", "bytes", "clip", "row", "column", "double"],
+)
+def test_forms_of_sound(form):
+    clip = as_clip(form)
+    np.testing.assert_allclose(clip.waveform, WAVE, atol=1e-6)
+    assert (clip.sampling_rate, clip.waveform.dtype) == (16_000, np.float32)
+
+
+def test_integers_are_put_on_the_scale_of_one():
+    whole = (WAVE * 32767).astype(np.int16)
+    np.testing.assert_allclose(as_clip((whole, 16_000)).waveform, WAVE, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", [WAVE, 7, {"array": WAVE}, (WAVE, WAVE), ("a.wav", 3), np.zeros((3, 4))])
+def test_other_forms_are_refused_with_those_that_are_known(form):
+    with pytest.raises(CoatError) as caught:
+        as_clip(form)
+    assert "sampling_rate" in caught.value.remedy
+
+
+def test_channels_are_not_guessed():
+    with pytest.raises(CoatError, match="mixed"):
+        as_clip((np.stack([WAVE, WAVE]), 16_000))
+
+
+def test_a_question_puts_clips_before_it_or_where_it_says():
+    assert question([noise(1.0), noise(1.0)], "Same?").messages[0]["content"] == "<audio><audio>Same?"
+    assert question(noise(1.0), "Is <audio> loud?").messages[0]["content"] == "Is <audio> loud?"
+    assert question(None, "Hello").clips == []
+
+
+def test_chat_messages_with_parts():
+    made = conversation(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "audio", "audio": noise(1.0)}, {"type": "text", "text": "A note?"}]},
+            {"role": "assistant", "content": "C"},
+            {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "audio", "path": noise(2.0)}]},
+        ]
+    )
+    assert [m["content"] for m in made.messages] == ["Be brief.", "<audio>A note?", "C", "And<audio>"]
+    assert [clip.seconds for clip in made.clips] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        ([], "no messages"),
+        ([{"role": "user"}], "message 1 must hold role and content"),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": 3}], "message 2: content"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "'image' are not known"),
+        ([{"role": "user", "content": [{"type": "audio"}]}], "its sound once"),
+        ([{"role": "user", "content": "the tag <audio>"}], "holds <audio>"),
+    ],
+)
+def test_messages_that_are_not_understood_are_refused_by_place(messages, problem):
+    with pytest.raises(CoatError, match=problem):
+        conversation(messages)

@@ -1,0 +1,96 @@
+"""Tune from Python: data sets train as manifests do."""
+
+import json
+
+import datasets
+import pytest
+import soundfile
+import transformers
+
+from coat import CoatError, CoatTrainer
+from coat.files import read_jsonl
+from tests.training.test_run import losses, recipe
+
+
+class Steps(transformers.TrainerCallback):
+    def __init__(self):
+        self.seen = 0
+
+    def on_step_end(self, *args, **options):
+        self.seen += 1
+
+
+@pytest.fixture(scope="module")
+def rows(manifest):
+    """Those of the manifest that hold sound, with one question and answer each, as data sets of the hub have them."""
+    return [
+        {
+            "audio": str(manifest.parent / row["audios"][0]),
+            "question": row["messages"][0]["content"].removeprefix("<audio>"),
+            "answer": row["messages"][1]["content"],
+        }
+        for row in read_jsonl(manifest)
+        if row.get("audios")
+    ]
+
+
+def as_manifest(rows, folder):
+    path = folder / "rows.jsonl"
+    made = [
+        {"audios": [row["audio"]], "messages": [
+            {"role": "user", "content": "<audio>" + row["question"]}, {"role": "assistant", "content": row["answer"]}]}
+        for row in rows
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+def test_data_sets_give_the_losses_of_a_manifest(tiny_path, manifest, rows, tmp_path):
+    asked, quiet = recipe(tiny_path, manifest), {"say": lambda _: None}
+    table = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+    forms = {
+        "manifest": as_manifest(rows, tmp_path),
+        "table": table,
+        "stream": table.to_iterable_dataset(),
+        "rows": rows_of_samples(rows),
+    }
+    counted = Steps()
+    for name, data in forms.items():
+        trainer = CoatTrainer(
+            asked, tmp_path / name, train_dataset=data, eval_dataset=data, callbacks=[counted], **quiet
+        )  # fmt: skip
+        assert trainer.recipe.data.held_out
+        model = trainer.train()
+        assert model.thinking.enabled
+    assert counted.seen == 4 * 10
+    expected = losses(tmp_path / "manifest")
+    for name in ("table", "stream", "rows"):
+        assert losses(tmp_path / name) == expected, name
+
+
+def rows_of_samples(rows):
+    made = []
+    for row in rows:
+        samples, rate = soundfile.read(row["audio"], dtype="float32")
+        made.append({**row, "audio": {"array": samples, "sampling_rate": rate}})
+    return made
+
+
+def test_a_finished_run_is_not_trained_again(tiny_path, manifest, rows, tmp_path):
+    data = datasets.Dataset.from_list(rows[:4]).cast_column("audio", datasets.Audio())
+    CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=data, say=lambda _: None).train()
+    said, counted = [], Steps()
+    CoatTrainer(
+        recipe(tiny_path, manifest), tmp_path / "run", train_dataset=data, callbacks=[counted], say=said.append
+    ).train()
+    assert counted.seen == 0
+    assert any("finished already" in line for line in said)
+
+
+def test_rows_that_cannot_be_used_are_named(tiny_path, manifest, rows, tmp_path):
+    bad = [*rows[:2], {**rows[2], "audio": {"bytes": b"no sound", "path": "x.wav"}}]
+    with pytest.raises(CoatError, match="1 rows of train_dataset"):
+        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=bad)
+    split = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)})
+    with pytest.raises(CoatError, match=r"dataset\['train'\]"):
+        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "other", train_dataset=split)
