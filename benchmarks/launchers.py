@@ -89,8 +89,8 @@ def write_recipe(folder: Path, args: argparse.Namespace) -> Path:
             {"name": "one", "experts": {"audio_reconstruction": 1.0}, **stage},
             {"name": "two", "experts": {"audio_reconstruction": 1.0, "basic_pitch": 1.0}, **stage},
         ],
-        "data": {"train": str(folder / "train.jsonl")},
-        "training": {"batch_size": 8, "micro_batch_size": 4, "log_every": 1, "precision": "fp32"},
+        "data": {"train_dataset": str(folder / "train.jsonl")},
+        "training": {"batch_size": 8, "micro_batch_size": 4, "logging_steps": 1, "precision": "fp32"},
     })  # fmt: skip
     (folder / "recipe.yaml").write_text(recipe.dump())
     return folder / "recipe.yaml"

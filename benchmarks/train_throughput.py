@@ -70,8 +70,8 @@ def ours(folder: Path, name: str, steps: int, changes: dict[str, Any], experts: 
         "backbone": {"path": str(miniature_folder() / "backbone")},
         "heads": {"num_heads": 2, "ffn_ratio": 2.0},
         "stages": [{"name": "one", "steps": steps, "experts": experts or {}}],
-        "training": {"batch_size": BATCH, "micro_batch_size": BATCH, "precision": "fp32", "save_every": 10_000},
-        "data": {"train": str(folder / "train.jsonl")} | changes.get("data", {}),
+        "training": {"batch_size": BATCH, "micro_batch_size": BATCH, "precision": "fp32", "save_steps": 10_000},
+        "data": {"train_dataset": str(folder / "train.jsonl")} | changes.get("data", {}),
     } | {key: value for key, value in changes.items() if key != "data"}
     spent = {"seconds": 0.0, "tokens": 0}
 

@@ -145,9 +145,9 @@ def recipe_of(args: argparse.Namespace, base: Path, rows: Path) -> Recipe:
         "stages": [{"name": "warm-up", "experts": first, **stage},
                    {"name": "experts", "experts": first | experts, **stage}],
         "experts": {name: {"weights": "random"} for name in ("spidr", "panns", "emotion2vec")},
-        "data": {"train": str(rows)},
+        "data": {"train_dataset": str(rows)},
         "training": {"batch_size": 2 * args.rows, "micro_batch_size": args.rows,
-                     "gradient_checkpointing": not args.tiny, "log_every": 1, "save_every": 1000,
+                     "gradient_checkpointing": not args.tiny, "logging_steps": 1, "save_steps": 1000,
                      "calibration_clips": 8, "workers": 2},
     })  # fmt: skip
 

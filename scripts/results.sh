@@ -7,7 +7,7 @@ bin="${1:-.venv}/bin"
 world=runs/demo
 test=$world/corpus/test.jsonl
 workers="${WORKERS:-2}"
-labels="data.train=$world/corpus/train-labels-200-seed{seed}.jsonl"
+labels="data.train_dataset=$world/corpus/train-labels-200-seed{seed}.jsonl"
 ask="--tasks $test --limit 150 --max-new-tokens 32"
 # Processes that each want every core slow each other down tenfold.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
@@ -43,8 +43,8 @@ done
 targets=mood:voice:mood,pitch_class:program:pitch_class,family:program:instrument
 "$bin/coat" probe base=$world/backbone block=runs/ladder/block-seed0 coat=runs/ladder/full-seed0 \
   --labels $world/corpus/clips.jsonl --targets $targets --tasks $test --clips 500 --max-new-tokens 32 --out runs/probes
-"$bin/coat" train recipes/small-world.yaml --set data.train=$world/corpus/train-labels-200-seed0.jsonl \
-  --set training.save_every=100 --set training.keep_checkpoints=20 --out runs/over-time
+"$bin/coat" train recipes/small-world.yaml --set data.train_dataset=$world/corpus/train-labels-200-seed0.jsonl \
+  --set training.save_steps=100 --set training.keep_checkpoints=20 --out runs/over-time
 "$bin/coat" probe coat=runs/over-time --labels $world/corpus/clips.jsonl --targets $targets --clips 500 \
   --over-training --out runs/probes-over-training
 "$bin/coat" reconstruct runs/ladder/full-seed0 --manifest $test --decoder $world/decoder.safetensors --out runs/heads.html

@@ -63,7 +63,7 @@ def test_an_expert_by_its_class_is_trained_with(package, tiny_path, manifest, tm
             "backbone": {"family": "my_package.my_model:Mine", "path": str(tiny_path)},
             "experts": {"level": {"kind": "my_package.loudness:Loudness"}},
             "stages": [{"name": "one", "steps": 2, "experts": {"level": "auto"}}],
-            "data": {"train": str(manifest)},
+            "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 2, "micro_batch_size": 2, "precision": "fp32"},
         }
     )

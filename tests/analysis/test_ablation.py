@@ -26,8 +26,8 @@ def recipe(tiny_path, manifest):
             "heads": {"num_heads": 2},
             "lora": {"rank": 4, "alpha": 8},
             "stages": STAGES,
-            "data": {"train": str(manifest)},
-            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32", "log_every": 1},
+            "data": {"train_dataset": str(manifest)},
+            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32", "logging_steps": 1},
         }
     )
 
@@ -157,10 +157,10 @@ def test_changed_recipes_are_checked(recipe):
 
 
 def test_a_seed_may_have_rows_of_its_own(recipe):
-    own = changed(recipe, "data.train", "rows-{seed}.jsonl")
-    assert seeded(own, 3).data.train == "rows-3.jsonl"
+    own = changed(recipe, "data.train_dataset", "rows-{seed}.jsonl")
+    assert seeded(own, 3).data.train_dataset == "rows-3.jsonl"
     assert seeded(own, 3).training.seed == 3
-    assert seeded(recipe, 3).data.train == recipe.data.train
+    assert seeded(recipe, 3).data.train_dataset == recipe.data.train_dataset
 
 
 @pytest.mark.slow

@@ -101,8 +101,8 @@ def test_every_checkpoint_of_every_stage_is_read(labels, tiny_path, manifest, tm
             "backbone": {"family": "qwen2_audio", "path": str(tiny_path)},
             "heads": {"num_heads": 2},
             "stages": [{"name": "one", **stage}, {"name": "two", **stage}],
-            "data": {"train": str(manifest)},
-            "training": {"batch_size": 2, "micro_batch_size": 2, "precision": "fp32", "save_every": 2,
+            "data": {"train_dataset": str(manifest)},
+            "training": {"batch_size": 2, "micro_batch_size": 2, "precision": "fp32", "save_steps": 2,
                          "keep_checkpoints": 9},
         }
     )  # fmt: skip

@@ -59,7 +59,7 @@ def test_data_sets_give_the_losses_of_a_manifest(tiny_path, manifest, rows, tmp_
         trainer = CoatTrainer(
             asked, tmp_path / name, train_dataset=data, eval_dataset=data, callbacks=[counted], **quiet
         )  # fmt: skip
-        assert trainer.recipe.data.held_out
+        assert trainer.recipe.data.eval_dataset
         model = trainer.train()
         assert model.thinking.enabled
     assert counted.seen == 4 * 10

@@ -14,7 +14,7 @@ from tests.conftest import assistant, user
 RECIPE = """
 backbone: {{path: {backbone}}}
 stages: [{{name: one, steps: 1, experts: {{audio_reconstruction: auto}}}}]
-data: {{train: {train}}}
+data: {{train_dataset: {train}}}
 training: {{batch_size: 1, micro_batch_size: 1}}
 {more}
 """
@@ -76,7 +76,7 @@ def test_a_clip_of_ten_milliseconds(recipe, tmp_path):
 
 def test_a_clip_over_the_limit(recipe, tmp_path):
     wave(tmp_path / "a.wav", 31)
-    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "31.0 s", "unusable: skip")
+    assert_helps(coat("train", recipe(), cwd=tmp_path), "row-7", "31.0 s", "on_bad_row: skip")
 
 
 def test_a_missing_file(recipe, tmp_path):

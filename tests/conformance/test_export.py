@@ -36,7 +36,7 @@ def trained(request, tiny_checkpoints, manifest, tmp_path_factory):
         {
             "backbone": {"family": family, "path": base},
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
-            "data": {"train": str(manifest)},
+            "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
         }
     )
@@ -165,7 +165,7 @@ def test_a_run_without_a_block_is_exported_without_one(tiny_checkpoints, manifes
             "backbone": {"family": "qwen2_audio", "path": tiny_checkpoints("qwen2_audio", like_hub=True)},
             "thinking": {"enabled": False},
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02}],
-            "data": {"train": str(manifest)},
+            "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
         }
     )

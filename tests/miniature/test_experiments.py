@@ -22,7 +22,7 @@ def world(corpus, tiny_path, tmp_path_factory):
         "heads": {"num_heads": 2},
         "lora": {"rank": 2, "alpha": 4},
         "stages": [{"name": "warm-up", **stage}, {"name": "experts", **stage}],
-        "data": {"train": "later"},
+        "data": {"train_dataset": "later"},
         "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32", "workers": 0},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

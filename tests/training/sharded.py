@@ -51,7 +51,7 @@ def main():
     recipe, folder = load_recipe(sys.argv[1]), Path(sys.argv[2])
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    rows = read_manifest(recipe.data.train)
+    rows = read_manifest(recipe.data.train_dataset)
     shares = [[next(row for row in rows if row.audios)], [next(row for row in rows if not row.audios)]]
     model = build(recipe)
     for layer in [*model.backbone.language_model.layers, *model.backbone.audio_tower.layers, *model.heads.values()]:

@@ -40,7 +40,7 @@ def weights(folder):
 
 def long_recipe(tiny_path, manifest, **training):
     raw = recipe(
-        tiny_path, manifest, batch_size=4, micro_batch_size=4, save_every=3, log_every=3, **training
+        tiny_path, manifest, batch_size=4, micro_batch_size=4, save_steps=3, logging_steps=3, **training
     ).model_dump()
     for stage, steps in zip(raw["stages"], (60, 180), strict=True):
         stage["steps"] = steps
@@ -79,7 +79,7 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_unbroken_run(tiny_pa
 
 
 def test_a_signal_saves_and_stops_and_the_same_command_goes_on(finished, tiny_path, manifest, tmp_path):  # noqa: F811
-    asked, before = recipe(tiny_path, manifest, save_every=100), signal.getsignal(signal.SIGTERM)
+    asked, before = recipe(tiny_path, manifest, save_steps=100), signal.getsignal(signal.SIGTERM)
     real = ThinkingModel.forward
     seen = []
 
@@ -192,7 +192,7 @@ def _limited(asked, folder):
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny_path, manifest, tmp_path):
     asked = long_recipe(tiny_path, manifest, keep_checkpoints=5).model_dump()
-    asked["training"]["save_every"] = 2
+    asked["training"]["save_steps"] = 2
     asked = parse_recipe(asked)
     process = multiprocessing.get_context("fork").Process(target=_limited, args=(asked, tmp_path / "run"))
     process.start()
@@ -230,7 +230,7 @@ def test_a_vanished_file_can_be_left_out_and_counted(tiny_path, vanishing, tmp_p
 
     path, clip = vanishing
     raw = recipe(tiny_path, path, calibration_clips=4).model_dump()
-    raw["data"]["unusable"] = "skip"
+    raw["data"]["on_bad_row"] = "skip"
     monkeypatch.setattr(run_module, "build_model", lambda r, real=run_module.build_model: clip.unlink() or real(r))
     train(parse_recipe(raw), tmp_path / "run", say=quietly)
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
@@ -274,8 +274,8 @@ def test_steps_whose_rows_are_all_left_out_change_nothing(tiny_path, manifest, t
     write_jsonl(folder / "rows.jsonl", rows)
     write_jsonl(folder / "held.jsonl", rows[:2])
     raw = recipe(tiny_path, folder / "rows.jsonl", calibration_clips=10, batch_size=batch_size).model_dump()
-    raw["training"] |= {"micro_batch_size": 1, "evaluate_every": 5, "max_bad_steps": 10}
-    raw["data"] |= {"unusable": "skip", "held_out": str(folder / "held.jsonl")}
+    raw["training"] |= {"micro_batch_size": 1, "eval_steps": 5, "max_bad_steps": 10}
+    raw["data"] |= {"on_bad_row": "skip", "eval_dataset": str(folder / "held.jsonl")}
 
     def vanish(given, real=run_module.build_model):
         for index in (0, 3, 4):
@@ -298,7 +298,7 @@ def test_data_of_which_nothing_can_be_used_ends_the_run(tiny_path, manifest, tmp
     write_jsonl(folder / "rows.jsonl", rows)
     raw = recipe(tiny_path, folder / "rows.jsonl", calibration_clips=4, batch_size=1).model_dump()
     raw["training"] |= {"max_bad_steps": 3}
-    raw["data"] |= {"unusable": "skip"}
+    raw["data"] |= {"on_bad_row": "skip"}
     raw["stages"] = [{"name": "plain", "steps": 8, "experts": {}}]
 
     def vanish(given, real=run_module.build_model):
@@ -316,9 +316,9 @@ def test_an_empty_step_moves_no_weight(tiny_path, manifest, tmp_path, monkeypatc
     from coat.training.dataset import TrainingCollator
 
     raw = recipe(tiny_path, manifest, calibration_clips=4).model_dump()
-    raw["data"] |= {"unusable": "skip"}
+    raw["data"] |= {"on_bad_row": "skip"}
     raw["stages"] = [{"name": "plain", "steps": 6, "experts": {}}]
-    raw["training"] |= {"save_every": 1, "keep_checkpoints": 9, "weight_decay": 0.5}
+    raw["training"] |= {"save_steps": 1, "keep_checkpoints": 9, "weight_decay": 0.5}
     real, seen = TrainingCollator._encode, []
 
     def encode(self, row):

@@ -71,8 +71,8 @@ def recipe(tiny_path, manifest, cache, **data):
                     "experts": dict.fromkeys(("audio_reconstruction", *EXPERTS), "auto"),
                 }
             ],
-            "data": {"train": str(manifest), "cache": cache, **data},
-            "training": {"batch_size": 4, "micro_batch_size": 2, "log_every": 1, "precision": "fp32", "seed": 1},
+            "data": {"train_dataset": str(manifest), "cache": cache, **data},
+            "training": {"batch_size": 4, "micro_batch_size": 2, "logging_steps": 1, "precision": "fp32", "seed": 1},
         }
     )
 

@@ -70,11 +70,11 @@ def recipe(tiny_path, manifest, checkpoints, experts):
                 if name in experts
             },
             "data": {
-                "train": str(manifest),
+                "train_dataset": str(manifest),
                 "cache": str(checkpoints / "features"),
                 "group_by_length": False,
             },  # so that every step sees every clip
-            "training": {"batch_size": 12, "micro_batch_size": 12, "log_every": 1, "precision": "fp32", "seed": 1},
+            "training": {"batch_size": 12, "micro_batch_size": 12, "logging_steps": 1, "precision": "fp32", "seed": 1},
         }
     )
 

@@ -15,7 +15,7 @@ pytest.importorskip("bitsandbytes")
 
 def asked(tiny_path, manifest):
     raw = recipe(tiny_path, manifest, precision="fp32").model_dump()
-    raw["backbone"]["four_bit"] = True
+    raw["backbone"]["load_in_4bit"] = True
     return parse_recipe(raw)
 
 
@@ -36,7 +36,7 @@ def test_it_trains_and_is_handed_on_in_full(finished, tiny_path, manifest, tmp_p
     for key in full:
         assert ours[key]["loss/ce"] == pytest.approx(full[key]["loss/ce"], rel=0.1)
     assert ours["one", 1]["loss/ce"] != full["one", 1]["loss/ce"]
-    merged = load_model(run, four_bit=False)
+    merged = load_model(run, load_in_4bit=False)
     assert "Linear4bit" not in {type(module).__name__ for module in merged.modules()}
 
 

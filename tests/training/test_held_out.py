@@ -18,11 +18,11 @@ from tests.training.test_run import recipe
 
 
 def asked(tiny_path, manifest, cache=None, **training):
-    raw = recipe(tiny_path, manifest, evaluate_every=2).model_dump()
+    raw = recipe(tiny_path, manifest, eval_steps=2).model_dump()
     raw["training"] |= training
     raw["stages"] = raw["stages"][1:]
     raw["stages"][0]["steps"] = 8
-    raw["data"] |= {"held_out": str(manifest), "cache": cache}
+    raw["data"] |= {"eval_dataset": str(manifest), "cache": cache}
     return parse_recipe(raw)
 
 
@@ -55,7 +55,7 @@ def test_losses_are_those_of_the_rows(tiny_path, manifest, tmp_path):
     for name in experts:
         assert lines[-1][name] == pytest.approx(sums[name] / frames, rel=1e-3)
     raw = made.model_dump()
-    raw["data"]["held_out"] = None
+    raw["data"]["eval_dataset"] = None
     plain = train(parse_recipe(raw), tmp_path / "plain", say=lambda _: None)
     assert read_jsonl(plain / "metrics.jsonl") == read_jsonl(run / "metrics.jsonl")
 
@@ -70,7 +70,7 @@ def test_the_best_weights_are_kept_and_a_stage_ends_where_nothing_gets_better(
     real = held_out.held_out_losses
     monkeypatch.setattr(held_out, "held_out_losses", lambda *a: real(*a) | {"ce": seen.append(1) or next(told)})
     said = []
-    run = train(asked(tiny_path, manifest, keep="best", patience=2), tmp_path / "run", say=said.append)
+    run = train(asked(tiny_path, manifest, keep="best", early_stopping_patience=2), tmp_path / "run", say=said.append)
     assert [line["ce"] for line in read_jsonl(run / "held_out.jsonl")] == [3.0, 1.0, 2.0, 1.5]
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 8  # the last measurement is at the last step
     best = run / "stages" / "1-two" / "best"
@@ -85,7 +85,7 @@ def test_it_stops_early(tiny_path, manifest, tmp_path, monkeypatch):
     from coat.training import held_out
 
     monkeypatch.setattr(held_out, "held_out_losses", lambda *_: {"ce": 1.0})
-    run = train(asked(tiny_path, manifest, patience=1), tmp_path / "run", say=lambda _: None)
+    run = train(asked(tiny_path, manifest, early_stopping_patience=1), tmp_path / "run", say=lambda _: None)
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 4
 
 
@@ -95,7 +95,7 @@ def test_features_of_held_out_rows_are_computed_ahead_too(tiny_path, manifest, t
 
 
 def test_best_and_patience_need_rows(tiny_path, manifest):
-    with pytest.raises(CoatError, match=r"need data\.held_out"):
+    with pytest.raises(CoatError, match=r"need data\.eval_dataset"):
         recipe(tiny_path, manifest, keep="best")
-    with pytest.raises(CoatError, match=r"need data\.held_out"):
-        recipe(tiny_path, manifest, patience=3)
+    with pytest.raises(CoatError, match=r"need data\.eval_dataset"):
+        recipe(tiny_path, manifest, early_stopping_patience=3)

@@ -60,7 +60,7 @@ def test_what_only_changes_how_a_run_gets_on_may_change(tiny_path, manifest, tmp
     train(whole, tmp_path / "run", say=lambda _: None)
     (tmp_path / "run" / "finished.json").unlink()
     smaller = whole.model_dump()
-    smaller["training"] |= {"micro_batch_size": 2, "workers": 1, "save_every": 1, "log_every": 2}
+    smaller["training"] |= {"micro_batch_size": 2, "workers": 1, "save_steps": 1, "logging_steps": 2}
     train(parse_recipe(smaller), tmp_path / "run", say=lambda _: None)
     other = whole.model_dump()
     other["training"]["batch_size"] = 4

@@ -56,8 +56,8 @@ def test_a_bad_row_that_is_all_of_a_processs_share_is_left_out(mixed, tiny_path,
     write_jsonl(tmp_path / "rows.jsonl", rows)
     write_jsonl(tmp_path / "one.jsonl", rows[:1])
     raw = recipe(tiny_path, tmp_path / "rows.jsonl", batch_size=2, micro_batch_size=1, calibration_clips=4).model_dump()
-    raw["data"] |= {"unusable": "skip", "held_out": str(tmp_path / "one.jsonl"), "group_by_length": False}
-    raw["training"]["evaluate_every"] = 2
+    raw["data"] |= {"on_bad_row": "skip", "eval_dataset": str(tmp_path / "one.jsonl"), "group_by_length": False}
+    raw["training"]["eval_steps"] = 2
     raw["stages"][1]["steps"] = 10
     (tmp_path / "recipe.yaml").write_text(parse_recipe(raw).dump())
     train(parse_recipe(raw), tmp_path / "alone", say=lambda _: None)
@@ -74,7 +74,7 @@ def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
     asked = recipe(tiny_path, mixed, batch_size=2, micro_batch_size=1).model_dump()
     asked["data"]["group_by_length"] = False
     asked["stages"][1]["steps"] = 10
-    asked["data"]["held_out"], asked["training"]["evaluate_every"] = str(mixed), 5
+    asked["data"]["eval_dataset"], asked["training"]["eval_steps"] = str(mixed), 5
     if cached:
         asked["data"]["cache"] = str(tmp_path / "features")
     asked = parse_recipe(asked)
@@ -123,8 +123,8 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
         pytest.importorskip("deepspeed")
     write_jsonl(tmp_path / "three.jsonl", read_jsonl(mixed)[:3])
     asked = recipe(tiny_path, mixed, batch_size=4, micro_batch_size=1).model_dump()
-    asked["data"]["held_out"] = str(tmp_path / "three.jsonl")
-    asked["training"] |= {"evaluate_every": 2, "save_every": 2, "keep": "best"}
+    asked["data"]["eval_dataset"] = str(tmp_path / "three.jsonl")
+    asked["training"] |= {"eval_steps": 2, "save_steps": 2, "keep": "best"}
     asked["stages"][1]["steps"] = 6
     asked = parse_recipe(asked)
     train(asked, tmp_path / "one")

@@ -64,7 +64,7 @@ def make_export(folder: Path, family: str) -> Path:
             "backbone": {"family": family, "path": str(base)},
             "thinking": THINKING[family],
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
-            "data": {"train": str(manifest)},
+            "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
         }
     )

@@ -157,9 +157,13 @@ def _class_of(recipe: Recipe, name: str) -> Any:
 
 
 def seeded(recipe: Recipe, seed: int) -> Recipe:
-    """A recipe with a seed; ``{seed}`` in ``data.train`` is the seed too, where each has rows of its own."""
+    """A recipe with a seed; ``{seed}`` in ``data.train_dataset`` is the seed too, where each has rows of its own."""
     made = changed(recipe, "training.seed", seed)
-    return changed(made, "data.train", made.data.train.replace("{seed}", str(seed))) if made.data.train else made
+    return (
+        changed(made, "data.train_dataset", made.data.train_dataset.replace("{seed}", str(seed)))
+        if made.data.train_dataset
+        else made
+    )
 
 
 def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:

@@ -228,7 +228,7 @@ def over_training(
     """Probes on the think states at every checkpoint that a run keeps (Fig. 3).
 
     Args:
-        run: Train it with a small ``save_every`` and a large ``keep_checkpoints``.
+        run: Train it with a small ``save_steps`` and a large ``keep_checkpoints``.
         clips: Targets.
         progress: Called with checkpoints just read, and in all.
 
@@ -243,7 +243,7 @@ def over_training(
 
     kept = checkpoints_of(run)
     if not kept:
-        raise CoatError(f"{run} keeps no checkpoints.", "Train with training.keep_checkpoints and training.save_every.")
+        raise CoatError(f"{run} keeps no checkpoints.", "Train with training.keep_checkpoints and training.save_steps.")
     model = load_model(run)
     lines: list[dict[str, Any]] = []
     for stage, step, folder in kept:

@@ -90,7 +90,7 @@ class CoatModel:
         """
         ref = resolve(model_path) if adapter is None else resolve_adapter(adapter, base=str(model_path))
         options: dict[str, Any] = {"device_map": device_map, "attn_implementation": attn_implementation, "heads": heads}
-        return cls(load_model(ref, dtype=dtype, device=device, four_bit=load_in_4bit, **options), ref)
+        return cls(load_model(ref, dtype=dtype, device=device, load_in_4bit=load_in_4bit, **options), ref)
 
     @property
     def thinking(self) -> ThinkingConfig:

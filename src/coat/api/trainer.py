@@ -62,9 +62,9 @@ class CoatTrainer:
         raw = _raw(recipe)
         data = raw.setdefault("data", {})
         if train_dataset is not None:
-            data["train"], data["mixture"] = self._manifest(train_dataset, "train"), None
+            data["train_dataset"], data["mixture"] = self._manifest(train_dataset, "train"), None
         if eval_dataset is not None:
-            data["held_out"] = self._manifest(eval_dataset, "eval")
+            data["eval_dataset"] = self._manifest(eval_dataset, "eval")
         self.recipe = parse_recipe(raw)
 
     def train(self) -> CoatModel:

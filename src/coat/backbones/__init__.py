@@ -66,16 +66,18 @@ def load_backbone(
     *,
     dtype: torch.dtype | None = None,
     weights: bool = True,
-    four_bit: bool = False,
+    load_in_4bit: bool = False,
     **options: Any,
 ) -> Backbone:
     """Load a checkpoint of a family; its usual hub checkpoint if no path is given.
 
-    ``weights=False`` reads only the configuration, ``four_bit=True`` holds the language model in four bits; further
+    ``weights=False`` reads only the configuration, ``load_in_4bit=True`` holds the language model in four bits; further
     options are transformers' own. See :meth:`Backbone.from_pretrained`.
     """
     import torch
 
     cls = backbone_class(family)
     place = locate(path or cls.hub_id)
-    return cls.from_pretrained(place, dtype=dtype or torch.float32, weights=weights, four_bit=four_bit, **options)
+    return cls.from_pretrained(
+        place, dtype=dtype or torch.float32, weights=weights, load_in_4bit=load_in_4bit, **options
+    )

@@ -112,7 +112,7 @@ class Backbone(nn.Module, ABC):
         *,
         dtype: torch.dtype = torch.float32,
         weights: bool = True,
-        four_bit: bool = False,
+        load_in_4bit: bool = False,
         **options: Any,
     ) -> Self:
         """Load a checkpoint from the hub or a folder, with tokenizer, feature extractor and chat template.
@@ -122,7 +122,7 @@ class Backbone(nn.Module, ABC):
             dtype: Data type of the weights.
             weights: False reads only the configuration, into a model without storage: it knows its sizes and
                 counts audio tokens, in a second and in no memory.
-            four_bit: Hold the language model's linear layers in four bits (bitsandbytes, NF4): a quarter of the
+            load_in_4bit: Hold the language model's linear layers in four bits (bitsandbytes, NF4): a quarter of the
                 memory, for LoRA on one small GPU. The tower and the output layer stay as they are.
             **options: Options of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
 
@@ -135,7 +135,7 @@ class Backbone(nn.Module, ABC):
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
         model_class = getattr(transformers, cls.model_class)
         if weights:
-            options |= {"quantization_config": _four_bit(dtype)} if four_bit else {}
+            options |= {"quantization_config": _four_bit(dtype)} if load_in_4bit else {}
             model = model_class.from_pretrained(path, dtype=dtype, **options)
         else:
             with torch.device("meta"):
@@ -345,7 +345,9 @@ def _four_bit(dtype: torch.dtype) -> Any:
     import transformers
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise CoatError("bitsandbytes is not installed.", "pip install 'coat-audio[quantized]', or take four_bit out.")
+        raise CoatError(
+            "bitsandbytes is not installed.", "pip install 'coat-audio[quantized]', or take load_in_4bit out."
+        )
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -22,14 +22,14 @@ def frozen_dtype(recipe: Recipe) -> torch.dtype:
 
 
 def build_model(
-    recipe: Recipe, *, dtype: torch.dtype | None = None, four_bit: bool | None = None, **options: Any
+    recipe: Recipe, *, dtype: torch.dtype | None = None, load_in_4bit: bool | None = None, **options: Any
 ) -> ThinkingModel:
     """The backbone of a recipe with its way of thinking, before LoRA and heads.
 
     Args:
         recipe: Whose.
         dtype: Data type of the frozen weights; as the recipe's precision says if None.
-        four_bit: As the recipe says if None.
+        load_in_4bit: As the recipe says if None.
         **options: Options of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
     """
     asked = recipe.backbone
@@ -37,7 +37,7 @@ def build_model(
         asked.family,
         asked.path,
         dtype=dtype or frozen_dtype(recipe),
-        four_bit=asked.four_bit if four_bit is None else four_bit,
+        load_in_4bit=asked.load_in_4bit if load_in_4bit is None else load_in_4bit,
         **options,
     )
     return ThinkingModel(backbone, recipe.thinking)
@@ -47,7 +47,7 @@ def adapt(model: ThinkingModel, recipe: Recipe) -> list[str]:
     """Add the recipe's LoRA; returns the names of the adapted modules."""
     lora = recipe.lora
     return model.add_lora(
-        rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets,
+        rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.target_modules,
         train_embeddings=recipe.train_embeddings,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ def load_model(
     device_map: str | dict[str, Any] | None = None,
     attn_implementation: str | None = None,
     heads: bool = False,
-    four_bit: bool | None = None,
+    load_in_4bit: bool | None = None,
 ) -> ThinkingModel:
     """Load a run, an export, an adapter or a plain checkpoint, in evaluation mode.
 
@@ -35,7 +35,7 @@ def load_model(
         device_map: As in transformers, for models that one device does not hold; excludes ``device``.
         attn_implementation: As in transformers.
         heads: Load the projection heads of a run too, for analysis.
-        four_bit: Hold the language model in four bits; as the run was trained if None.
+        load_in_4bit: Hold the language model in four bits; as the run was trained if None.
 
     Raises:
         CoatError: There is no such model.
@@ -47,10 +47,10 @@ def load_model(
     given = {"device_map": device_map, "attn_implementation": attn_implementation}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(ref, RunRef):
-        model = _run(ref, dtype, heads=heads, four_bit=four_bit, **options)
+        model = _run(ref, dtype, heads=heads, load_in_4bit=load_in_4bit, **options)
     else:
         path = ref.base if isinstance(ref, AdapterRef) else ref.path
-        backbone = load_backbone(ref.family, path, dtype=as_dtype(dtype), four_bit=bool(four_bit), **options)
+        backbone = load_backbone(ref.family, path, dtype=as_dtype(dtype), load_in_4bit=bool(load_in_4bit), **options)
         model = ThinkingModel(backbone, ref.thinking)
         if isinstance(ref, AdapterRef):
             model.load_adapter(ref.path)
@@ -58,9 +58,11 @@ def load_model(
     return model if device_map is not None else model.to(device or default_device())
 
 
-def _run(ref: RunRef, dtype: str | torch.dtype, *, heads: bool, four_bit: bool | None, **options: Any) -> ThinkingModel:
+def _run(
+    ref: RunRef, dtype: str | torch.dtype, *, heads: bool, load_in_4bit: bool | None, **options: Any
+) -> ThinkingModel:
     held = None if dtype == "auto" else as_dtype(dtype)
-    model = build_model(ref.recipe, dtype=held, four_bit=four_bit, **options)
+    model = build_model(ref.recipe, dtype=held, load_in_4bit=load_in_4bit, **options)
     if heads:
         add_heads(model, head_dims(ref.folder), ref.recipe)
     load_weights(model, ref.folder)

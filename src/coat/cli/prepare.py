@@ -73,15 +73,15 @@ def prepare(
     from coat.training import features
     from coat.training.progress import bar_for, make_progress
 
-    unusable = recipe.data.unusable
-    files = features.audio_of_manifests(recipe.data.manifests(), ignore=passed_over, unusable=unusable)
+    on_bad_row = recipe.data.on_bad_row
+    files = features.audio_of_manifests(recipe.data.manifests(), ignore=passed_over, on_bad_row=on_bad_row)
     job = features.FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
     workshop = job.open()
     if verify:
         for path in workshop.remove_damaged():
             console.print(f"[yellow]Damaged, and removed:[/yellow] {path}", soft_wrap=True)
     with make_progress() as bar:
-        sounds = workshop.index(files, bar_for(bar), unusable=unusable)
+        sounds = workshop.index(files, bar_for(bar), on_bad_row=on_bad_row)
     units = workshop.plan(sounds)
     console.print(f"{len(files)} clips, {len(sounds)} different sounds", highlight=False)
     _show(console, workshop.estimate(units), job.cache)
@@ -163,7 +163,7 @@ def _recipe(
     raw = {
         "backbone": {"family": family, "path": path or None},
         "stages": [stage],
-        "data": {"train": str(source), "cache_embeddings": bool(embeddings)},
+        "data": {"train_dataset": str(source), "cache_embeddings": bool(embeddings)},
     }
     return parse_recipe(raw, "The command", [*chosen, *overrides])
 

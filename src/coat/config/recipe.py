@@ -16,7 +16,7 @@ Weight = float | Literal["auto"]
 # How a run gets on, not what comes of it: a run that was stopped may go on with others.
 FREE_FIELDS = frozenset((
     "training.micro_batch_size", "training.micro_batch_tokens", "training.gradient_checkpointing", "training.workers",
-    "training.save_every", "training.keep_checkpoints", "training.log_every", "training.report_to",
+    "training.save_steps", "training.keep_checkpoints", "training.logging_steps", "training.report_to",
     "training.max_bad_steps", "data.cache",
 ))  # fmt: skip
 
@@ -30,7 +30,7 @@ class BackboneConfig(_Part):
 
     family: str = Field("qwen2_audio", description="Family of audio language models.")
     path: str | None = Field(None, description="Hub id or folder; the family's usual checkpoint if left out.")
-    four_bit: bool = Field(
+    load_in_4bit: bool = Field(
         False, description="Train on a language model held in four bits (bitsandbytes): for one small GPU."
     )
 
@@ -41,7 +41,9 @@ class LoraConfig(_Part):
     rank: int = Field(16, ge=1, description="Rank r of the two factors.")
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="On the adapters' inputs.")
-    targets: str | None = Field(None, description="Regular expression over module names; the family's own if None.")
+    target_modules: str | None = Field(
+        None, description="Regular expression over module names; the family's own if None."
+    )
 
 
 class HeadConfig(_Part):
@@ -91,9 +93,11 @@ class MixtureConfig(_Part):
 class DataConfig(_Part):
     """Where rows come from."""
 
-    train: str | None = Field(None, description="Manifest (JSON Lines) to train on.")
+    train_dataset: str | None = Field(None, description="Manifest (JSON Lines) to train on.")
     mixture: MixtureConfig | None = Field(None, description="Or many, with shares: see coat data plan.")
-    held_out: str | None = Field(None, description="Manifest to measure losses on while training; never trained on.")
+    eval_dataset: str | None = Field(
+        None, description="Manifest to measure losses on while training; never trained on."
+    )
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
     cache_embeddings: bool = Field(
         True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
@@ -101,8 +105,9 @@ class DataConfig(_Part):
     max_tokens: int | None = Field(
         None, ge=1, description="Rows whose prompt is longer are unusable; None: any length."
     )
-    unusable: Literal["stop", "skip"] = Field(
-        "stop", description="At rows that cannot be read or are too long: stop, or leave them out and count them."
+    on_bad_row: Literal["raise", "skip"] = Field(
+        "raise",
+        description="At rows that cannot be read or are too long: end with an error, or leave them out and count them.",
     )
     ignore_fields: list[str] = Field(
         default_factory=list, description="Fields of rows to pass over; any other that is not known is an error."
@@ -111,14 +116,14 @@ class DataConfig(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
-        if (self.train is None) == (self.mixture is None):
-            raise ValueError("give either train or mixture")
+        if (self.train_dataset is None) == (self.mixture is None):
+            raise ValueError("give either train_dataset or mixture")
         return self
 
     def manifests(self) -> list[str]:
         """Every manifest, in order."""
         if self.mixture is None:
-            return [str(self.train)]
+            return [str(self.train_dataset)]
         return [source for group in self.mixture.groups.values() for source in group.sources]
 
 
@@ -142,14 +147,14 @@ class TrainingConfig(_Part):
         "auto", description="bf16 where the device has it. fp16 is left out: these backbones overflow in it."
     )
     gradient_checkpointing: bool = Field(False, description="Less memory for about a third more compute.")
-    save_every: int = Field(500, ge=1, description="Steps between checkpoints.")
+    save_steps: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="The newest so many of a stage are kept.")
-    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
-    evaluate_every: int = Field(500, ge=1, description="Steps between measurements on data.held_out.")
+    logging_steps: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    eval_steps: int = Field(500, ge=1, description="Steps between measurements on data.eval_dataset.")
     keep: Literal["last", "best"] = Field(
         "last", description="Weights that a stage ends with; best: of the least held-out cross-entropy."
     )
-    patience: int | None = Field(
+    early_stopping_patience: int | None = Field(
         None, ge=1, description="Measurements without a better one, after which a stage ends early; None: never."
     )
     report_to: list[str] = Field(
@@ -195,8 +200,10 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _best_needs_rows(self) -> Recipe:
-        if self.data.held_out is None and (self.training.keep == "best" or self.training.patience is not None):
-            raise ValueError("training.keep: best and training.patience need data.held_out")
+        if self.data.eval_dataset is None and (
+            self.training.keep == "best" or self.training.early_stopping_patience is not None
+        ):
+            raise ValueError("training.keep: best and training.early_stopping_patience need data.eval_dataset")
         return self
 
     def active_experts(self) -> list[str]:

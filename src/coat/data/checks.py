@@ -49,7 +49,7 @@ KINDS = {
     "over full scale": (ERROR, "samples on the scale of integers"),
     "constant offset": (ERROR, "the waveform is far from zero on average"),
     "too short": (ERROR, "less than one audio token"),
-    "too long": (ERROR, "longer than the backbone hears: refused, or left out with data.unusable: skip"),
+    "too long": (ERROR, "longer than the backbone hears: refused, or left out with data.on_bad_row: skip"),
     "unusable prompt": (ERROR, "the backbone takes no such conversation, or none so long"),
     "silent": (WARNING, f"quieter than {SILENT_DB:.0f} dB of full scale"),
     "clipped": (WARNING, "runs of samples at full scale"),

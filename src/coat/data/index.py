@@ -151,7 +151,7 @@ def open_manifest(
     *,
     ignore: Collection[str] = (),
     answered: bool = False,
-    unusable: str = "stop",
+    on_bad_row: str = "raise",
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Check every row of a manifest and every file that it names, or take the notes of the last time.
@@ -160,7 +160,7 @@ def open_manifest(
         path: JSON Lines, a JSON array or Parquet, see :mod:`coat.data.reading`.
         ignore: Fields to pass over.
         answered: Rows without an answer to train on are malformed.
-        unusable: ``stop`` at rows whose audio is missing, unreadable or too short, or ``skip`` them: they are in
+        on_bad_row: ``raise`` at rows whose audio is missing, unreadable or too short, or ``skip`` them: they are in
             ``notes.left_out``. Malformed rows always stop.
         progress: Called with the number of rows just read.
 
@@ -168,7 +168,7 @@ def open_manifest(
         CoatError: The file is missing or empty, or rows of it are unusable; up to ten are named.
     """
     path = existing(path)
-    reading = Reading(tuple(sorted(ignore)), answered, unusable)
+    reading = Reading(tuple(sorted(ignore)), answered, on_bad_row)
     state = path.stat()
     stamp = f"{VERSION}/{state.st_size}/{state.st_mtime_ns}/{reading}"
     lines = path if kind_of(path) == "lines" else _plain_copy(path, f"{VERSION}/{state.st_size}/{state.st_mtime_ns}")

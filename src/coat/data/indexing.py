@@ -67,12 +67,12 @@ class Reading:
     Attributes:
         ignore: Fields to pass over.
         answered: Rows without an answer to train on are bad.
-        unusable: ``stop`` at rows whose audio is missing, unreadable or too short, or ``skip`` them.
+        on_bad_row: ``raise`` at rows whose audio is missing, unreadable or too short, or ``skip`` them.
     """
 
     ignore: tuple[str, ...] = ()
     answered: bool = False
-    unusable: str = "stop"
+    on_bad_row: str = "raise"
 
     def row(self, record: Record, root: Path) -> Row:
         """See :func:`coat.data.manifest.row_of`."""
@@ -192,7 +192,7 @@ def _note(some: list[tuple[Record, Row]], pool: ThreadPoolExecutor, reading: Rea
             if seconds and min(seconds) < MIN_SECONDS:
                 seconds = _measured(row)
         if isinstance(seconds, AudioError):
-            if reading.unusable == "skip":
+            if reading.on_bad_row == "skip":
                 found.left_out.append(f"{row.id}: {seconds.problem}")
                 continue
             found.problems.append(f"{row.id}: {seconds.problem}")

@@ -177,7 +177,7 @@ def existing(path: str | Path) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        raise CoatError(f"There is no manifest at {path}.", "Check the path: in a recipe it is data.train.")
+        raise CoatError(f"There is no manifest at {path}.", "Check the path: in a recipe it is data.train_dataset.")
     return path
 
 

@@ -70,7 +70,7 @@ class SoundIndex:
         refs: Iterable[AudioRef],
         *,
         max_seconds: float | None = None,
-        unusable: Literal["stop", "skip"] = "stop",
+        on_bad_row: Literal["raise", "skip"] = "raise",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Sound]:
         """The sound of each file, decoding those that are new.
@@ -78,7 +78,7 @@ class SoundIndex:
         Args:
             refs: Files or stretches of files; one that is named twice is heard once.
             max_seconds: Refuse longer clips.
-            unusable: ``skip`` leaves files out that cannot be heard, with a warning.
+            on_bad_row: ``skip`` leaves files out that cannot be heard, with a warning.
             progress: Called with (clips just done, clips in all).
 
         Raises:
@@ -108,7 +108,7 @@ class SoundIndex:
                     )
                 if progress:
                     progress(len(part), len(unique))
-        if problems and unusable == "stop":
+        if problems and on_bad_row == "raise":
             raise CoatError(f"Audio is unusable in {listed(problems, 'file')}", remedy)
         if problems:
             log.warning("Left out, for their audio is unusable: %s", listed(problems, "file"))

@@ -88,7 +88,7 @@ def export(
         raise CoatError(f"{out} is there already.", "Choose another folder, or delete this one.")
     ref = run if isinstance(run, RunRef) else run_in(run)
     # Reading back holds two models at once: in the machine's memory, not the accelerator's.
-    model, recipe = load_model(ref, device="cpu", four_bit=False), ref.recipe
+    model, recipe = load_model(ref, device="cpu", load_in_4bit=False), ref.recipe
     if model.thinking.fill == "random":
         problem = f"{ref.path} thinks in random vectors, which no server knows."
         raise CoatError(problem, "It is a control, to be measured here.")

@@ -78,13 +78,13 @@ def arm_recipe(arm: Arm, settings: Settings, *, backbone: Path, manifest: Path, 
             {"name": name, "steps": steps, "learning_rate": settings.learning_rate, "experts": dict.fromkeys(k, "auto")}
             for name, steps, k in zip(("warm-up", "experts"), settings.stage_steps, arm.stages, strict=True)
         ],
-        "data": {"train": str(manifest), "cache": str(cache)},
+        "data": {"train_dataset": str(manifest), "cache": str(cache)},
         "training": {
             "batch_size": settings.batch_size,
             "micro_batch_size": settings.batch_size,
-            "save_every": 200,
+            "save_steps": 200,
             "keep_checkpoints": 1,
-            "log_every": max(1, min(25, sum(settings.stage_steps) // 20)),
+            "logging_steps": max(1, min(25, sum(settings.stage_steps) // 20)),
             "seed": seed,
         },
     }

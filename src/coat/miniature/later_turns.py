@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     seeds = range(args.seeds)
     train, first, second = write_corpus(args.world / "corpus", args.labels, seeds)
-    recipe = changed(load_recipe(args.recipe, []), "data.train", train)
+    recipe = changed(load_recipe(args.recipe, []), "data.train_dataset", train)
     arms = [arm for arm in arms_of(recipe, ["ladder"]) if arm.name in (SFT, FULL)]
     plan = Plan(args.out, arms, seeds, [first], limit=args.limit, max_new_tokens=32)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def curve_arms(recipe: Recipe, corpus: Path, counts: tuple[str, ...]) -> list[Ar
         for name, title in ((SFT, "fine-tuning"), (FULL, "CoAT")):
             base = ladder[name].recipe
             assert base is not None
-            made = changed(base, "data.train", rows)
+            made = changed(base, "data.train_dataset", rows)
             arms.append(Arm(f"{name}-{count}", f"{title}, {count}", f"{SFT}-{count}", made))
     return arms
 

@@ -52,7 +52,7 @@ def ship(folder: Path, target: Path, settings: Settings, seed: int = 0) -> Path:
     recipe = recipe.model_copy(
         update={
             "backbone": recipe.backbone.model_copy(update={"path": "backbone"}),
-            "data": recipe.data.model_copy(update={"train": "train.jsonl", "cache": None}),
+            "data": recipe.data.model_copy(update={"train_dataset": "train.jsonl", "cache": None}),
         }
     )
     write_whole(partial / "recipe.yaml", recipe.dump())

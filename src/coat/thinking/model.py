@@ -159,7 +159,9 @@ class ThinkingModel(nn.Module):
             with no_bitsandbytes(self.backbone.model):
                 self._attach(get_peft_model(self.backbone.model, config))
         except ValueError as error:
-            raise CoatError(f"LoRA found no module to adapt: {error}", "Check lora.targets in the recipe.") from None
+            raise CoatError(
+                f"LoRA found no module to adapt: {error}", "Check lora.target_modules in the recipe."
+            ) from None
         for parameter in self.backbone.model.parameters():
             # In half precision a small step is rounded away: at 1e-5 five of six weights would never move.
             if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
@@ -212,7 +214,7 @@ class ThinkingModel(nn.Module):
         if outside:
             raise CoatError(
                 f"LoRA would adapt {len(outside)} modules outside the language model, such as {outside[0]}.",
-                "Narrow lora.targets in the recipe; the audio tower stays frozen.",
+                "Narrow lora.target_modules in the recipe; the audio tower stays frozen.",
             )
         return sorted(adapted)
 

@@ -98,20 +98,20 @@ def open_corpus(
         raise CoatError("A manifest is in the mixture twice.", "Give it one group.")
     report = (lambda done: progress("manifests", done, 0)) if progress else None
     opened = [
-        open_manifest(path, ignore=data.ignore_fields, answered=True, unusable=data.unusable, progress=report)
+        open_manifest(path, ignore=data.ignore_fields, answered=True, on_bad_row=data.on_bad_row, progress=report)
         for path in paths
     ]
     every = Joined(opened)
     rows = every.within(max_seconds)
-    if len(rows) < len(every) and data.unusable == "stop":
+    if len(rows) < len(every) and data.on_bad_row == "raise":
         first = next(place for place, seconds in enumerate(every.longest) if too_long(float(seconds), max_seconds))
         raise CoatError(
             f"{len(every) - len(rows)} of {len(every)} rows hold clips over {max_seconds:g} s, such as "
             f"{every[first].id} ({every.longest[first]:.1f} s).",
-            "Cut them, or leave them out with data.unusable: skip.",
+            "Cut them, or leave them out with data.on_bad_row: skip.",
         )
     if not len(rows):
-        raise CoatError("No row is left to train on.", "Check data.train and data.unusable.")
+        raise CoatError("No row is left to train on.", "Check data.train_dataset and data.on_bad_row.")
     ends = np.cumsum([len(manifest) for manifest in opened])
     which = np.searchsorted(ends, rows.places, side="right")
     names = unique_names(paths)

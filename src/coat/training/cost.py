@@ -178,7 +178,7 @@ def _memory(
     each: float = FP32 if recipe.training.precision == "fp32" else BF16
     # Embedding and output layer are not quantised; NF4 keeps a scale for every 64 weights.
     plain = 2 * vocabulary * hidden
-    body = FOUR_BIT if recipe.backbone.four_bit else each
+    body = FOUR_BIT if recipe.backbone.load_in_4bit else each
     frozen = each * (parameters["tower and projector"] + plain) + body * (parameters["language model"] - plain)
     rows = recipe.training.micro_batch_size
     if recipe.training.micro_batch_tokens:
@@ -214,7 +214,7 @@ def _head_size(recipe: Recipe, hidden: int, feature_dim: int) -> int:
 
 
 def _lora_size(recipe: Recipe, backbone: Backbone) -> int:
-    pattern = re.compile(recipe.lora.targets or backbone.lora_targets)
+    pattern = re.compile(recipe.lora.target_modules or backbone.lora_targets)
     return sum(
         recipe.lora.rank * (module.in_features + module.out_features)
         for name, module in backbone.model.named_modules()

@@ -50,7 +50,7 @@ class TrainingCollator:
         rows: At most so many in a pass; all of a step if None.
         tokens: At most so many padded tokens in a pass.
         max_tokens: Rows with more are too long: a prompt is never cut.
-        unusable: ``stop`` or ``skip`` rows whose audio cannot be read, or that are too long.
+        on_bad_row: ``raise`` or ``skip`` rows whose audio cannot be read, or that are too long.
         idle_audio: Give batches of text alone some silence for the tower; see :class:`Batch`.
     """
 
@@ -64,7 +64,7 @@ class TrainingCollator:
         rows: int | None = None,
         tokens: int | None = None,
         max_tokens: int | None = None,
-        unusable: Literal["stop", "skip"] = "stop",
+        on_bad_row: Literal["raise", "skip"] = "raise",
         idle_audio: bool = False,
     ) -> None:
         self.builder, self.audio_cache = builder, audio_cache
@@ -73,7 +73,7 @@ class TrainingCollator:
         # Of all processes that collate: a step that did not fit makes later ones smaller, from loader workers too.
         self._rows = multiprocessing.Value("q", rows or 0)
         self.tokens, self.max_tokens = tokens, max_tokens
-        self.unusable, self.idle_audio = unusable, idle_audio
+        self.on_bad_row, self.idle_audio = on_bad_row, idle_audio
 
     @property
     def rows(self) -> int | None:
@@ -104,9 +104,9 @@ class TrainingCollator:
             try:
                 encoded.append(self._encode(row))
             except CoatError as error:
-                if self.unusable == "stop":
+                if self.on_bad_row == "raise":
                     raise CoatError(
-                        error.problem, error.remedy or "Mend the row, or leave such rows out: data.unusable: skip"
+                        error.problem, error.remedy or "Mend the row, or leave such rows out: data.on_bad_row: skip"
                     ) from None
                 skipped.append(f"{row.id}: {error.problem}")
         if not encoded:

@@ -207,7 +207,7 @@ class Workshop:
         refs: Iterable[AudioRef],
         progress: Progress | None = None,
         *,
-        unusable: Literal["stop", "skip"] = "stop",
+        on_bad_row: Literal["raise", "skip"] = "raise",
     ) -> list[Sound]:
         """Every different sound of some files, decoding only those that are new; see :meth:`SoundIndex.listen`.
 
@@ -217,7 +217,7 @@ class Workshop:
         sounds = SoundIndex(self.root / "sounds.sqlite").listen(
             refs,
             max_seconds=self.backbone.hearing.max_seconds,
-            unusable=unusable,
+            on_bad_row=on_bad_row,
             progress=(lambda done, total: progress("index", done, total)) if progress else None,
         )
         return list({sound.key: sound for sound in sounds}.values())
@@ -300,7 +300,7 @@ def prepare(
     workshop: Workshop,
     refs: Iterable[AudioRef],
     *,
-    unusable: Literal["stop", "skip"] = "stop",
+    on_bad_row: Literal["raise", "skip"] = "raise",
     progress: Progress | None = None,
 ) -> None:
     """Fill the caches with every sound of some files, on this machine. A stopped job goes on where it was.
@@ -308,25 +308,25 @@ def prepare(
     Args:
         workshop: What to compute.
         refs: The files.
-        unusable: ``skip`` leaves files out that cannot be heard.
+        on_bad_row: ``skip`` leaves files out that cannot be heard.
         progress: Called with (what, clips just done, clips in all).
 
     Raises:
         CoatError: Files are missing or cannot be heard.
     """
-    sounds = workshop.index(refs, progress, unusable=unusable)
+    sounds = workshop.index(refs, progress, on_bad_row=on_bad_row)
     compute(workshop, workshop.plan(sounds), progress=progress)
 
 
 def audio_of_manifests(
-    paths: Iterable[str], *, ignore: Collection[str] = (), unusable: Literal["stop", "skip"] = "stop"
+    paths: Iterable[str], *, ignore: Collection[str] = (), on_bad_row: Literal["raise", "skip"] = "raise"
 ) -> list[AudioRef]:
     """Every file that some manifests name, once.
 
     Raises:
         CoatError: A manifest is missing, or rows of it are malformed.
     """
-    return audio_of(row for path in paths for row in open_manifest(path, ignore=ignore, unusable=unusable))
+    return audio_of(row for path in paths for row in open_manifest(path, ignore=ignore, on_bad_row=on_bad_row))
 
 
 def compute(workshop: Workshop, units: Sequence[Unit], *, progress: Progress | None = None) -> None:

@@ -127,8 +127,8 @@ class _Job:
         self.state, self.preemption = processes(), Preemption()
         data = recipe.data
         self.held_out = (
-            open_manifest(data.held_out, ignore=data.ignore_fields, answered=True, unusable=data.unusable)
-            if data.held_out
+            open_manifest(data.eval_dataset, ignore=data.ignore_fields, answered=True, on_bad_row=data.on_bad_row)
+            if data.eval_dataset
             else None
         )
         self.workshop: Workshop | None = None
@@ -144,10 +144,10 @@ class _Job:
         files = audio_of(chain(self.dataset.rows, self.held_out or ()))
         if self.state.num_processes == 1:
             with make_progress() as bar:
-                prepare(workshop, files, unusable=self.recipe.data.unusable, progress=bar_for(bar))
+                prepare(workshop, files, on_bad_row=self.recipe.data.on_bad_row, progress=bar_for(bar))
             return
         with self.state.main_process_first():
-            sounds = workshop.index(files, unusable=self.recipe.data.unusable)
+            sounds = workshop.index(files, on_bad_row=self.recipe.data.on_bad_row)
             missing = sum(len(unit.sounds) for unit in workshop.plan(sounds))
         if missing:
             raise CoatError(
@@ -167,7 +167,7 @@ class _Job:
             rows=training.micro_batch_size,
             tokens=training.micro_batch_tokens,
             max_tokens=data.max_tokens,
-            unusable=data.unusable,
+            on_bad_row=data.on_bad_row,
             idle_audio=shared(self.state),
         )
 
@@ -268,7 +268,11 @@ class _Job:
             return []
         training = self.recipe.training
         lines = self.folder / "held_out.jsonl"
-        return [HeldOut(self.held_out, place, lines, name, every=training.evaluate_every, patience=training.patience)]
+        return [
+            HeldOut(
+                self.held_out, place, lines, name, every=training.eval_steps, patience=training.early_stopping_patience
+            )
+        ]
 
     def _callbacks(self, index: int, name: str) -> list[Any]:
         from torch.utils.tensorboard import SummaryWriter
