@@ -16,7 +16,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.experts import make_expert
 from coat.miniature.families import REAL_SIZES
 
@@ -38,9 +38,9 @@ def main() -> None:
     print(f"Qwen2-Audio-7B, tower and decoder with the block: {backbone / 1e12:.2f} TFLOP a clip, forward\n")
     print("| expert | parameters | GFLOP a clip | of the backbone's forward | times real time |")
     print("| --- | --- | --- | --- | --- |")
-    hearing = Hearing(16_000, 25.0, 0.01, 30.0)
+    audio_spec = AudioSpec(16_000, 25.0, 0.01, 30.0)
     for key, options in NAMES.items():
-        expert = make_expert(key, options, hidden_size=1, hearing=hearing).to(device)
+        expert = make_expert(key, options, hidden_size=1, audio_spec=audio_spec).to(device)
         samples = round(args.seconds * expert.sampling_rate)
         waves = 0.1 * torch.randn(args.clips, samples, generator=torch.Generator().manual_seed(0)).to(device)
         lengths = torch.full((args.clips,), samples, device=device)

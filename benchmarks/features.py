@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from coat.audio import Clip
+from coat.audio_batch import AudioBatch
 from coat.experts import make_expert
 from coat.experts.cache import ExpertSource, FeatureCache
 from coat.miniature.families import random_backbone
-from coat.recordings import Recordings
 from coat.training.features import FeatureJob
 
 NAMES = ("spidr", "panns", "emotion2vec", "basic_pitch")
@@ -45,7 +45,7 @@ def main() -> None:
         backbone = FeatureJob(place, "qwen2_audio", str(Path(place) / "backbone")).open().backbone
         for name in NAMES:
             options = {} if name == "basic_pitch" else {"weights": "random", "sizes": args.sizes}
-            expert = make_expert(name, options, hidden_size=1, hearing=backbone.hearing)
+            expert = make_expert(name, options, hidden_size=1, audio_spec=backbone.audio_spec)
             print(row(ExpertSource(expert).to(device), clips, backbone, Path(place), device), flush=True)
 
 
@@ -62,14 +62,14 @@ def row(source: ExpertSource, clips: list[Clip], backbone: object, place: Path, 
     num_tokens = torch.tensor(counts, device=device)
 
     def live() -> torch.Tensor:
-        recordings = Recordings.of(clips, source.rates).to(device)
-        return source.compute(clips, recordings, num_tokens, backbone.hearing).cpu()
+        audio_batch = AudioBatch.of(clips, source.rates).to(device)
+        return source.compute(clips, audio_batch, num_tokens, backbone.audio_spec).cpu()
 
     def resampled() -> torch.Tensor:
-        return Recordings.of(clips, source.rates).to(device).at(source.rates[0])[0].cpu()
+        return AudioBatch.of(clips, source.rates).to(device).at(source.rates[0])[0].cpu()
 
     features, computing, resampling = live(), median(live), median(resampled)
-    cache = FeatureCache(place, source, backbone.hearing)
+    cache = FeatureCache(place, source, backbone.audio_spec)
     path = cache.write({c.content_key: f[:n] for c, f, n in zip(clips, features, counts, strict=True)})
     reading = median(lambda: [cache.get(clip, count) for clip, count in zip(clips, counts, strict=True)])
     raw = sum(counts) * source.feature_dim * source.dtype.itemsize

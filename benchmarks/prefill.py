@@ -85,7 +85,7 @@ def prefill_table(backbone: Backbone, lengths: list[float], repeats: int, limits
     )  # fmt: skip
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for seconds in lengths:
-        if seconds > backbone.hearing.max_seconds:
+        if seconds > backbone.audio_spec.max_seconds:
             continue
         item = question(seconds)
         timed = in_turns({kind: partial(answer, model, b, item) for kind, b in builders.items()}, repeats)

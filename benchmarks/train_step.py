@@ -116,11 +116,11 @@ class Bench:
         if checkpointing:
             options = {"use_reentrant": False}
             backbone.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore
-        hidden, hearing = backbone.hidden_size, backbone.hearing
+        hidden, audio_spec = backbone.hidden_size, backbone.audio_spec
         heads = {"num_heads": min(8, hidden // 64), "ffn_ratio": 4.0}
         self.experts: dict[str, Expert] = {}
         for name in EXPERTS:
-            expert = make_expert(name, None, hidden_size=hidden, hearing=hearing)
+            expert = make_expert(name, None, hidden_size=hidden, audio_spec=audio_spec)
             self.experts[name] = expert.to(self.device)
             self.model.heads[name] = make_head("transformer", hidden, expert.feature_dim, **heads)
         self.model.to(self.device).train()

@@ -70,7 +70,7 @@ def test_answers_in_batches_are_the_answers_alone_in_half_precision(model):
 def test_experts_hear_there_what_they_hear_here(name, backbone):
     options = {} if name == "basic_pitch" else {"weights": "random"}
     torch.manual_seed(0)
-    expert = make_expert(name, options, hidden_size=64, hearing=backbone.hearing).eval()
+    expert = make_expert(name, options, hidden_size=64, audio_spec=backbone.audio_spec).eval()
     waves = 0.1 * torch.randn(2, 2 * expert.sampling_rate, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([2 * expert.sampling_rate, expert.sampling_rate])
     device = torch.accelerator.current_accelerator()

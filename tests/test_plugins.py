@@ -88,4 +88,4 @@ def test_what_is_not_there_is_named(package, name, message):
 
 def test_a_class_needs_a_key_of_its_own():
     with pytest.raises(CoatError, match="a key of its own"):
-        make_expert("my_package.loudness:Loudness", hidden_size=8, hearing=None)
+        make_expert("my_package.loudness:Loudness", hidden_size=8, audio_spec=None)

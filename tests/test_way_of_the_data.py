@@ -20,7 +20,7 @@ def test_the_way_of_the_data(manifest, backbone):
     (clip,) = conversation.clips
     assert isinstance(clip, Clip)
 
-    waveform = clip.at(backbone.hearing.sampling_rate)
+    waveform = clip.at(backbone.audio_spec.sampling_rate)
     count = backbone.num_audio_tokens(len(waveform))
     assert backbone.audio_features([waveform]).num_audio_tokens.tolist() == [count]
 
@@ -29,7 +29,7 @@ def test_the_way_of_the_data(manifest, backbone):
     assert len(prompt.input_ids) == len(prompt.labels)
     assert prompt.blocks[0].num_think_tokens == count
 
-    expert = make_expert("standin_speech", hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+    expert = make_expert("standin_speech", hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
     model.heads[expert.name] = make_head("transformer", backbone.hidden_size, expert.feature_dim, num_heads=1)
     batch = make_batch(model.builder, [conversation], live_rates=[expert.sampling_rate])
     assert batch.input_ids[0].tolist() == prompt.input_ids

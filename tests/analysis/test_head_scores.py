@@ -46,7 +46,7 @@ def heads_that(model, expert, loads, change):
     ids=["the target", "its mean"],
 )
 def test_the_target_scores_one_and_its_mean_nothing(model, change, cosine, explained):
-    expert = make_expert("standin_affect", hidden_size=model.backbone.hidden_size, hearing=model.backbone.hearing)
+    expert = make_expert("standin_affect", hidden_size=model.backbone.hidden_size, audio_spec=model.backbone.audio_spec)
     loads = [lambda seed=seed: conversation(0.8, answer=None, seed=seed) for seed in range(3)]
     model.heads["standin_affect"] = heads_that(model, expert, loads, change)
     (found,) = score_heads(model, {"standin_affect": expert}, loads)
@@ -69,7 +69,7 @@ def test_notes_by_hand():
 
 def test_pitch_is_measured_in_notes(model):
     pytest.importorskip("mir_eval")
-    expert = make_expert("basic_pitch", hidden_size=model.backbone.hidden_size, hearing=model.backbone.hearing)
+    expert = make_expert("basic_pitch", hidden_size=model.backbone.hidden_size, audio_spec=model.backbone.audio_spec)
     from coat.audio import Clip
 
     time = np.arange(16_000) / 16_000

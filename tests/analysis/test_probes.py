@@ -49,7 +49,7 @@ def test_reconstructions_and_their_picture(backbone):
 
     model = ThinkingModel(backbone).eval()
     experts = {
-        name: make_expert(name, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+        name: make_expert(name, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
         for name in ("audio_reconstruction", "standin_affect")
     }
     torch.manual_seed(0)

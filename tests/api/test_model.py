@@ -62,9 +62,11 @@ def test_thoughts_have_times_and_predictions(model):
     thought = model.think(TONE)
     assert isinstance(thought, ModelOutput)
     count = thought.think_hidden.shape[0]
-    hearing = model.model.backbone.hearing
+    audio_spec = model.model.backbone.audio_spec
     assert count == model.model.backbone.num_audio_tokens(24_000)
-    torch.testing.assert_close(thought.times, hearing.first_token_seconds + torch.arange(count) / hearing.token_rate)
+    torch.testing.assert_close(
+        thought.times, audio_spec.first_token_seconds + torch.arange(count) / audio_spec.token_rate
+    )
     assert thought.predictions
     assert all(len(rows) == count for rows in thought.predictions.values())
 
@@ -73,11 +75,11 @@ def test_times_of_fewer_think_tokens_are_those_of_what_they_stand_for(backbone):
     from coat.thinking.model import ThinkingModel
 
     thought = CoatModel(ThinkingModel(backbone, ThinkingConfig(stride=4))).think(noise(1.0))
-    hearing = backbone.hearing
+    audio_spec = backbone.audio_spec
     tokens = backbone.num_audio_tokens(16_000)
     starts = range(0, tokens, 4)
     middles = [np.mean(range(start, min(start + 4, tokens))) for start in starts]
-    expected = [hearing.first_token_seconds + middle / hearing.token_rate for middle in middles]
+    expected = [audio_spec.first_token_seconds + middle / audio_spec.token_rate for middle in middles]
     assert thought.times.tolist() == pytest.approx(expected)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.errors import CoatError
 from coat.experts import expert_class, expert_names, make_expert
 from coat.experts.emotion2vec import Emotion2Vec
@@ -19,7 +19,7 @@ from tests.experts.tiny_encoders import MAKERS, make
 
 pytestmark = [pytest.mark.conformance, pytest.mark.experts]
 
-HEARING = Hearing(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
+HEARING = AudioSpec(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
 
 
 def tiny(name, folder=None):
@@ -30,7 +30,7 @@ def tiny(name, folder=None):
         options = {"kind": "encoder", "model": make(encoder, folder)}
     elif issubclass(expert_class(kind), PretrainedExpert):
         options = {"weights": "random", "sizes": "tiny"}
-    return make_expert(encoder or kind, options, hidden_size=24, hearing=HEARING)
+    return make_expert(encoder or kind, options, hidden_size=24, audio_spec=HEARING)
 
 
 NAMES = [*sorted(set(expert_names()) - {"encoder"}), *(f"encoder:{kind}" for kind in sorted(MAKERS))]
@@ -190,4 +190,4 @@ def test_unknown_experts_and_options_are_named():
     with pytest.raises(CoatError, match="Did you mean 'basic_pitch'"):
         expert_class("basic_pich")
     with pytest.raises(CoatError, match="does not take"):
-        make_expert("standin_speech", {"speed": 3}, hidden_size=24, hearing=HEARING)
+        make_expert("standin_speech", {"speed": 3}, hidden_size=24, audio_spec=HEARING)

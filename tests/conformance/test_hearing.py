@@ -20,8 +20,8 @@ LENGTHS = (0.2, 1.3, 29.99, 30.0, 30.01, 59.9, 60.001, 95.0)
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_placeholders_embeddings_and_formula_agree(loaded, seconds):
     item = conversation(seconds)
-    if seconds > loaded.hearing.max_seconds:
-        with pytest.raises(CoatError, match=f"hears at most {loaded.hearing.max_seconds:g} s"):
+    if seconds > loaded.audio_spec.max_seconds:
+        with pytest.raises(CoatError, match=f"hears at most {loaded.audio_spec.max_seconds:g} s"):
             make_batch(ThinkingModel(loaded).builder, [item])
         return
     features = loaded.audio_features([item.clips[0].waveform])
@@ -31,12 +31,12 @@ def test_placeholders_embeddings_and_formula_agree(loaded, seconds):
     assert int((batch.input_ids == loaded.audio_token_id).sum()) == count
     stock = stock_inputs(loaded, item.clips)["input_ids"]
     assert int((stock == loaded.audio_token_id).sum()) == count
-    assert abs(count / loaded.hearing.token_rate - seconds) < 2 / loaded.hearing.token_rate
+    assert abs(count / loaded.audio_spec.token_rate - seconds) < 2 / loaded.audio_spec.token_rate
 
 
 def test_embeddings_equal_those_of_the_stock_model(loaded):
     """The tower runs over true lengths here and, in some families, over 30 s there."""
-    heard = [seconds for seconds in (0.2, 1.33337, 29.99, 31.7) if seconds <= loaded.hearing.max_seconds]
+    heard = [seconds for seconds in (0.2, 1.33337, 29.99, 31.7) if seconds <= loaded.audio_spec.max_seconds]
     clips = [noise(seconds, seed=i) for i, seconds in enumerate(heard)]
     mine = loaded.audio_embeddings(loaded.audio_features([clip.waveform for clip in clips]))
     for clip, embedding in zip(clips, mine, strict=True):
@@ -55,15 +55,15 @@ def test_tokens_are_where_the_sound_is(loaded):
     """A click changes the token at its time most. Without attention, which carries it everywhere."""
     tower = loaded.audio_tower
     tower.layers = nn.ModuleList()
-    hearing = loaded.hearing
+    audio_spec = loaded.audio_spec
     quiet = np.random.default_rng(0).normal(0, 1e-3, 3 * RATE).astype(np.float32)
     for second in (0.5, 0.98, 1.52, 2.4):
         clicked = quiet.copy()
         clicked[round(second * RATE)] = 1.0
         before, after = (loaded.audio_embeddings(loaded.audio_features([wave]))[0] for wave in (quiet, clicked))
         moved = (after - before).norm(dim=-1)
-        times = hearing.first_token_seconds + torch.arange(len(moved)) / hearing.token_rate
-        assert abs(float(times[moved.argmax()]) - second) <= 0.6 / hearing.token_rate
+        times = audio_spec.first_token_seconds + torch.arange(len(moved)) / audio_spec.token_rate
+        assert abs(float(times[moved.argmax()]) - second) <= 0.6 / audio_spec.token_rate
 
 
 def test_unknown_families_are_named():

@@ -52,7 +52,7 @@ def test_the_block_is_where_and_as_long_as_it_must_be(loaded, placement, stride)
 def test_fewer_think_tokens_go_the_whole_way(loaded, fields):
     """Prompt, batch, states and targets agree; the processor that servers use makes the same ids."""
     model = ThinkingModel(loaded, ThinkingConfig(**fields))
-    rate = loaded.hearing.sampling_rate
+    rate = loaded.audio_spec.sampling_rate
     clip = noise(1.3, rate=rate)
     batch = make_batch(model.builder, [Conversation([user("<audio>What is said?")], [clip])])
     count = loaded.num_audio_tokens(len(clip.waveform))

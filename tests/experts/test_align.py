@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coat.audio import Clip
+from coat.audio_batch import AudioBatch
 from coat.experts.align import align, pool, spread
 from coat.experts.log_mel import LogMel
-from coat.recordings import Recordings
 
 pytestmark = pytest.mark.experts
 
@@ -61,8 +61,8 @@ def test_glides_are_heard_when_they_are(stride):
     seconds = [120.0, 0.3, 7.3]
     made = [glide(s, 44_100) for s in seconds]
     counts = torch.tensor([int(s * 25) for s in seconds])
-    recordings = Recordings.of([clip for clip, _ in made], [expert.sampling_rate])
-    targets = expert.targets(*recordings.at(expert.sampling_rate), counts, **TOKEN).float()
+    audio_batch = AudioBatch.of([clip for clip, _ in made], [expert.sampling_rate])
+    targets = expert.targets(*audio_batch.at(expert.sampling_rate), counts, **TOKEN).float()
     features = pool(targets, counts.tolist(), [stride] * 3)
     frequencies = torch.linspace(0, expert.sampling_rate / 2, len(expert.filters))
     centres = (expert.filters * frequencies[:, None]).sum(0) / expert.filters.sum(0)

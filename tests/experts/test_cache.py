@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.errors import CoatError
 from coat.experts import cache as cache_module
 from coat.experts.cache import ExpertSource, FeatureCache
@@ -13,7 +13,7 @@ from tests.conftest import noise
 
 pytestmark = pytest.mark.experts
 
-HEARING = Hearing(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
+HEARING = AudioSpec(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_what_is_not_there_says_so(cache, clips):
 
 def test_what_features_depend_on_is_in_the_folder(tmp_path):
     expert, other = StandInSpeech().freeze(), StandInSpeech().freeze()
-    axis = Hearing(sampling_rate=16_000, token_rate=12.5, first_token_seconds=0.01, max_seconds=30.0)
+    axis = AudioSpec(sampling_rate=16_000, token_rate=12.5, first_token_seconds=0.01, max_seconds=30.0)
     place = FeatureCache(tmp_path, ExpertSource(expert), HEARING).folder
     assert FeatureCache(tmp_path, ExpertSource(other), HEARING).folder == place
     assert FeatureCache(tmp_path, ExpertSource(expert), axis).folder != place

@@ -43,11 +43,11 @@ def test_it_is_kept_and_shown(tmp_path):
     x = torch.randn(9, 24)
     assert torch.equal(loaded(x), decoder(x))
     expert = make_expert(
-        "audio_reconstruction", {"decoder": str(tmp_path / "eye.safetensors")}, hidden_size=24, hearing=HEARING
+        "audio_reconstruction", {"decoder": str(tmp_path / "eye.safetensors")}, hidden_size=24, audio_spec=HEARING
     )
     picture = expert.visualise(x)
     assert picture.image.shape == (BANDS, 9 * DETAIL)
-    plain = make_expert("audio_reconstruction", {}, hidden_size=24, hearing=HEARING)
+    plain = make_expert("audio_reconstruction", {}, hidden_size=24, audio_spec=HEARING)
     assert plain.fingerprint() == expert.fingerprint()
     assert plain.visualise(x).image.shape == (24, 9)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.errors import CoatError
 from coat.experts import make_expert
 from tests.conftest import noise
@@ -11,12 +11,12 @@ from tests.experts.tiny_encoders import make
 
 pytestmark = pytest.mark.experts
 
-HEARING = Hearing(16_000, 25.0, 0.01, 30.0)
+HEARING = AudioSpec(16_000, 25.0, 0.01, 30.0)
 
 
 def encoder(kind, folder, name="mine", **options):
     return make_expert(
-        name, {"kind": "encoder", "model": make(kind, folder), **options}, hidden_size=8, hearing=HEARING
+        name, {"kind": "encoder", "model": make(kind, folder), **options}, hidden_size=8, audio_spec=HEARING
     )
 
 
@@ -118,4 +118,4 @@ def test_bad_options(options, message, tmp_path):
 def test_other_models_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CoatError, match="is a 'bert'"):
-        make_expert("x", {"kind": "encoder", "model": str(tmp_path)}, hidden_size=8, hearing=HEARING)
+        make_expert("x", {"kind": "encoder", "model": str(tmp_path)}, hidden_size=8, audio_spec=HEARING)

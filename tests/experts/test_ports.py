@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from coat.audio import load_audio
+from coat.audio_batch import AudioBatch
 from coat.errors import CoatError
 from coat.experts import expert_class
 from coat.experts import weights as weights_module
 from coat.experts.emotion2vec import EMOTIONS, alibi_slopes
 from coat.experts.panns import audioset_labels
-from coat.recordings import Recordings
 from tests.experts.references import read, sounds
 
 pytestmark = pytest.mark.experts
@@ -82,7 +82,7 @@ def test_a_long_clip_in_parts_is_what_it_is_whole(name, checkpoint, monkeypatch)
 
 def heard_in(expert, path):
     """Features of a file, through decoding, mixing and resampling."""
-    waveforms, lengths = Recordings.of([load_audio(path)], [expert.sampling_rate]).at(expert.sampling_rate)
+    waveforms, lengths = AudioBatch.of([load_audio(path)], [expert.sampling_rate]).at(expert.sampling_rate)
     return expert.features(waveforms, lengths)[0][0]
 
 

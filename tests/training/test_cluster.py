@@ -48,8 +48,8 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(refs, tiny_path, tmp_
     monkeypatch.setattr(features, "UNIT_SECONDS", 2.0)
     monkeypatch.setattr("coat.training.cluster.UnitWorker", Watched)
     job = FeatureJob(str(tmp_path / "many"), "qwen2_audio", str(tiny_path), {"standin_speech": {}, "basic_pitch": {}})
-    workshop = job.open()
-    units = workshop.plan(workshop.index(refs))
+    store = job.open()
+    units = store.plan(store.index(refs))
     assert len(units) > 6
     said, killed = [], []
 
@@ -59,25 +59,25 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(refs, tiny_path, tmp_
             killed.append(int(next(Path(job.cache).glob("*.pid")).stem))
             os.kill(killed[0], signal.SIGKILL)
 
-    compute_on_ray(workshop, job, units, "local", workers=2, progress=progress)
+    compute_on_ray(store, job, units, "local", workers=2, progress=progress)
     assert len(list(Path(job.cache).glob("*.pid"))) > 2  # another took its place
     assert sum(done for _, done, _ in said) == CLIPS
     alone = FeatureJob(str(tmp_path / "one"), "qwen2_audio", str(tiny_path), job.experts).open()
     prepare(alone, refs)
-    for name, cache in workshop.caches.items():
+    for name, cache in store.caches.items():
         stored = [int(path.stem.split("-")[1]) for path in cache.folder.glob("*.parquet")]
         assert sum(stored) == len(cache) == CLIPS
         for ref in refs:
             clip = ref.load()
-            count = workshop.backbone.num_audio_tokens(len(clip.waveform))
+            count = store.backbone.num_audio_tokens(len(clip.waveform))
             ours, theirs = cache.get(clip, count), alone.caches[name].get(clip, count)
             np.testing.assert_allclose(ours, theirs, atol=2e-3, rtol=2e-3)
 
 
 def test_a_cluster_that_is_not_there_is_named(refs, tiny_path, tmp_path, monkeypatch):
     job = FeatureJob(str(tmp_path), "qwen2_audio", str(tiny_path), {"standin_speech": {}})
-    workshop = job.open()
+    store = job.open()
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("refused")))
     with pytest.raises(CoatError, match="no Ray cluster at 10"):
-        compute_on_ray(workshop, job, workshop.plan(workshop.index(refs)), "10.0.0.1:6379")
+        compute_on_ray(store, job, store.plan(store.index(refs)), "10.0.0.1:6379")

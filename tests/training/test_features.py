@@ -12,7 +12,7 @@ from coat.data.manifest import AudioRef, read_manifest
 from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.training import features
-from coat.training.features import FeatureJob, Workshop, audio_of, prepare
+from coat.training.features import FeatureJob, FeatureStore, audio_of, prepare
 from coat.training.run import train
 from tests.conftest import RATE, assistant, user
 
@@ -94,25 +94,25 @@ def test_losses_are_those_of_features_computed_on_the_fly(tiny_path, manifest, t
 
 
 def test_every_sound_is_computed_once(job, refs):
-    workshop = job.open()
+    store = job.open()
     said = []
-    prepare(workshop, refs, progress=lambda *now: said.append(now))
+    prepare(store, refs, progress=lambda *now: said.append(now))
     assert said[-1] == ("features", 10, 10)
-    for cache in workshop.caches.values():
+    for cache in store.caches.values():
         assert len(cache) == 10
-        assert workshop.plan(workshop.index(refs)) == []
+        assert store.plan(store.index(refs)) == []
 
 
 def test_a_stopped_job_goes_on_with_what_is_missing(job, refs, monkeypatch):
     monkeypatch.setattr(features, "UNIT_SECONDS", 2.0)
-    workshop = job.open()
-    units = workshop.plan(workshop.index(refs))
+    store = job.open()
+    units = store.plan(store.index(refs))
     assert len(units) > 3
-    workshop.run(units[0])
-    shards = {path: path.stat().st_mtime_ns for path in workshop.root.glob("*/*.parquet")}
+    store.run(units[0])
+    shards = {path: path.stat().st_mtime_ns for path in store.root.glob("*/*.parquet")}
     # Killed between two sources of a unit: one shard is there, the others are not.
-    first = workshop._features(["standin_speech"], units[1].sounds)
-    workshop.caches["standin_speech"].write(first["standin_speech"])
+    first = store._features(["standin_speech"], units[1].sounds)
+    store.caches["standin_speech"].write(first["standin_speech"])
     again = job.open()
     left = again.plan(again.index(refs))
     by_source = {name: {s.key for unit in left if name in unit.sources for s in unit.sounds} for name in again.sources}
@@ -122,49 +122,49 @@ def test_a_stopped_job_goes_on_with_what_is_missing(job, refs, monkeypatch):
     prepare(again, refs)
     assert all(len(cache) == 10 for cache in again.caches.values())
     assert all(path.stat().st_mtime_ns == when for path, when in shards.items())
-    stored = [path for path in workshop.root.glob("*/*.parquet") if "basic_pitch" in path.parent.name]
+    stored = [path for path in store.root.glob("*/*.parquet") if "basic_pitch" in path.parent.name]
     assert sum(int(path.stem.split("-")[1]) for path in stored) == 10  # nothing is there twice
 
 
 def test_another_expert_later_leaves_the_first_alone(tiny_path, tmp_path, refs):
     cache = str(tmp_path / "cache")
     prepare(FeatureJob(cache, "qwen2_audio", str(tiny_path), {"standin_speech": {}}).open(), refs)
-    workshop = FeatureJob(cache, "qwen2_audio", str(tiny_path), EXPERTS).open()
-    assert {unit.sources for unit in workshop.plan(workshop.index(refs))} == {("basic_pitch",)}
+    store = FeatureJob(cache, "qwen2_audio", str(tiny_path), EXPERTS).open()
+    assert {unit.sources for unit in store.plan(store.index(refs))} == {("basic_pitch",)}
 
 
 def test_experts_alone_need_no_weights_of_the_backbone(tiny_path, tmp_path, refs):
-    workshop = FeatureJob(str(tmp_path), "qwen2_audio", str(tiny_path), EXPERTS).open()
-    assert next(workshop.backbone.model.parameters()).is_meta
-    prepare(workshop, refs)
+    store = FeatureJob(str(tmp_path), "qwen2_audio", str(tiny_path), EXPERTS).open()
+    assert next(store.backbone.model.parameters()).is_meta
+    prepare(store, refs)
     clip = refs[0].load()
-    cached = workshop.caches["basic_pitch"].get(clip, workshop.backbone.num_audio_tokens(len(clip.waveform)))
+    cached = store.caches["basic_pitch"].get(clip, store.backbone.num_audio_tokens(len(clip.waveform)))
     assert cached.shape[1] == 2112
 
 
 def test_sizes_are_those_on_disk_before_compression(job, refs):
-    workshop = job.open()
-    units = workshop.plan(workshop.index(refs))
-    estimates = {found.source: found for found in workshop.estimate(units)}
-    prepare(workshop, refs)
-    for name, source in workshop.sources.items():
+    store = job.open()
+    units = store.plan(store.index(refs))
+    estimates = {found.source: found for found in store.estimate(units)}
+    prepare(store, refs)
+    for name, source in store.sources.items():
         rows = 0
-        for ref in {sound.ref for sound in workshop.index(refs)}:
+        for ref in {sound.ref for sound in store.index(refs)}:
             clip = ref.load()
-            count = workshop.backbone.num_audio_tokens(len(clip.at(RATE)))
-            rows += len(workshop.caches[name].get(clip, count))
+            count = store.backbone.num_audio_tokens(len(clip.at(RATE)))
+            rows += len(store.caches[name].get(clip, count))
         exact = rows * source.feature_dim * source.dtype.itemsize
         assert estimates[name].bytes == pytest.approx(exact, rel=0.1)
         assert estimates[name].clips == 10
         assert estimates[name].seconds > 0
-    assert {found.clips for found in workshop.estimate([])} == {0}
+    assert {found.clips for found in store.estimate([])} == {0}
 
 
 def test_unusable_files_are_named_before_anything_is_computed(job, refs, tmp_path):
-    workshop = job.open()
+    store = job.open()
     with pytest.raises(CoatError, match=r"gone.wav"):
-        prepare(workshop, [*refs, AudioRef(tmp_path / "gone.wav")])
-    assert not list(workshop.root.glob("*/*.parquet"))
+        prepare(store, [*refs, AudioRef(tmp_path / "gone.wav")])
+    assert not list(store.root.glob("*/*.parquet"))
 
 
 def test_batches_stay_within_their_padded_length():
@@ -190,7 +190,7 @@ def test_a_cache_serves_any_number_of_think_tokens(tiny_path, manifest, tmp_path
     assert len(shards) == 3
 
 
-def test_a_workshop_says_when_there_is_nothing_to_do(tiny_path, manifest):
+def test_a_store_says_when_there_is_nothing_to_do(tiny_path, manifest):
     with pytest.raises(CoatError, match=r"no data\.cache"):
         FeatureJob.of(recipe(tiny_path, manifest, None))
     asked = recipe(tiny_path, manifest, "somewhere", cache_embeddings=False).model_dump()
@@ -199,10 +199,10 @@ def test_a_workshop_says_when_there_is_nothing_to_do(tiny_path, manifest):
         FeatureJob.of(parse_recipe(asked))
 
 
-def test_a_workshop_is_what_training_opens(tiny_path, backbone, manifest, tmp_path):
+def test_a_store_is_what_training_opens(tiny_path, backbone, manifest, tmp_path):
     """Both find the same folders, whichever came first."""
     asked = recipe(tiny_path, manifest, str(tmp_path))
     ahead = FeatureJob.of(asked).open()
     experts = {name: source.expert for name, source in ahead.sources.items() if hasattr(source, "expert")}
-    here = Workshop(tmp_path, backbone, experts)
+    here = FeatureStore(tmp_path, backbone, experts)
     assert {n: c.folder for n, c in here.caches.items()} == {n: c.folder for n, c in ahead.caches.items()}

@@ -15,7 +15,7 @@ from tests.conftest import conversation
 
 
 def test_targets_beyond_half_precision_are_refused(backbone):
-    expert = make_expert("standin_speech", {}, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+    expert = make_expert("standin_speech", {}, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
     real = expert.features
     expert.features = lambda *given: (real(*given)[0] * 1e9, real(*given)[1])
     with pytest.raises(CoatError, match=r"Features of expert standin_speech reach .*65,504"):

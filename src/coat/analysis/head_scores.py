@@ -59,7 +59,7 @@ def score_heads(
     rates = sorted({expert.sampling_rate for expert in experts.values() if expert.needs_waveform})
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     own: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    token_rate = model.backbone.hearing.token_rate
+    token_rate = model.backbone.audio_spec.token_rate
     for start in range(0, len(load), batch_size):
         part = [each() for each in load[start : start + batch_size]]
         batch = make_batch(model.builder, part, live_rates=rates).to(model.backbone.device)

@@ -292,7 +292,7 @@ def work_of(backbone: Backbone, seconds: float, *, stride: int = 1, text: int = 
         text: Tokens of template and question.
         bytes_each: Bytes of a number in the cache.
     """
-    rate, longest = backbone.hearing.sampling_rate, backbone.hearing.max_seconds
+    rate, longest = backbone.audio_spec.sampling_rate, backbone.audio_spec.max_seconds
     pieces = max(1, int(np.ceil(seconds / longest - 1e-6))) if backbone.max_clips is None else 1
     each = backbone.num_audio_tokens(round(seconds / pieces * rate))
     audio, block = pieces * each, pieces * (-(-each // stride) + 2)

@@ -208,14 +208,14 @@ class CoatModel:
             raise CoatError(f"think() takes one clip, not {len(asked.clips)}.", "Call it for each.")
         batch = make_batch(self.model.builder, [asked]).to(self.device)
         output = self.model(batch)
-        hearing, (stride,) = self.model.backbone.hearing, batch.think_strides
+        audio_spec, (stride,) = self.model.backbone.audio_spec, batch.think_strides
         tokens = torch.arange(int(output.think_mask[0].sum()))
         audio_tokens = int(output.audio_lengths[0])
         # A think token stands for `stride` audio tokens, the last one for those that are left.
         middle = (tokens * stride + torch.clamp((tokens + 1) * stride, max=audio_tokens) - 1) / 2
         return ThinkOutput(
             think_hidden=output.think_hidden[0],
-            times=hearing.first_token_seconds + middle / hearing.token_rate,
+            times=audio_spec.first_token_seconds + middle / audio_spec.token_rate,
             predictions={name: rows[0] for name, rows in output.predictions.items()} or None,
         )
 
@@ -252,7 +252,7 @@ class CoatModel:
 
     @property
     def _longest(self) -> float:
-        return self.model.backbone.hearing.max_seconds
+        return self.model.backbone.audio_spec.max_seconds
 
     def _pieces(self, asked: Conversation, **options: Any) -> Iterator[str]:
         """The answer's text while it is decoded in a thread; what fails there is raised here."""

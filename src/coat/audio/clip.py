@@ -48,7 +48,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class AudioSpec:
     """How a family turns seconds into audio tokens.
 
     Attributes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.data.conversation import Message
 from coat.errors import CoatError
 from coat.files import write_whole
@@ -70,7 +70,7 @@ class Backbone(nn.Module, ABC):
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
         feature_extractor: Waveforms to log-mel.
         chat_template: The family's own Jinja template, with its default system prompt.
-        hearing: How seconds become audio tokens.
+        audio_spec: How seconds become audio tokens.
         end_ids: Tokens that end an answer.
     """
 
@@ -91,7 +91,7 @@ class Backbone(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.feature_extractor = feature_extractor
         self.chat_template = chat_template or self.default_template() or tokenizer.chat_template
-        self.hearing = self._hearing()
+        self.audio_spec = self._audio_spec()
         self.thinks_in_text = False
         self.end_ids = self._end_ids()
         # What the hub's configuration says of sampling and penalties would change "greedy" without a word, and other
@@ -153,16 +153,16 @@ class Backbone(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def _hearing(self) -> Hearing:
+    def _audio_spec(self) -> AudioSpec:
         """Rates and limits, read from the checkpoint."""
 
     @abstractmethod
     def num_audio_tokens(self, num_samples: int) -> int:
-        """L_a of a clip of so many samples at ``hearing.sampling_rate``."""
+        """L_a of a clip of so many samples at ``audio_spec.sampling_rate``."""
 
     @abstractmethod
     def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
-        """Input features of clips, each ``(samples,)`` at ``hearing.sampling_rate``."""
+        """Input features of clips, each ``(samples,)`` at ``audio_spec.sampling_rate``."""
 
     @abstractmethod
     def encode(self, features: AudioFeatures) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures
 from coat.backbones.thinker import Thinker, save_thinker
 from coat.backbones.token_counts import QWEN3_CHUNK_TOKENS, chunked_frames
@@ -25,7 +25,7 @@ class Qwen3Omni(Thinker):
     # The experts' weights are single three-dimensional tensors, which LoRA on linear layers does not reach.
     adapted_layers = ("q_proj", "k_proj", "v_proj", "o_proj")
 
-    def _hearing(self) -> Hearing:
+    def _audio_spec(self) -> AudioSpec:
         extractor = self.feature_extractor
         hop_seconds = extractor.hop_length / extractor.sampling_rate
         chunk_seconds = self._chunk_frames * hop_seconds
@@ -33,7 +33,7 @@ class Qwen3Omni(Thinker):
         # Tokens stand eight frames apart from the start of their chunk; the thirteenth has but four frames left.
         # An even rate is late by up to 0.037 s within a chunk: half of that at the first keeps all within 0.02 s.
         first = (QWEN3_CHUNK_TOKENS - 1) * (8 * hop_seconds - 1 / rate) / 2
-        return Hearing(extractor.sampling_rate, rate, first, extractor.n_samples / extractor.sampling_rate)
+        return AudioSpec(extractor.sampling_rate, rate, first, extractor.n_samples / extractor.sampling_rate)
 
     @property
     def _chunk_frames(self) -> int:

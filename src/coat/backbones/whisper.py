@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from coat.audio import Hearing
+from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.token_counts import pooled_frames
 
@@ -88,11 +88,11 @@ class WhisperBackbone(Backbone):
     def _max_seconds(self) -> float:
         return self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
 
-    def _hearing(self) -> Hearing:
+    def _audio_spec(self) -> AudioSpec:
         """A token averages frames 4i .. 4i + 2, whose middle is frame 4i + 1."""
         extractor = self.feature_extractor
         hop_seconds = extractor.hop_length / extractor.sampling_rate
-        return Hearing(
+        return AudioSpec(
             sampling_rate=extractor.sampling_rate,
             token_rate=1 / (4 * hop_seconds),
             first_token_seconds=hop_seconds,

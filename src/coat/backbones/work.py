@@ -33,10 +33,10 @@ def language_flops(backbone: Backbone, tokens: int, *, logits: int = 1, past: in
 
 def tower_flops(backbone: Backbone, seconds: float) -> float:
     """FLOPs of the audio tower and projector over a clip, in windows where the tower hears no more at once."""
-    frames = TOWER_OVER_TOKENS * math.ceil(seconds * backbone.hearing.token_rate)
+    frames = TOWER_OVER_TOKENS * math.ceil(seconds * backbone.audio_spec.token_rate)
     config = backbone.model.config.audio_config
     # A family that attends in chunks says how long one is, in the tower's positions; the others see 30 s at once.
-    at_once = round(WINDOW_SECONDS * TOWER_OVER_TOKENS * backbone.hearing.token_rate)
+    at_once = round(WINDOW_SECONDS * TOWER_OVER_TOKENS * backbone.audio_spec.token_rate)
     window = int(getattr(config, "n_window", 0)) or at_once
     whole, rest = divmod(frames, window)
     attention = 4.0 * int(config.encoder_layers) * int(config.d_model) * (whole * window**2 + rest**2)

@@ -58,7 +58,7 @@ def build_experts(recipe: Recipe, model: ThinkingModel) -> dict[str, Expert]:
 
     def made(name: str) -> Expert:
         options = recipe.experts.get(name)
-        return make_expert(name, options, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+        return make_expert(name, options, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
 
     return {name: made(name).to(backbone.device) for name in recipe.active_experts()}
 

@@ -99,11 +99,11 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
     from coat.training.features import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
 
-    workshop = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
+    store = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
     manifests = dict.fromkeys(path for seed in plan.seeds for path in seeded(full, seed).data.manifests())
     files = audio_of(chain.from_iterable(open_manifest(path) for path in manifests))
     with make_progress() as bar:
-        prepare(workshop, files, progress=bar_for(bar))
+        prepare(store, files, progress=bar_for(bar))
 
 
 def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:

@@ -74,11 +74,11 @@ def cost(
     ranges = tuple(each for each in RANGES if each[0] < longest)
     settings = CostSettings(samples, seeds, ranges, max_new_tokens, cot_tokens)
     stopwatch, backbone, reasoning = _opened(model, baseline, backend, out, engine_options(engine or []))
-    hears = backbone.hearing.max_seconds if backbone.max_clips is None else None
+    hears = backbone.audio_spec.max_seconds if backbone.max_clips is None else None
     if tasks:
         questions = task_questions(open_tasks(split(tasks), data, out / "sample"), settings, hears)
     else:
-        questions = noise_questions(settings, hears, float("inf") if hears else backbone.hearing.max_seconds)
+        questions = noise_questions(settings, hears, float("inf") if hears else backbone.audio_spec.max_seconds)
     with make_progress() as bar:
         advance = bar_for(bar)
         lines = measure(
@@ -166,7 +166,7 @@ def _work(backbone: Backbone, ranges: Any) -> tuple[list[Any], str]:
 
     with torch.device("meta"):
         real = random_backbone(backbone.family, sizes=REAL_SIZES[backbone.family])
-    longest = float("inf") if real.max_clips is None else real.hearing.max_seconds
+    longest = float("inf") if real.max_clips is None else real.audio_spec.max_seconds
     lengths = [high for _, high in ranges if high <= longest]
     return [work_of(real, length) for length in lengths], f"{backbone.hub_id}, bf16, a question of 40 tokens"
 

@@ -63,7 +63,7 @@ def check(
 
         family, _, path = backbone.partition(":")
         outline = load_backbone(family, path or None, weights=False)
-        limit = outline.hearing.max_seconds
+        limit = outline.audio_spec.max_seconds
         takes = fits(PromptBuilder(outline, add_think_tokens(outline.tokenizer)), max_tokens)
     with make_progress() as bar:
         found = check_manifest(
@@ -101,8 +101,8 @@ def overlap(
     from coat.files import write_whole
 
     quiet()
+    from coat.data.contamination import find_overlaps
     from coat.data.index import open_manifest
-    from coat.data.overlap import find_overlaps
     from coat.training.features import audio_of_manifests
     from coat.training.progress import bar_for, make_progress
 
@@ -160,7 +160,7 @@ def plan(
 
     outline = load_backbone(resolved.backbone.family, resolved.backbone.path, weights=False)
     with make_progress() as bar:
-        corpus = open_corpus(resolved.data, outline.hearing.max_seconds, progress=bar_for(bar))
+        corpus = open_corpus(resolved.data, outline.audio_spec.max_seconds, progress=bar_for(bar))
     console = Console()
     plans = {}
     for stage in resolved.stages:

@@ -110,7 +110,7 @@ def decoder(
     chosen = random.Random(seed).sample(files, min(clips, len(files)))
     family, _, path = backbone.partition(":")
     model = load_backbone(family, path or None)
-    heard = [ref.load(model.hearing.max_seconds) for ref in chosen]
+    heard = [ref.load(model.audio_spec.max_seconds) for ref in chosen]
     with make_progress() as bar:
         advance = bar_for(bar)
         fitted = fit_decoder(model, heard, steps=steps, seed=seed, progress=lambda: advance("decoder", 1, steps))
@@ -123,10 +123,10 @@ def _load(name: str, weights: str | None) -> Expert:
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.audio import Hearing
+    from coat.audio import AudioSpec
     from coat.experts import expert_class, make_expert
 
     if not expert_class(name).needs_waveform:
         raise CoatError(f"{name} reads the backbone's embeddings, and cannot be run alone.", "Choose another expert.")
     options = {"weights": weights} if weights else {}
-    return make_expert(name, options, hidden_size=1, hearing=Hearing(16_000, 25.0, 0.01, 30.0))
+    return make_expert(name, options, hidden_size=1, audio_spec=AudioSpec(16_000, 25.0, 0.01, 30.0))

@@ -45,7 +45,7 @@ class Dialogue:
         Raises:
             CoatError: It cannot be read, or is too short or too long for the model.
         """
-        clip = load_audio(path, max_seconds=self.model.backbone.hearing.max_seconds)
+        clip = load_audio(path, max_seconds=self.model.backbone.audio_spec.max_seconds)
         self.pending.append(clip)
         return clip
 

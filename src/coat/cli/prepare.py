@@ -76,24 +76,24 @@ def prepare(
     on_bad_row = recipe.data.on_bad_row
     files = features.audio_of_manifests(recipe.data.manifests(), ignore=passed_over, on_bad_row=on_bad_row)
     job = features.FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
-    workshop = job.open()
+    store = job.open()
     if verify:
-        for path in workshop.remove_damaged():
+        for path in store.remove_damaged():
             console.print(f"[yellow]Damaged, and removed:[/yellow] {path}", soft_wrap=True)
     with make_progress() as bar:
-        sounds = workshop.index(files, bar_for(bar), on_bad_row=on_bad_row)
-    units = workshop.plan(sounds)
+        sounds = store.index(files, bar_for(bar), on_bad_row=on_bad_row)
+    units = store.plan(sounds)
     console.print(f"{len(files)} clips, {len(sounds)} different sounds", highlight=False)
-    _show(console, workshop.estimate(units), job.cache)
+    _show(console, store.estimate(units), job.cache)
     if dry_run or not units:
         return
     with make_progress() as bar:
         if ray:
             from coat.training.cluster import compute_on_ray
 
-            compute_on_ray(workshop, job, units, ray, workers=workers, progress=bar_for(bar))
+            compute_on_ray(store, job, units, ray, workers=workers, progress=bar_for(bar))
         else:
-            features.compute(workshop, units, progress=bar_for(bar))
+            features.compute(store, units, progress=bar_for(bar))
     console.print(f"Done. Train with [bold]--set data.cache={job.cache}[/bold]", soft_wrap=True)
 
 

@@ -53,7 +53,7 @@ def reconstruct(
     if decoder is not None:
         options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}
     experts = build_experts(recipe.model_copy(update={"experts": options}), model)
-    limit, sections, console = model.backbone.hearing.max_seconds, [], Console()
+    limit, sections, console = model.backbone.audio_spec.max_seconds, [], Console()
 
     def ask(path: Path) -> Conversation:
         clip = load_audio(path, max_seconds=limit)

@@ -10,7 +10,7 @@ from coat.plugins import find_class, known_names
 if TYPE_CHECKING:
     import torch
 
-    from coat.audio import Hearing
+    from coat.audio import AudioSpec
     from coat.experts.base import Expert
 
 GROUP = "coat.experts"
@@ -42,14 +42,14 @@ def expert_class(name: str) -> type[Expert]:
     return find_class(name, REGISTRY, GROUP, "expert", Expert)
 
 
-def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size: int, hearing: Hearing) -> Expert:
+def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size: int, audio_spec: AudioSpec) -> Expert:
     """Build a frozen expert.
 
     Args:
         name: Its key in the recipe; one of the registry's, unless the options say which ``kind`` it is.
         options: Its own settings, from the recipe; ``precision: bf16`` is any expert's.
         hidden_size: d of the backbone, for experts that read its audio embeddings.
-        hearing: The backbone's audio token rate.
+        audio_spec: The backbone's audio token rate.
 
     Raises:
         CoatError: Unknown name or option, or missing weights.
@@ -63,7 +63,7 @@ def make_expert(name: str, options: dict[str, Any] | None = None, *, hidden_size
     cls = expert_class(arguments.pop("kind", name))
     precision = _precision(name, arguments.pop("precision", "fp32"))
     if not cls.needs_waveform:
-        arguments |= {"hidden_size": hidden_size, "token_rate": hearing.token_rate}
+        arguments |= {"hidden_size": hidden_size, "token_rate": audio_spec.token_rate}
     try:
         expert = cls(**arguments).freeze()
     except TypeError as error:

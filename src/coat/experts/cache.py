@@ -2,7 +2,7 @@
 
 ```
 ROOT/
-  sounds.sqlite               which file holds which sound (coat.data.sounds)
+  sounds.sqlite               which file holds which sound (coat.data.audio_index)
   spidr-1f2e...-25hz-10ms/    a source, its fingerprint, the token axis
     8c01...-90.parquet        a shard: a row group a clip, zstd, checksummed pages
 ```
@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coat.audio import Clip, Hearing
+from coat.audio import AudioSpec, Clip
+from coat.audio_batch import AudioBatch
 from coat.errors import CoatError
 from coat.experts.base import TARGET_DTYPE, Expert
-from coat.recordings import Recordings
 
 KEY_BYTES = 16
 OPEN_FILES = 64
@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def rates(self) -> Sequence[int]:
-        """At which it wants recordings, in Hz."""
+        """At which it wants audio_batch, in Hz."""
 
     def fingerprint(self) -> str:
         """What its features depend on."""
@@ -65,14 +65,16 @@ class Source(Protocol):
     def to(self, device: torch.device | str) -> Source:
         """Itself, on a device."""
 
-    def compute(self, clips: Sequence[Clip], recordings: Recordings, num_tokens: Tensor, hearing: Hearing) -> Tensor:
+    def compute(
+        self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
+    ) -> Tensor:
         """Features on the token axis, ``(N, max L_a, dim)``.
 
         Args:
             clips: N of them.
-            recordings: The same clips where the source is.
+            audio_batch: The same clips where the source is.
             num_tokens: ``(N,)`` L_a of each.
-            hearing: The token axis.
+            audio_spec: The token axis.
         """
 
 
@@ -98,15 +100,17 @@ class ExpertSource:
         self.expert.to(device)
         return self
 
-    def compute(self, clips: Sequence[Clip], recordings: Recordings, num_tokens: Tensor, hearing: Hearing) -> Tensor:
+    def compute(
+        self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
+    ) -> Tensor:
         """z_k on the token axis."""
-        waveforms, lengths = recordings.at(self.expert.sampling_rate)
+        waveforms, lengths = audio_batch.at(self.expert.sampling_rate)
         return self.expert.targets(
             waveforms,
             lengths,
             num_tokens,
-            token_rate=hearing.token_rate,
-            first_token_seconds=hearing.first_token_seconds,
+            token_rate=audio_spec.token_rate,
+            first_token_seconds=audio_spec.first_token_seconds,
         )
 
 
@@ -116,11 +120,11 @@ class FeatureCache:
     Args:
         root: Holds a folder for each source.
         source: Whose features.
-        hearing: The backbone's audio token axis.
+        audio_spec: The backbone's audio token axis.
     """
 
-    def __init__(self, root: str | Path, source: Source, hearing: Hearing) -> None:
-        axis = f"{hearing.token_rate:g}hz-{hearing.first_token_seconds * 1000:g}ms"
+    def __init__(self, root: str | Path, source: Source, audio_spec: AudioSpec) -> None:
+        axis = f"{audio_spec.token_rate:g}hz-{audio_spec.first_token_seconds * 1000:g}ms"
         self.name, self.dtype, self.feature_dim = source.name, source.dtype, source.feature_dim
         self.folder = Path(root) / f"{source.name}-{source.fingerprint()}-{axis}"
         self._open: OrderedDict[Path, Any] = OrderedDict()

@@ -131,7 +131,7 @@ def export(
 
 def probe_batch(model: ThinkingModel) -> Batch:
     """One question and answer about a sweep in noise, the same for every model."""
-    rate = model.backbone.hearing.sampling_rate
+    rate = model.backbone.audio_spec.sampling_rate
     time = np.arange(round(1.3 * rate)) / rate
     sweep = np.sin(2 * np.pi * (200 + 600 * time) * time) + np.random.default_rng(0).normal(0, 0.1, len(time))
     clip = Clip((0.3 * sweep).astype(np.float32), rate, "probe")

@@ -188,7 +188,7 @@ class _Service:
     def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics) -> None:
         self.engine, self.settings, self.metrics = engine, settings, metrics
         self.created = int(time.time())
-        self.max_seconds = engine.model.backbone.hearing.max_seconds
+        self.max_seconds = engine.model.backbone.audio_spec.max_seconds
         self.vocabulary = engine.model.backbone.embedding.weight.shape[0]
 
     def card(self) -> dict[str, Any]:

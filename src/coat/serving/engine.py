@@ -142,7 +142,7 @@ class Engine:
         """
         builder = self._builder(options)
         backbone = self.model.backbone
-        rate = backbone.hearing.sampling_rate
+        rate = backbone.audio_spec.sampling_rate
         counts = [
             backbone.num_audio_tokens(round(len(c.waveform) * rate / c.sampling_rate)) for c in conversation.clips
         ]

@@ -10,7 +10,7 @@ L_a audio tokens, L think tokens.
 | think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
 | audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
-| recordings | Recordings | the clips themselves, for experts that run live |
+| audio_batch | AudioBatch | the clips themselves, for experts that run live |
 | clip_counts | (B,) on the host | clips of each conversation |
 | skipped | names | rows that could not be used, and why |
 | idle_audio | AudioFeatures | silence that the tower runs over where no conversation holds audio; see Batch |
@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import Clip, check_clip
+from coat.audio_batch import AudioBatch
 from coat.backbones.base import AudioFeatures
 from coat.data.conversation import Conversation
-from coat.recordings import Recordings
 from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
 
@@ -49,7 +49,7 @@ class Batch:
     think_lengths: Tensor | None
     think_strides: tuple[int, ...] = ()
     targets: dict[str, Tensor] = field(default_factory=dict)
-    recordings: Recordings | None = None
+    audio_batch: AudioBatch | None = None
     clip_counts: tuple[int, ...] = ()
     skipped: tuple[str, ...] = ()
     idle_audio: AudioFeatures | None = None
@@ -84,7 +84,7 @@ class Batch:
             think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
             think_strides=self.think_strides[first:last],
             targets={} if none else {name: value[first:last] for name, value in self.targets.items()},
-            recordings=None if none or self.recordings is None else self.recordings.part(first, last),
+            audio_batch=None if none or self.audio_batch is None else self.audio_batch.part(first, last),
             clip_counts=self.clip_counts[start:stop],
         )
 
@@ -94,7 +94,7 @@ class Batch:
 
 
 def _move(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor | Recordings):
+    if isinstance(value, Tensor | AudioBatch):
         return value.to(device)
     if isinstance(value, AudioFeatures):
         return replace(value, values=value.values.to(device))  # the counts are read on the host
@@ -134,10 +134,10 @@ def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
     Raises:
         CoatError: A clip is too short or too long for the backbone, or the conversation cannot be encoded.
     """
-    hearing = builder.backbone.hearing
+    audio_spec = builder.backbone.audio_spec
     for clip in conversation.clips:
-        check_clip(clip, max_seconds=hearing.max_seconds)
-    waveforms = [clip.at(hearing.sampling_rate) for clip in conversation.clips]
+        check_clip(clip, max_seconds=audio_spec.max_seconds)
+    waveforms = [clip.at(audio_spec.sampling_rate) for clip in conversation.clips]
     counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
     prompt = builder.build(conversation.messages, counts, name=conversation.name)
     return Encoded(prompt, list(conversation.clips), waveforms, counts)
@@ -175,7 +175,7 @@ def collate(
         audio=audio,
         think_lengths=torch.tensor([block.num_think_tokens for block in blocks]) if blocks else None,
         think_strides=tuple(block.stride for block in blocks),
-        recordings=Recordings.of(clips, live_rates) if clips and live_rates else None,
+        audio_batch=AudioBatch.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
     )
 

@@ -108,7 +108,7 @@ class ThinkingModel(nn.Module):
             family=backbone.family,
             audio_token=backbone.audio_token,
             assistant_header=backbone.assistant_header,
-            max_seconds=backbone.hearing.max_seconds,
+            max_seconds=backbone.audio_spec.max_seconds,
             thinking=self.thinking,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coat.errors import CoatError
-from coat.training.features import FeatureJob, Progress, Unit, Workshop
+from coat.training.features import FeatureJob, FeatureStore, Progress, Unit
 
 
 class UnitWorker:
@@ -23,15 +23,15 @@ class UnitWorker:
     """
 
     def __init__(self, job: FeatureJob, units: Sequence[Unit]) -> None:
-        self.workshop, self.units = job.open(), units
+        self.store, self.units = job.open(), units
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, int]:
         """Compute a unit."""
-        return {"unit": int(row["unit"]), "clips": self.workshop.run(self.units[int(row["unit"])])}
+        return {"unit": int(row["unit"]), "clips": self.store.run(self.units[int(row["unit"])])}
 
 
 def compute_on_ray(
-    workshop: Workshop,
+    store: FeatureStore,
     job: FeatureJob,
     units: Sequence[Unit],
     address: str,
@@ -42,9 +42,9 @@ def compute_on_ray(
     """Run units on a Ray cluster.
 
     Args:
-        workshop: The same job's feature store in this process; it finds the shards afterwards.
+        store: The same job's feature store in this process; it finds the shards afterwards.
         job: What workers load.
-        units: From :meth:`Workshop.plan`.
+        units: From :meth:`FeatureStore.plan`.
         address: Address of the cluster, ``auto`` for the one this machine belongs to, or ``local`` for one of its own.
         workers: Actors; one for each GPU of the cluster, or for each core where there is none.
         progress: See :func:`coat.training.features.prepare`.
@@ -72,7 +72,7 @@ def compute_on_ray(
     for row in done.iter_rows():
         if progress:
             progress("features", row["clips"], total)
-    workshop.refresh()
+    store.refresh()
 
 
 def _connected(address: str) -> Any:

@@ -125,7 +125,7 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
     experts = {name: _outline(name, recipe, backbone) for name in recipe.active_experts()}
     hidden = backbone.hidden_size
     heads = {name: _head_size(recipe, hidden, expert.feature_dim) for name, expert in experts.items()}
-    audio = math.ceil(row.seconds * backbone.hearing.token_rate)
+    audio = math.ceil(row.seconds * backbone.audio_spec.token_rate)
     think = recipe.thinking.num_think_tokens(audio) + 2 if recipe.thinking.enabled and audio else 0
     tokens = audio + think + row.text_tokens
     lora = _lora_size(recipe, backbone)
@@ -201,9 +201,9 @@ def _outline(name: str, recipe: Recipe, backbone: Backbone) -> Expert:
     if issubclass(expert_class(str(options.get("kind", name))), PretrainedExpert):
         options["weights"] = RANDOM
         with torch.device("meta"):
-            return make_expert(name, options, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+            return make_expert(name, options, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
     options.pop("decoder", None)
-    return make_expert(name, options, hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+    return make_expert(name, options, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
 
 
 def _head_size(recipe: Recipe, hidden: int, feature_dim: int) -> int:

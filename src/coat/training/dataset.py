@@ -118,7 +118,7 @@ class TrainingCollator:
         return batches
 
     def _encode(self, row: Row) -> Encoded:
-        limit = self.builder.backbone.hearing.max_seconds
+        limit = self.builder.backbone.audio_spec.max_seconds
         item = encode(self.builder, row.conversation(answered=True, max_seconds=limit))
         check_tokens(row, item.prompt, self.max_tokens)
         return item
@@ -133,7 +133,7 @@ class TrainingCollator:
             batch.targets[name] = pool(features, counts, batch.think_strides)
         if self.idle_audio and not clips and not self.audio_cache:
             backbone = self.builder.backbone
-            silence = np.zeros(round(IDLE_SECONDS * backbone.hearing.sampling_rate), dtype=np.float32)
+            silence = np.zeros(round(IDLE_SECONDS * backbone.audio_spec.sampling_rate), dtype=np.float32)
             batch = replace(batch, idle_audio=backbone.audio_features([silence]))
         return batch
 
@@ -157,7 +157,7 @@ def fits(builder: PromptBuilder, max_tokens: int | None = None) -> Callable[[Row
     Returns:
         A function of a row and the seconds of its clips, which raises a CoatError if it would not.
     """
-    rate = builder.backbone.hearing.sampling_rate
+    rate = builder.backbone.audio_spec.sampling_rate
 
     def check(row: Row, seconds: Sequence[float]) -> None:
         counts = [builder.backbone.num_audio_tokens(round(each * rate)) for each in seconds]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from coat.audio import Clip
+from coat.audio_batch import AudioBatch
 from coat.backbones.base import Backbone
 from coat.errors import CoatError
 from coat.experts.decoder import DETAIL, MelDecoder
 from coat.experts.log_mel import LogMel
-from coat.recordings import Recordings
 
 CHUNK_TOKENS = 25
 ENCODED_CLIPS = 16
@@ -79,16 +79,18 @@ def fit_decoder(
 @torch.no_grad()
 def _pairs(backbone: Backbone, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
     """x_A and the spectrogram of each clip, on axes whose steps fall together."""
-    hearing = backbone.hearing
-    embeddings = backbone.audio_embeddings(backbone.audio_features([clip.at(hearing.sampling_rate) for clip in clips]))
+    audio_spec = backbone.audio_spec
+    embeddings = backbone.audio_embeddings(
+        backbone.audio_features([clip.at(audio_spec.sampling_rate) for clip in clips])
+    )
     counts = torch.tensor([len(x) for x in embeddings])
     mel = LogMel()
-    rate = DETAIL * hearing.token_rate
+    rate = DETAIL * audio_spec.token_rate
     drawn = mel.targets(
-        *Recordings.of(clips, [mel.sampling_rate]).at(mel.sampling_rate),
+        *AudioBatch.of(clips, [mel.sampling_rate]).at(mel.sampling_rate),
         counts * DETAIL,
         token_rate=rate,
-        first_token_seconds=hearing.first_token_seconds - (DETAIL - 1) / 2 / rate,
+        first_token_seconds=audio_spec.first_token_seconds - (DETAIL - 1) / 2 / rate,
     )
     return [(x.float().cpu(), row[: DETAIL * len(x)].float().clone()) for x, row in zip(embeddings, drawn, strict=True)]
 

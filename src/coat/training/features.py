@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.audio import Clip, Hearing
+from coat.audio import AudioSpec, Clip
+from coat.audio_batch import AudioBatch
 from coat.backbones import load_backbone
 from coat.backbones.base import Backbone
 from coat.checkpoints.devices import default_device
 from coat.config.recipe import Recipe
+from coat.data.audio_index import DECODERS, Sound, SoundIndex
 from coat.data.index import open_manifest
 from coat.data.manifest import AudioRef, Row
-from coat.data.sounds import DECODERS, Sound, SoundIndex
 from coat.errors import CoatError
 from coat.experts import expert_class, make_expert
 from coat.experts.base import Expert
 from coat.experts.cache import ExpertSource, FeatureCache, Source
-from coat.recordings import Recordings
 
 UNIT_SECONDS = 600.0
 # Padded audio in one pass of a source.
@@ -55,7 +55,7 @@ class TowerSource:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self.feature_dim, self.rates = backbone.hidden_size, [backbone.hearing.sampling_rate]
+        self.feature_dim, self.rates = backbone.hidden_size, [backbone.audio_spec.sampling_rate]
 
     def fingerprint(self) -> str:
         """A hash of every weight outside the language model, and of the precision in which they are used."""
@@ -74,9 +74,11 @@ class TowerSource:
         return self
 
     @torch.inference_mode()
-    def compute(self, clips: Sequence[Clip], recordings: Recordings, num_tokens: Tensor, hearing: Hearing) -> Tensor:
+    def compute(
+        self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
+    ) -> Tensor:
         """x_A, ``(N, max L_a, d)``; from the waveforms that a prompt would be made of."""
-        waveforms = [clip.at(hearing.sampling_rate) for clip in clips]
+        waveforms = [clip.at(audio_spec.sampling_rate) for clip in clips]
         return pad_sequence(self.backbone.audio_embeddings(self.backbone.audio_features(waveforms)), batch_first=True)
 
 
@@ -137,7 +139,7 @@ class FeatureJob:
     embeddings: bool = False
     dtype: torch.dtype = torch.float32
 
-    def open(self) -> Workshop:
+    def open(self) -> FeatureStore:
         """Load what it takes.
 
         Raises:
@@ -145,10 +147,10 @@ class FeatureJob:
         """
         backbone = load_backbone(self.family, self.path, dtype=self.dtype, weights=self.embeddings)
         experts = {
-            name: make_expert(name, dict(options), hidden_size=backbone.hidden_size, hearing=backbone.hearing)
+            name: make_expert(name, dict(options), hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
             for name, options in self.experts.items()
         }
-        return Workshop(self.cache, backbone, experts, embeddings=self.embeddings)
+        return FeatureStore(self.cache, backbone, experts, embeddings=self.embeddings)
 
     @classmethod
     def of(cls, recipe: Recipe, *, dtype: torch.dtype = torch.float32) -> FeatureJob:
@@ -172,7 +174,7 @@ class FeatureJob:
         return cls(recipe.data.cache, backbone.family, backbone.path, experts, embeddings, dtype)
 
 
-class Workshop:
+class FeatureStore:
     """Sources and their caches.
 
     Args:
@@ -189,7 +191,7 @@ class Workshop:
         found: list[Source] = [TowerSource(backbone)] if embeddings else []
         found += [ExpertSource(expert) for expert in experts.values() if expert.needs_waveform]
         self.sources = {source.name: source for source in found}
-        self.caches = {name: FeatureCache(root, source, backbone.hearing) for name, source in self.sources.items()}
+        self.caches = {name: FeatureCache(root, source, backbone.audio_spec) for name, source in self.sources.items()}
         self.device = default_device()
 
     @property
@@ -216,7 +218,7 @@ class Workshop:
         """
         sounds = SoundIndex(self.root / "sounds.sqlite").listen(
             refs,
-            max_seconds=self.backbone.hearing.max_seconds,
+            max_seconds=self.backbone.audio_spec.max_seconds,
             on_bad_row=on_bad_row,
             progress=(lambda done, total: progress("index", done, total)) if progress else None,
         )
@@ -250,7 +252,7 @@ class Workshop:
         self._features([name], middle)
         pace = (time.perf_counter() - began) / sum(sound.seconds for sound in middle)
         source = self.sources[name]
-        size = seconds * self.backbone.hearing.token_rate * source.feature_dim * source.dtype.itemsize
+        size = seconds * self.backbone.audio_spec.token_rate * source.feature_dim * source.dtype.itemsize
         return Estimate(name, len(sounds), seconds / 3600, round(size), pace * seconds)
 
     def run(self, unit: Unit) -> int:
@@ -277,15 +279,15 @@ class Workshop:
     def _features(self, names: Sequence[str], sounds: Sequence[Sound]) -> dict[str, dict[str, Tensor]]:
         sources = [self.sources[name].to(self.device) for name in names]
         rates = sorted({rate for source in sources for rate in source.rates})
-        hearing = self.backbone.hearing
+        audio_spec = self.backbone.audio_spec
         made: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         with ThreadPoolExecutor(DECODERS) as pool:
             clips = pool.map(lambda sound: sound.ref.load(), sounds)
             for batch in _padded_batches(clips, BATCH_SECONDS):
-                recordings = Recordings.of(batch, rates).to(self.device)
-                counts = [self.backbone.num_audio_tokens(len(clip.at(hearing.sampling_rate))) for clip in batch]
+                audio_batch = AudioBatch.of(batch, rates).to(self.device)
+                counts = [self.backbone.num_audio_tokens(len(clip.at(audio_spec.sampling_rate))) for clip in batch]
                 for source in sources:
-                    rows = source.compute(batch, recordings, torch.tensor(counts, device=self.device), hearing)
+                    rows = source.compute(batch, audio_batch, torch.tensor(counts, device=self.device), audio_spec)
                     for clip, row, count in zip(batch, rows, counts, strict=True):
                         made[source.name][clip.content_key] = row[:count].to("cpu", source.dtype, copy=True)
         return made
@@ -297,7 +299,7 @@ def audio_of(rows: Iterable[Row]) -> list[AudioRef]:
 
 
 def prepare(
-    workshop: Workshop,
+    store: FeatureStore,
     refs: Iterable[AudioRef],
     *,
     on_bad_row: Literal["raise", "skip"] = "raise",
@@ -306,7 +308,7 @@ def prepare(
     """Fill the caches with every sound of some files, on this machine. A stopped job goes on where it was.
 
     Args:
-        workshop: What to compute.
+        store: What to compute.
         refs: The files.
         on_bad_row: ``skip`` leaves files out that cannot be heard.
         progress: Called with (what, clips just done, clips in all).
@@ -314,8 +316,8 @@ def prepare(
     Raises:
         CoatError: Files are missing or cannot be heard.
     """
-    sounds = workshop.index(refs, progress, on_bad_row=on_bad_row)
-    compute(workshop, workshop.plan(sounds), progress=progress)
+    sounds = store.index(refs, progress, on_bad_row=on_bad_row)
+    compute(store, store.plan(sounds), progress=progress)
 
 
 def audio_of_manifests(
@@ -329,14 +331,14 @@ def audio_of_manifests(
     return audio_of(row for path in paths for row in open_manifest(path, ignore=ignore, on_bad_row=on_bad_row))
 
 
-def compute(workshop: Workshop, units: Sequence[Unit], *, progress: Progress | None = None) -> None:
+def compute(store: FeatureStore, units: Sequence[Unit], *, progress: Progress | None = None) -> None:
     """Run planned units one after another; see :func:`prepare`."""
     total = sum(len(unit.sounds) for unit in units)
     for unit in units:
-        done = workshop.run(unit)
+        done = store.run(unit)
         if progress:
             progress("features", done, total)
-    workshop.refresh()
+    store.refresh()
 
 
 def free_bytes(folder: str | Path) -> int:

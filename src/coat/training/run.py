@@ -42,8 +42,8 @@ from coat.thinking.model import ThinkingModel
 from coat.training.calibration import mean_features, resolve_weights, unit_weights
 from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
-from coat.training.features import Workshop, audio_of, prepare
-from coat.training.held_out import HeldOut, take_best
+from coat.training.eval_callback import EvalCallback, take_best
+from coat.training.features import FeatureStore, audio_of, prepare
 from coat.training.preemption import Preemption
 from coat.training.processes import processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
@@ -83,7 +83,7 @@ def train(
     # Before the weights are loaded: a missing file should not cost minutes.
     outline = load_backbone(recipe.backbone.family, recipe.backbone.path, weights=False)
     with state.main_process_first():
-        corpus = open_corpus(recipe.data, outline.hearing.max_seconds)
+        corpus = open_corpus(recipe.data, outline.audio_spec.max_seconds)
     if corpus.left_out:
         say(f"{corpus.left_out} rows hold clips that are too long or cannot be used, and are left out.")
     for index in range(len(recipe.stages)):
@@ -131,33 +131,33 @@ class _Job:
             if data.eval_dataset
             else None
         )
-        self.workshop: Workshop | None = None
+        self.store: FeatureStore | None = None
         if recipe.data.cache:
-            self.workshop = Workshop(
+            self.store = FeatureStore(
                 recipe.data.cache, model.backbone, experts, embeddings=recipe.data.cache_embeddings
             )
-            self._fill(self.workshop)
+            self._fill(self.store)
         self.calibrated: dict[str, float] = {}
 
-    def _fill(self, workshop: Workshop) -> None:
+    def _fill(self, store: FeatureStore) -> None:
         """Compute missing features, but not while other processes wait for them."""
         files = audio_of(chain(self.dataset.rows, self.held_out or ()))
         if self.state.num_processes == 1:
             with make_progress() as bar:
-                prepare(workshop, files, on_bad_row=self.recipe.data.on_bad_row, progress=bar_for(bar))
+                prepare(store, files, on_bad_row=self.recipe.data.on_bad_row, progress=bar_for(bar))
             return
         with self.state.main_process_first():
-            sounds = workshop.index(files, on_bad_row=self.recipe.data.on_bad_row)
-            missing = sum(len(unit.sounds) for unit in workshop.plan(sounds))
+            sounds = store.index(files, on_bad_row=self.recipe.data.on_bad_row)
+            missing = sum(len(unit.sounds) for unit in store.plan(sounds))
         if missing:
             raise CoatError(
-                f"{missing} clips have no features in {workshop.root}, and {self.state.num_processes} processes wait.",
+                f"{missing} clips have no features in {store.root}, and {self.state.num_processes} processes wait.",
                 "Compute them first, by one process or a cluster: coat data prepare RECIPE",
             )
 
     def collator(self, names: list[str]) -> TrainingCollator:
         active = [self.experts[name] for name in names if self.experts[name].needs_waveform]
-        caches, audio = (self.workshop.expert_caches, self.workshop.audio_cache) if self.workshop else ({}, None)
+        caches, audio = (self.store.expert_caches, self.store.audio_cache) if self.store else ({}, None)
         data, training = self.recipe.data, self.recipe.training
         return TrainingCollator(
             self.model.builder,
@@ -263,13 +263,13 @@ class _Job:
             partial.rename(done)
         self.state.wait_for_everyone()
 
-    def _held_out(self, place: Path, name: str) -> list[HeldOut]:
+    def _held_out(self, place: Path, name: str) -> list[EvalCallback]:
         if self.held_out is None:
             return []
         training = self.recipe.training
         lines = self.folder / "held_out.jsonl"
         return [
-            HeldOut(
+            EvalCallback(
                 self.held_out, place, lines, name, every=training.eval_steps, patience=training.early_stopping_patience
             )
         ]

@@ -17,7 +17,7 @@ def expert_targets(
 
     Args:
         expert: Whose features.
-        batch: Holds cached targets, or the recordings.
+        batch: Holds cached targets, or the audio_batch.
         audio_embeddings: x_A of every clip, ``(N, L_a, d)``: the target of reconstruction.
         audio_lengths: ``(N,)`` L_a of each clip.
         builder: Knows the time axis of audio tokens.
@@ -29,13 +29,13 @@ def expert_targets(
         return batch.targets[expert.name]
     features = audio_embeddings
     if expert.needs_waveform:
-        assert batch.recordings is not None
-        hearing = builder.backbone.hearing
+        assert batch.audio_batch is not None
+        audio_spec = builder.backbone.audio_spec
         features = expert.targets(
-            *batch.recordings.at(expert.sampling_rate),
+            *batch.audio_batch.at(expert.sampling_rate),
             audio_lengths,
-            token_rate=hearing.token_rate,
-            first_token_seconds=hearing.first_token_seconds,
+            token_rate=audio_spec.token_rate,
+            first_token_seconds=audio_spec.first_token_seconds,
         )
         features = features.float()  # a tensor of its own: what inference mode made cannot be trained on
     return pool(features, batch.audio_lengths, batch.think_strides)

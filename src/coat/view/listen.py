@@ -63,7 +63,7 @@ class Listener:
             options["audio_reconstruction"] = {**options.get("audio_reconstruction", {}), "decoder": str(decoder)}
         recipe = recipe.model_copy(update={"experts": options})
         self.experts: Mapping[str, Expert] = build_experts(recipe, self.model) if self.model.heads else {}
-        self.hears = self.model.backbone.hearing.max_seconds
+        self.hears = self.model.backbone.audio_spec.max_seconds
 
     def clip(self, path: str | Path) -> Clip:
         """A clip that the model can hear.

@@ -54,7 +54,7 @@ class TransformersBackend:
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """See :class:`coat.evaluation.backends.base.Backend`."""
         backbone = self.model.backbone
-        hears = backbone.hearing.max_seconds if backbone.max_clips is None else None
+        hears = backbone.audio_spec.max_seconds if backbone.max_clips is None else None
         by_limit: dict[int, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             by_limit[request.max_new_tokens].append(index)

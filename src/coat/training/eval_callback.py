@@ -74,7 +74,7 @@ def _evenly(trainer: StageTrainer, batches: Iterator[Batch]) -> Iterator[tuple[B
         yield (batch, True) if batch is not None else (idle[0], False)
 
 
-class HeldOut(TrainerCallback):
+class EvalCallback(TrainerCallback):
     """Measures every so many steps, in ``held_out.jsonl``; keeps the weights with the least cross-entropy.
 
     Args:

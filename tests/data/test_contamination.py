@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import soxr
 
+from coat.data.contamination import RATE, find_overlaps, fingerprint
 from coat.data.manifest import AudioRef
-from coat.data.overlap import RATE, find_overlaps, fingerprint
 from tests.cli.test_errors import coat
 from tests.conftest import assistant, user
 

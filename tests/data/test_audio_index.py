@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from coat.data.audio_index import SoundIndex
 from coat.data.manifest import AudioRef
-from coat.data.sounds import SoundIndex
 from coat.errors import CoatError
 
 RATE = 16_000

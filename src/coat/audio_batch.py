@@ -38,7 +38,7 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Recordings:
+class AudioBatch:
     """N clips at their native rates; :meth:`at` gives them at another, made once however many ask.
 
     Attributes:
@@ -51,7 +51,7 @@ class Recordings:
     _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, clips: Sequence[Clip], rates: Sequence[int]) -> Recordings:
+    def of(cls, clips: Sequence[Clip], rates: Sequence[int]) -> AudioBatch:
         """Gather clips.
 
         Args:
@@ -79,16 +79,16 @@ class Recordings:
             self._made[rate] = (all_waveforms, all_lengths)
         return self._made[rate]
 
-    def part(self, first: int, last: int) -> Recordings:
+    def part(self, first: int, last: int) -> AudioBatch:
         """Clips ``first`` to ``last``."""
         takes = []
         for take in self.takes:
             chosen = (take.places >= first) & (take.places < last)
             if chosen.any():
                 takes.append(Take(take.rate, take.places[chosen] - first, take.waveforms[chosen], take.lengths[chosen]))
-        return Recordings(tuple(takes), last - first)
+        return AudioBatch(tuple(takes), last - first)
 
-    def to(self, device: torch.device | str) -> Recordings:
+    def to(self, device: torch.device | str) -> AudioBatch:
         """The same clips on a device."""
         takes = (
             replace(
@@ -99,7 +99,7 @@ class Recordings:
             )
             for take in self.takes
         )
-        return Recordings(tuple(takes), self.count)
+        return AudioBatch(tuple(takes), self.count)
 
 
 def _take(rate: int, found: list[tuple[int, np.ndarray]]) -> Take:

@@ -63,12 +63,12 @@ def test_losses_are_those_of_the_rows(tiny_path, manifest, tmp_path):
 def test_the_best_weights_are_kept_and_a_stage_ends_where_nothing_gets_better(
     tiny_path, manifest, tmp_path, monkeypatch
 ):
-    from coat.training import held_out
+    from coat.training import eval_callback
 
     told = iter([3.0, 1.0, 2.0, 1.5, 0.1])
     seen = []
     real = held_out.held_out_losses
-    monkeypatch.setattr(held_out, "held_out_losses", lambda *a: real(*a) | {"ce": seen.append(1) or next(told)})
+    monkeypatch.setattr(eval_callback, "held_out_losses", lambda *a: real(*a) | {"ce": seen.append(1) or next(told)})
     said = []
     run = train(asked(tiny_path, manifest, keep="best", early_stopping_patience=2), tmp_path / "run", say=said.append)
     assert [line["ce"] for line in read_jsonl(run / "held_out.jsonl")] == [3.0, 1.0, 2.0, 1.5]
@@ -82,9 +82,9 @@ def test_the_best_weights_are_kept_and_a_stage_ends_where_nothing_gets_better(
 
 
 def test_it_stops_early(tiny_path, manifest, tmp_path, monkeypatch):
-    from coat.training import held_out
+    from coat.training import eval_callback
 
-    monkeypatch.setattr(held_out, "held_out_losses", lambda *_: {"ce": 1.0})
+    monkeypatch.setattr(eval_callback, "held_out_losses", lambda *_: {"ce": 1.0})
     run = train(asked(tiny_path, manifest, early_stopping_patience=1), tmp_path / "run", say=lambda _: None)
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 4
 
