@@ -67,7 +67,7 @@ def test_the_best_weights_are_kept_and_a_stage_ends_where_nothing_gets_better(
 
     told = iter([3.0, 1.0, 2.0, 1.5, 0.1])
     seen = []
-    real = held_out.held_out_losses
+    real = eval_callback.held_out_losses
     monkeypatch.setattr(eval_callback, "held_out_losses", lambda *a: real(*a) | {"ce": seen.append(1) or next(told)})
     said = []
     run = train(asked(tiny_path, manifest, keep="best", early_stopping_patience=2), tmp_path / "run", say=said.append)
