@@ -1,7 +1,11 @@
+import shlex
 import shutil
 
+import click
 import pytest
+import typer
 
+from coat.cli.app import app
 from tests.cli.test_errors import coat, wave
 
 
@@ -88,7 +92,7 @@ def small(tmp_path):
 
 
 def test_features_are_prepared_from_a_manifest(tmp_path, small):
-    asked = ("data", "prepare", "m.jsonl", "--experts", "standin_speech,basic_pitch", "--backbone", small)
+    asked = ("data", "features", "m.jsonl", "--experts", "standin_speech,basic_pitch", "--backbone", small)
     assert "no data.cache" in coat(*asked, cwd=tmp_path).stderr
     estimate = coat(*asked, "--cache", "features", "--dry-run", cwd=tmp_path)
     assert estimate.returncode == 0, estimate.stderr
@@ -109,9 +113,9 @@ def test_features_are_prepared_from_a_manifest(tmp_path, small):
 
 
 def test_features_of_a_manifest_need_experts_and_a_backbone(tmp_path, small):
-    bare = coat("data", "prepare", "m.jsonl", "--cache", "features", cwd=tmp_path)
+    bare = coat("data", "features", "m.jsonl", "--cache", "features", cwd=tmp_path)
     assert "--experts" in bare.stderr
-    without = coat("data", "prepare", "m.jsonl", "--cache", "features", "--experts", "log_mel", cwd=tmp_path)
+    without = coat("data", "features", "m.jsonl", "--cache", "features", "--experts", "log_mel", cwd=tmp_path)
     assert "--backbone" in without.stderr
 
 
@@ -120,3 +124,29 @@ def test_a_decoder_for_the_eye_is_fitted(tmp_path, small):
     assert result.returncode == 0, result.stderr
     assert "held-out clips" in result.stdout
     assert (tmp_path / "decoder.safetensors").is_file()
+
+
+def _verbs(command, path=("coat",)):
+    if hasattr(command, "commands"):
+        for name, below in command.commands.items():
+            yield from _verbs(below, (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+VERBS = dict(_verbs(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_help_shows_an_example_that_its_parser_takes(verb):
+    command = VERBS[verb]
+    paragraphs = [" ".join(text.split()) for text in command.help.split("\n\n")]
+    examples = [text for text in paragraphs if text.startswith(verb)]
+    assert examples, command.help
+    for example in examples:
+        arguments = shlex.split(example.removeprefix(verb))
+        with click.Context(command) as context:
+            given, left, _ = command.make_parser(context).parse_args(arguments)  # raises for unknown options
+        assert not left, "more arguments than it takes"
+        missing = [each.name for each in command.params if each.required and given.get(each.name) is None]
+        assert not missing, example

@@ -324,14 +324,14 @@ def test_text_by_hand():
 def test_from_the_command_line(tmp_path):
     listed = coat("data", "sources", cwd=tmp_path).stdout
     assert "librispeech" in listed
-    missing = coat("data", "prepare", "meld", cwd=tmp_path)
+    missing = coat("data", "import", "meld", cwd=tmp_path)
     assert "comes as files" in " ".join(missing.stderr.replace("│", " ").split())
     meld_files(tmp_path / "MELD")
-    made = coat("data", "prepare", "meld", "--from", "MELD", "--out", "data", cwd=tmp_path)
+    made = coat("data", "import", "meld", "--from", "MELD", "--out", "data", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "2 rows" in made.stdout
     HUB["audiocaps"]().to_parquet(str(tmp_path / "caps" / "train.parquet"))
-    made = coat("data", "prepare", "audiocaps", "--from", "caps", cwd=tmp_path)
+    made = coat("data", "import", "audiocaps", "--from", "caps", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert read_manifest(tmp_path / "data" / "audiocaps.jsonl")[0].answer == "Rain falls on a roof."
 
@@ -364,7 +364,7 @@ def test_any_data_set_with_an_audio_column(tmp_path):
     for name, rows in shapes.items():
         column = "context" if name == "asked" else "audio" if name != "plain" else None
         split(rows, column=column).to_parquet(str(tmp_path / name / "train.parquet"))
-        asked = ("data", "prepare", f"hub:someone/{name}", "--from", name, "--question", "What is said?")
+        asked = ("data", "import", f"hub:someone/{name}", "--from", name, "--question", "What is said?")
         if name == "words":  # which of two answers is meant is not guessed
             assert "both 'sentence' and 'text'" in words_of(coat(*asked, cwd=tmp_path).stderr)
             asked = (*asked, "--ignore-fields", "sentence")
@@ -380,4 +380,4 @@ def test_any_data_set_with_an_audio_column(tmp_path):
     assert rows["asked"].choices == ("joy", "fear")
     assert rows["talks"].id == "talks-t1"
     assert [len(row.audios) for row in rows.values()] == [1, 1, 1, 0]
-    assert "names no data set" in coat("data", "prepare", "hub:x", cwd=tmp_path).stderr
+    assert "names no data set" in coat("data", "import", "hub:x", cwd=tmp_path).stderr

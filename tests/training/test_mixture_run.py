@@ -114,7 +114,7 @@ def test_the_plan_is_a_table(mixed, tmp_path):
 
 
 def test_a_recipe_has_one_source_of_rows(mixed):
-    with pytest.raises(CoatError, match="either train or mixture"):
+    with pytest.raises(CoatError, match="either train_dataset or mixture"):
         parse_recipe(mixed | {"data": mixed["data"] | {"train_dataset": "x.jsonl"}})
-    with pytest.raises(CoatError, match="either train or mixture"):
+    with pytest.raises(CoatError, match="either train_dataset or mixture"):
         parse_recipe(mixed | {"data": {}})

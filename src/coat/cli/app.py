@@ -16,9 +16,10 @@ from coat.cli import (
     evaluate,
     experts,
     export,
+    features,
+    import_corpus,
     labels,
     lmms,
-    prepare,
     probe,
     reconstruct,
     report,
@@ -58,7 +59,8 @@ app.command("chat")(chat.chat)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("view")(view.view)
-data.data.command("prepare")(prepare.prepare)
+data.data.command("import")(import_corpus.import_corpus)
+data.data.command("features")(features.features)
 data.data.command("labels")(labels.labels)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")

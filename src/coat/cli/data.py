@@ -22,7 +22,7 @@ data = typer.Typer(help="Look after data sets.", no_args_is_help=True)
 
 @data.callback()
 def verbs() -> None:
-    """Check, compare and prepare data sets."""
+    """Import, check and compare data sets, and compute features ahead."""
 
 
 @data.command("check")
@@ -43,7 +43,10 @@ def check(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
     strict: Annotated[bool, typer.Option("--strict", help="End with an error at warnings too.")] = False,
 ) -> None:
-    """Check a data set: lists every problem in a table and a page, and exits with 1 if there is one."""
+    """Check a data set: lists every problem in a table and a page, and exits with 1 if there is one.
+
+    coat data check train.jsonl --backbone qwen2_audio
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -93,7 +96,10 @@ def overlap(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that decode.")] = 4,
     ignore_fields: IgnoreFields = "",
 ) -> None:
-    """Find clips that training and evaluation data share, by acoustic fingerprint; leave their rows out on request."""
+    """Find clips that training and evaluation data share, by acoustic fingerprint; leave their rows out on request.
+
+    coat data overlap train.jsonl test.jsonl
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -141,7 +147,10 @@ def plan(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the plan as JSON too.")] = None,
 ) -> None:
-    """Show what each stage draws of every source: pool, share, samples, epochs (Table C)."""
+    """Show what each stage draws of every source: pool, share, samples, epochs (Table C).
+
+    coat data plan recipes/qwen2-audio.yaml
+    """
     import json
 
     from rich.console import Console
@@ -183,7 +192,10 @@ def plan(
 
 @data.command("sources")
 def sources() -> None:
-    """List the corpora that can be prepared, with their licences and where to get them."""
+    """List the corpora that can be imported, with their licences and where to get them.
+
+    coat data sources
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -18,6 +18,8 @@ def demo(
     """Build the small world, train the comparison, and write a report.
 
     Stopped and started again, it goes on from the last finished step.
+
+    coat demo --out runs/demo
     """
     from coat.cli.quiet import quiet
 

@@ -27,7 +27,10 @@ class Finding:
 
 
 def doctor() -> None:
-    """Show what is installed, what is missing, and the command that adds it."""
+    """Show what is installed, what is missing, and the command that adds it.
+
+    coat doctor
+    """
     from rich.console import Console
     from rich.table import Table
 

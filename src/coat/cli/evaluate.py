@@ -108,7 +108,10 @@ def run(
 
 @evaluate.command("score")
 def score(folder: Run, protocol: Protocol = "strict") -> None:
-    """Score an evaluation again, by another protocol perhaps: no model is needed."""
+    """Score an evaluation again, by another protocol perhaps: no model is needed.
+
+    coat eval score runs/eval/pitch
+    """
     from rich.console import Console
 
     from coat.evaluation.results import score_run
@@ -140,6 +143,8 @@ def judge(
     """Rate open answers with a judge model; its API key is read from OPENAI_API_KEY.
 
     Verdicts are kept: what was rated once is not paid for again.
+
+    coat eval judge runs/eval/pitch
     """
     from coat.evaluation.judge import JUDGE, URL, JudgeSettings, judge_run
     from coat.training.progress import bar_for, make_progress
@@ -174,7 +179,10 @@ def compare(
     protocol: Protocol = "strict",
     flips: Annotated[int, typer.Option(min=0, help="Items that flipped, shown for each task.")] = 3,
 ) -> None:
-    """Compare two evaluations: differences with intervals, paired tests, and the items whose result changed."""
+    """Compare two evaluations: differences with intervals, paired tests, and the items whose result changed.
+
+    coat eval compare runs/eval/base runs/eval/pitch
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -223,7 +231,10 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="The page.")] = None,
     protocol: Protocol = "strict",
 ) -> None:
-    """Write a page: scores with intervals, confusion matrices, and the worst answers with their clips."""
+    """Write a page: scores with intervals, confusion matrices, and the worst answers with their clips.
+
+    coat eval report runs/eval/base runs/eval/pitch
+    """
     from coat.cli.quiet import quiet
 
     quiet()
@@ -241,7 +252,10 @@ def report(
 
 @evaluate.command("list")
 def list_tasks() -> None:
-    """List the tasks: what they are, where their data is, how they are scored."""
+    """List the tasks: what they are, where their data is, how they are scored.
+
+    coat eval list
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -267,7 +281,10 @@ def list_tasks() -> None:
 
 @evaluate.command("check")
 def check(tasks: Tasks = None, data: Data = None) -> None:
-    """Check the data of tasks without a model: columns, counts, lengths, revision, and rows that would be skipped."""
+    """Check the data of tasks without a model: columns, counts, lengths, revision, and rows that would be skipped.
+
+    coat eval check --tasks mmau,my-test.jsonl
+    """
     from tempfile import TemporaryDirectory
 
     from coat.cli.quiet import quiet

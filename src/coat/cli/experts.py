@@ -29,7 +29,10 @@ def default(context: typer.Context) -> None:
 
 @experts.command("list")
 def list_experts() -> None:
-    """List the registered experts, with the licence of their weights."""
+    """List the registered experts, with the licence of their weights.
+
+    coat experts list
+    """
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -46,7 +49,10 @@ def list_experts() -> None:
 
 @experts.command("check")
 def check(name: Name, weights: Weights = None) -> None:
-    """Load an expert's weights and run it on two seconds and on forty."""
+    """Load an expert's weights and run it on two seconds and on forty.
+
+    coat experts check basic_pitch
+    """
     expert = _load(name, weights)
     from rich.console import Console
     from rich.table import Table
@@ -74,7 +80,10 @@ def show(
     ] = None,
     weights: Weights = None,
 ) -> None:
-    """Plot an expert's features of a clip."""
+    """Plot an expert's features of a clip.
+
+    coat experts show basic_pitch clip.wav
+    """
     from coat.audio import load_audio
 
     sound = load_audio(clip)
@@ -93,7 +102,10 @@ def decoder(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training.")] = 1500,
     seed: Annotated[int, typer.Option("--seed", help="Seed of clips and weights.")] = 0,
 ) -> None:
-    """Fit a decoder from audio embeddings to spectrograms, to show what audio_reconstruction keeps."""
+    """Fit a decoder from audio embeddings to spectrograms, to show what audio_reconstruction keeps.
+
+    coat experts decoder train.jsonl --backbone qwen2_audio
+    """
     import random
 
     from coat.cli.quiet import quiet

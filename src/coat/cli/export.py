@@ -18,7 +18,10 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="Let everyone see the upload.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,
 ) -> None:
-    """Export a run as a plain checkpoint for transformers, vLLM and PEFT: merged, read back, and compared."""
+    """Export a run as a plain checkpoint for transformers, vLLM and PEFT: merged, read back, and compared.
+
+    coat export runs/pitch --out pitch-model
+    """
     from coat.cli.quiet import quiet
 
     quiet()

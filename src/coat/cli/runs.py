@@ -15,7 +15,10 @@ runs = typer.Typer(help="List, compare and plot training runs.", no_args_is_help
 
 @runs.command("list")
 def list_runs(folder: Folder = Path("runs")) -> None:
-    """List runs with their progress and latest losses."""
+    """List runs with their progress and latest losses.
+
+    coat runs list runs
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -40,7 +43,10 @@ def list_runs(folder: Folder = Path("runs")) -> None:
 
 @runs.command("compare")
 def compare(folders: Folders) -> None:
-    """Compare runs: the recipe fields in which they differ, and their results."""
+    """Compare runs: the recipe fields in which they differ, and their results.
+
+    coat runs compare runs/a runs/b
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -62,7 +68,10 @@ def compare(folders: Folders) -> None:
 
 @runs.command("plot")
 def plot(folders: Folders, out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("runs.png")) -> None:
-    """Plot every loss of some runs over their steps."""
+    """Plot every loss of some runs over their steps.
+
+    coat runs plot runs/a runs/b --out losses.png
+    """
     from coat.analysis.runs import plot_runs, read_run
 
     plot_runs([read_run(folder) for folder in folders], out)

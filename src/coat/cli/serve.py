@@ -32,7 +32,10 @@ def serve(
         list[str] | None, typer.Argument(help="After --: passed to vLLM as they are.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve a model behind OpenAI's API: with vLLM where it is installed, else with the embedded server."""
+    """Serve a model behind OpenAI's API: with vLLM where it is installed, else with the embedded server.
+
+    coat serve pitch-model --port 8000
+    """
     from coat.cli.quiet import quiet
 
     quiet()

@@ -22,7 +22,10 @@ def train(
     gpu: Annotated[str, typer.Option("--gpu", help="For --dry-run: hours on which GPU.")] = "H200",
     seconds: Annotated[float, typer.Option("--seconds", help="For --dry-run: of audio in an average row.")] = 10.0,
 ) -> None:
-    """Train a recipe's stages. A run that was stopped resumes from its last checkpoint."""
+    """Train a recipe's stages. A run that was stopped resumes from its last checkpoint.
+
+    coat train recipes/qwen2-audio-pitch.yaml --out runs/pitch --set data.train_dataset=my.jsonl
+    """
     from rich.console import Console
 
     from coat.config.recipe import load_recipe

@@ -11,7 +11,7 @@ STRETCH = ("start", "end", "offset", "duration", "seconds", "channel")
 TIMES = STRETCH[:-1]
 PLACE = ("path", "audio", "audio_url", "url")
 KNOWN = frozenset((*PLACE, *STRETCH, "type", "bytes"))
-FETCH = "Save it as a file first (coat data prepare does it for data sets of the hub)."
+FETCH = "Save it as a file first (coat data import does it for data sets of the hub)."
 
 
 def clip_entry(raw: Any) -> dict[str, Any]:

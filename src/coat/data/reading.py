@@ -244,7 +244,7 @@ def _plain(value: Any, name: str = "") -> Any:
         return [_plain(item, name) for item in value]
     if isinstance(value, bytes):
         raise ValueError(
-            f"the column '{name}' holds bytes: sound inside a table becomes files by coat data prepare "
+            f"the column '{name}' holds bytes: sound inside a table becomes files by coat data import "
             "hub:OWNER/NAME --from FOLDER"
         )
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)

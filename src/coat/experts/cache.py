@@ -37,7 +37,7 @@ from coat.experts.base import TARGET_DTYPE, Expert
 KEY_BYTES = 16
 OPEN_FILES = 64
 DAMAGED = (OSError, ValueError)  # what pyarrow raises
-REBUILD = "Remove what is damaged and compute it again: coat data prepare ... --verify"
+REBUILD = "Remove what is damaged and compute it again: coat data features ... --verify"
 
 
 class Source(Protocol):
@@ -146,7 +146,7 @@ class FeatureCache:
         if found is None:
             raise CoatError(
                 f"{clip.name} has no cached {self.name} features in {self.folder}.",
-                "Compute them first (coat data prepare), or leave data.cache out of the recipe.",
+                "Compute them first (coat data features), or leave data.cache out of the recipe.",
             )
         features = self._read(*found)
         if len(features) != num_tokens:

@@ -152,7 +152,7 @@ class _Job:
         if missing:
             raise CoatError(
                 f"{missing} clips have no features in {store.root}, and {self.state.num_processes} processes wait.",
-                "Compute them first, by one process or a cluster: coat data prepare RECIPE",
+                "Compute them first, by one process or a cluster: coat data features RECIPE",
             )
 
     def collator(self, names: list[str]) -> TrainingCollator:

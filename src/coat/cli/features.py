@@ -1,4 +1,4 @@
-"""``coat data prepare``: a corpus to a manifest, or expert features ahead."""
+"""``coat data features``: expert features and audio embeddings, computed ahead."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from coat.config.recipe import Recipe
-    from coat.data.sources.base import Corpus
     from coat.training.features import Estimate
 
 
-def prepare(
-    source: Annotated[str, typer.Argument(help="A corpus by name, a recipe (YAML), or a manifest (JSON Lines).")],
+def features(
+    source: Annotated[str, typer.Argument(help="A recipe (YAML) or a manifest.")],
     experts: Annotated[
         str | None, typer.Option("--experts", help="Names, with commas; those of the recipe if left out.")
     ] = None,
@@ -40,42 +39,29 @@ def prepare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Ray workers; one a GPU, or a core.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="First read all shards, and drop damaged ones.")] = False,
-    out: Annotated[Path, typer.Option("--out", help="For a corpus: where manifest and sounds go.")] = Path("data"),
-    folder: Annotated[
-        Path | None, typer.Option("--from", help="For a corpus that comes as files: the folder that holds them.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="For a corpus: at most so many records.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="For a corpus: of wordings.")] = 0,
-    revision: Annotated[str | None, typer.Option("--revision", help="For a corpus on the hub.")] = None,
-    splits: Annotated[str, typer.Option("--split", help="For hub:OWNER/NAME: splits, with commas.")] = "train",
-    question: Annotated[str, typer.Option("--question", help="For hub:OWNER/NAME: asked where rows ask nothing.")] = "",
     ignore_fields: IgnoreFields = "",
 ) -> None:
-    """Write a corpus's manifest, or precompute expert features. Both resume after a stop."""
+    """Compute expert features and audio embeddings ahead. Stopped and started again, it goes on where it was.
+
+    coat data features recipes/qwen2-audio-pitch.yaml --cache features
+
+    coat data features train.jsonl --experts spidr,panns --backbone qwen2_audio --cache features
+    """
     from rich.console import Console
 
     from coat.cli.quiet import quiet
-    from coat.data.sources import REGISTRY, corpus
-    from coat.data.sources.anything import PREFIX, Anything
 
     quiet()
     console = Console()
-    if source in REGISTRY or source.startswith(PREFIX):
-        ignore = split([ignore_fields])
-        found = (
-            Anything(source, tuple(split([splits])), question, ignore) if source.startswith(PREFIX) else corpus(source)
-        )
-        _prepare_corpus(console, found, out, folder, limit, seed, revision)
-        return
     recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
     passed_over = [*recipe.data.ignore_fields, *split([ignore_fields])]
     from coat.checkpoints.building import frozen_dtype
-    from coat.training import features
+    from coat.training.features import FeatureJob, audio_of_manifests, compute
     from coat.training.progress import bar_for, make_progress
 
     on_bad_row = recipe.data.on_bad_row
-    files = features.audio_of_manifests(recipe.data.manifests(), ignore=passed_over, on_bad_row=on_bad_row)
-    job = features.FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
+    files = audio_of_manifests(recipe.data.manifests(), ignore=passed_over, on_bad_row=on_bad_row)
+    job = FeatureJob.of(recipe, dtype=frozen_dtype(recipe))
     store = job.open()
     if verify:
         for path in store.remove_damaged():
@@ -93,43 +79,8 @@ def prepare(
 
             compute_on_ray(store, job, units, ray, workers=workers, progress=bar_for(bar))
         else:
-            features.compute(store, units, progress=bar_for(bar))
+            compute(store, units, progress=bar_for(bar))
     console.print(f"Done. Train with [bold]--set data.cache={job.cache}[/bold]", soft_wrap=True)
-
-
-def _prepare_corpus(
-    console: Console,
-    found: Corpus,
-    out: Path,
-    folder: Path | None,
-    limit: int | None,
-    seed: int,
-    revision: str | None,
-) -> None:
-    from coat.data.sources.prepare import folder_records, hub_records, prepare_corpus
-    from coat.training.progress import bar_for, make_progress
-
-    if folder is None and not found.hub_id:
-        raise CoatError(f"{found.name} comes as files: {found.files}.", f"{found.access} Then: --from FOLDER")
-    if not found.access.startswith("open"):
-        console.print(f"{found.title}. Licence: {found.licence}. {found.access}", soft_wrap=True)
-    with make_progress() as bar:
-        advance = bar_for(bar)
-        made = prepare_corpus(
-            found,
-            out,
-            lambda skip: (
-                folder_records(found, folder, skip) if folder else hub_records(found, skip=skip, revision=revision)
-            ),
-            limit=limit,
-            seed=seed,
-            progress=lambda done: advance("records", done, limit or 0),
-        )
-    for line in made.bad[:10]:
-        console.print(f"[yellow]left out:[/yellow] {line}", soft_wrap=True, highlight=False)
-    if made.bad:
-        console.print(f"{len(made.bad)} records have sound that cannot be read.")
-    console.print(f"{made.manifest}: {made.rows:,} rows.", soft_wrap=True)
 
 
 def _recipe(
