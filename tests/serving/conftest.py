@@ -15,15 +15,18 @@ from coat.api.model import CoatModel
 from coat.serving.app import ServerSettings, make_app
 from coat.serving.engine import Engine, EngineLimits
 from coat.serving.guard import GuardSettings
+from coat.serving.listening import BoundedProtocol, Server
 
 
 @contextmanager
-def running(model, *, limits=None, **settings):
+def running(model, *, limits=None, protocol=BoundedProtocol, **settings):
     """A server on a free port; yields its address and its engine."""
     engine = Engine(model, limits or EngineLimits(max_wait=0.02))
     app = make_app(engine, ServerSettings(**{"name": "miniature", **settings}))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=20)
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=20, http=protocol
+    )  # fmt: skip
+    server = Server(config, engine.drain)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -12,6 +12,7 @@ from coat.generation import generate
 from coat.serving.engine import Engine, EngineLimits, QueueFullError, _overlap
 from coat.serving.sampling import RowSampler
 from coat.serving.schema import Options
+from coat.thinking.batch import encode
 from tests.serving.conftest import tone
 
 
@@ -135,7 +136,7 @@ def test_text_grows_piece_by_piece_whatever_is_settled(engine, monkeypatch):
     tokenizer = engine.model.backbone.tokenizer
     text = "naïve 東京 🎵 the red dog 🎶🎶 finds boats é"
     ears = Ear()
-    job = module.Job(item(), Options(max_tokens=10_000), None, 0, ears)
+    job = module.Job(encode(engine.model.builder, item()), Options(max_tokens=10_000), ears)
     for token in tokenizer(text)["input_ids"]:
         engine._hear(job, token, frozenset())
     assert "".join(ears.pieces) == text == job.text

@@ -42,7 +42,11 @@ class Stretch:
 
 
 def decode(
-    source: Source, name: str, stretch: Stretch | None = None, max_seconds: float | None = None
+    source: Source,
+    name: str,
+    stretch: Stretch | None = None,
+    max_seconds: float | None = None,
+    max_samples: int | None = None,
 ) -> tuple[np.ndarray, int]:
     """Decode a file or a stretch of it.
 
@@ -51,6 +55,7 @@ def decode(
         name: What to call it in messages.
         stretch: Which part; all of it if None.
         max_seconds: Stop, and refuse it, as soon as more than this is decoded.
+        max_samples: The same for samples, all channels counted.
 
     Returns:
         ``(channels, samples)`` float32, and the sampling rate in Hz.
@@ -63,8 +68,8 @@ def decode(
         plain = _plain(file, name)
         if plain is not None:
             with plain:
-                return _read_plain(plain, file, name, stretch, max_seconds)
-        return _read_stream(file, name, stretch, max_seconds)
+                return _read_plain(plain, file, name, stretch, max_seconds, max_samples)
+        return _read_stream(file, name, stretch, max_seconds, max_samples)
 
 
 def count_samples(source: Source, name: str) -> tuple[int, int]:
@@ -123,14 +128,24 @@ def _plain(file: BinaryIO, name: str) -> Any | None:
     return None
 
 
+def _check_samples(count: int, max_samples: int | None, name: str) -> None:
+    if max_samples is not None and count > max_samples:
+        raise AudioError(
+            f"{name} holds more than {max_samples:,} samples over all its channels, the most that are decoded here.",
+            "Send one channel at 16 or 48 kHz, for example: ffmpeg -i in.wav -ac 1 -ar 16000 out.wav",
+            "too long",
+        )
+
+
 def _read_plain(
-    sound: Any, file: BinaryIO, name: str, stretch: Stretch, max_seconds: float | None
+    sound: Any, file: BinaryIO, name: str, stretch: Stretch, max_seconds: float | None, max_samples: int | None
 ) -> tuple[np.ndarray, int]:
     import soundfile
 
     rate, frames = sound.samplerate, sound.frames
     first, last = bounds(stretch, frames, rate, name)
     refuse(problem_of_length((last - first) / rate, max_seconds), name)  # before hours of it are decoded
+    _check_samples((last - first) * sound.channels, max_samples, name)
     try:
         sound.seek(first)
         samples = sound.read(last - first, dtype="float32", always_2d=True)
@@ -138,10 +153,10 @@ def _read_plain(
         samples = np.empty((0, sound.channels), np.float32)
     if sound.format == "FLAC" and last == frames and is_joined(file, FLAC_HEADER):
         file.seek(0)
-        return _read_stream(file, name, stretch, max_seconds)
+        return _read_stream(file, name, stretch, max_seconds, max_samples)
     if len(samples) < last - first:
         file.seek(0)
-        good, _ = _read_stream(file, name, stretch, max_seconds)  # which may say where it breaks off
+        good, _ = _read_stream(file, name, stretch, max_seconds, max_samples)  # which may say where it breaks off
         raise AudioError(
             f"{name} is damaged: {good.shape[1] / rate:.2f} of {(last - first) / rate:.2f} s could be decoded.",
             "Get it anew from its source.",
@@ -150,11 +165,16 @@ def _read_plain(
     return samples.T, rate
 
 
-def _read_stream(file: BinaryIO, name: str, stretch: Stretch, max_seconds: float | None) -> tuple[np.ndarray, int]:
+def _read_stream(
+    file: BinaryIO, name: str, stretch: Stretch, max_seconds: float | None, max_samples: int | None
+) -> tuple[np.ndarray, int]:
     parts: list[tuple[np.ndarray, int]] = []
+    decoded = 0
     done, passed = 0.0, 0  # seconds that are decoded; samples of them that end before the stretch, and are not kept
     for samples, rate in blocks(file, name):
         done += samples.shape[1] / rate
+        decoded += samples.size
+        _check_samples(decoded, max_samples, name)
         if done < stretch.start and (not parts or rate == parts[0][1]):
             passed += sum(part.shape[1] for part, _ in parts)
             parts = [(samples, rate)]

@@ -50,9 +50,21 @@ def decode_audio(
     end: float | None = None,
     channel: int | None = None,
     max_seconds: float | None = None,
+    max_samples: int | None = None,
 ) -> Clip:
-    """Decode a file held in memory; see :func:`load_audio`."""
-    return _clip(data, name, Stretch(start, end), channel, max_seconds)
+    """Decode a file held in memory; see :func:`load_audio`.
+
+    Args:
+        data: The file.
+        name: What to call it in messages.
+        start: See :func:`load_audio`, as for the next three.
+        end: The end of a stretch.
+        channel: One channel alone.
+        max_seconds: The longest clip.
+        max_samples: Refuse a file with more samples, over all channels, as soon as so many are decoded: for files of
+            strangers, for high rates and many channels compress to nothing.
+    """
+    return _clip(data, name, Stretch(start, end), channel, max_seconds, max_samples)
 
 
 def measure_audio(source: str | Path | bytes, name: str = "", *, start: float = 0.0, end: float | None = None) -> float:
@@ -79,7 +91,10 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _clip(source: Path | bytes, name: str, stretch: Stretch, channel: int | None, max_seconds: float | None) -> Clip:
-    samples, rate = decode(source, name, stretch, max_seconds)
+def _clip(
+    source: Path | bytes, name: str, stretch: Stretch, channel: int | None, max_seconds: float | None,
+    max_samples: int | None = None,
+) -> Clip:  # fmt: skip
+    samples, rate = decode(source, name, stretch, max_seconds, max_samples)
     refuse(problem_of_length(samples.shape[1] / rate, max_seconds), name)
     return check_clip(Clip(to_mono(samples, name, channel), rate, name), max_seconds=max_seconds)

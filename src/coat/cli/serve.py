@@ -24,6 +24,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1024,
     max_body_mb: Annotated[int, typer.Option(min=1, help="Largest request.")] = 64,
+    max_prompt_tokens: Annotated[int, typer.Option(min=1, help="Longest prompt in tokens, block included.")] = 16_384,
     request_timeout: Annotated[float, typer.Option(min=1, help="Seconds from arrival to last token.")] = 300.0,
     transcription_prompt: Annotated[
         str, typer.Option(help="What /v1/audio/transcriptions asks the model.")
@@ -53,7 +54,8 @@ def serve(
         ServeOptions(
             place, name, host, port, key, backend,  # type: ignore[arg-type]
             allowed_hosts=tuple(allow_host or ()), max_batch=max_batch, max_queue=max_queue,
-            max_new_tokens=max_new_tokens, max_body_mb=max_body_mb, request_timeout=request_timeout,
+            max_new_tokens=max_new_tokens, max_body_mb=max_body_mb,
+            max_prompt_tokens=max_prompt_tokens, request_timeout=request_timeout,
             transcription_prompt=transcription_prompt, extra=tuple(vllm_args or ()),
         ),
         say=lambda line: typer.echo(line, err=True),

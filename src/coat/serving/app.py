@@ -24,7 +24,7 @@ import coat
 from coat.audio import decode_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
-from coat.serving.engine import Engine, Job, QueueFullError
+from coat.serving.engine import Engine, Job, QueueFullError, StoppingError
 from coat.serving.errors import RefusedError
 from coat.serving.guard import Guard, GuardSettings
 from coat.serving.metrics import Metrics
@@ -34,6 +34,9 @@ from coat.serving.schema import ChatMessage, ChatRequest, Options, ProcessorOpti
 FORM_FIELDS = ("file", "model", "prompt", "language", "response_format", "temperature", "stream")
 KNOWN_FIELDS = [*ChatRequest.model_fields, *ChatMessage.model_fields, *ProcessorOptions.model_fields]
 TAGS = ("text", "input_audio", "audio_url")
+SAMPLES_A_SECOND = 2 * 48_000
+# Seconds: between looks for a client that went away, and after which a client may ask again elsewhere.
+LOOK_EVERY, RETRY_AFTER = 0.5, 5
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
     service = _Service(engine, settings, metrics)
 
     @app.get("/health")
+    @app.head("/health", include_in_schema=False)
     async def health() -> Response:
         return JSONResponse({"status": "ok" if engine.alive else "stopped"}, status_code=200 if engine.alive else 503)
 
@@ -87,6 +91,7 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
+    @app.head("/v1/models", include_in_schema=False)
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [service.card()]}
 
@@ -134,12 +139,8 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:
-        return JSONResponse(RefusedError(error.status_code, str(error.detail)).body(), status_code=error.status_code)
-
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> Response:
-        refused = RefusedError(500, f"The server failed on this request ({type(error).__name__}).", code="server_error")
-        return JSONResponse(refused.body(), status_code=500)
+        body = RefusedError(error.status_code, str(error.detail)).body()
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 
 def _field(problem: Mapping[str, Any]) -> str:
@@ -188,7 +189,10 @@ class _Service:
     def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics) -> None:
         self.engine, self.settings, self.metrics = engine, settings, metrics
         self.created = int(time.time())
-        self.max_seconds = engine.model.backbone.audio_spec.max_seconds
+        spec = engine.model.backbone.audio_spec
+        self.max_seconds = spec.max_seconds
+        # Stereo at 48 kHz, for as long as a prompt may be: more would be decoded for nothing.
+        self.max_samples = round(SAMPLES_A_SECOND * engine.limits.max_prompt_tokens / spec.token_rate)
         self.vocabulary = engine.model.backbone.embedding.weight.shape[0]
 
     def card(self) -> dict[str, Any]:
@@ -203,10 +207,12 @@ class _Service:
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         self.check_model(body.model)
-        options = body.options(self.settings.max_new_tokens, self.vocabulary)
+        began, options = time.monotonic(), body.options(self.settings.max_new_tokens, self.vocabulary)
         download = partial(fetch, allowed=self.settings.allowed_hosts, max_bytes=self.settings.guard.max_body_bytes)
-        conversation = await conversation_of(body.messages, download, max_seconds=self.max_seconds)
-        answer = await self._submit(conversation, options)
+        conversation = await conversation_of(
+            body.messages, download, max_seconds=self.max_seconds, max_samples=self.max_samples
+        )
+        answer = await self._submit(conversation, options, began)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": self.settings.name}
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
@@ -223,8 +229,10 @@ class _Service:
     async def transcribe(
         self, data: bytes, question: str, temperature: float, form: str, stream: bool, request: Request
     ) -> Response:
+        began = time.monotonic()
         try:
-            clip = await to_thread.run_sync(partial(decode_audio, data, "The file", max_seconds=self.max_seconds))
+            decoded = partial(decode_audio, max_seconds=self.max_seconds, max_samples=self.max_samples)
+            clip = await to_thread.run_sync(decoded, data, "The file")
             question = whole_text(question)
         except CoatError as error:
             raise RefusedError(400, str(error), param="file") from None
@@ -233,7 +241,7 @@ class _Service:
         content = [{"type": "audio"}, {"type": "text", "text": question}]
         conversation = Conversation([{"role": "user", "content": content}], [clip], "the request")
         options = Options(max_tokens=self.settings.max_new_tokens, temperature=temperature)
-        answer = await self._submit(conversation, options)
+        answer = await self._submit(conversation, options, began)
         if stream:
             return StreamingResponse(self._transcript(answer), media_type="text/event-stream")
         job = await answer.whole(request)
@@ -243,7 +251,9 @@ class _Service:
             else JSONResponse({"text": job.text, "usage": {"type": "tokens", **_transcription_usage(job)}})
         )
 
-    async def _submit(self, conversation: Conversation, options: Options) -> _Answer:
+    async def _submit(self, conversation: Conversation, options: Options, began: float) -> _Answer:
+        """Queue a request; its time runs since it arrived, decoding included."""
+        deadline = began + self.settings.request_timeout
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -251,6 +261,8 @@ class _Service:
             with suppress(RuntimeError):  # the loop may be gone when the server is going down
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
+        if time.monotonic() > deadline:
+            raise _too_slow()
         try:
             job = await to_thread.run_sync(self.engine.submit, conversation, options, hear)
         except QueueFullError:
@@ -258,9 +270,11 @@ class _Service:
                 429, f"{self.engine.limits.max_queue} requests wait already: try again soon.",
                 code="queue_full", headers={"Retry-After": "1"},
             ) from None  # fmt: skip
+        except StoppingError as error:
+            raise _stopping(error) from None
         except CoatError as error:
             raise RefusedError(400, str(error), param="messages") from None
-        return _Answer(job, pieces, self.settings.request_timeout, self.metrics)
+        return _Answer(job, pieces, deadline, self.metrics)
 
     async def _chunks(self, answer: _Answer, head: dict[str, Any], usage: bool) -> AsyncIterator[str]:
         def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
@@ -291,10 +305,10 @@ class _Service:
 class _Answer:
     """An answer on its way; given up when nobody reads it any more or when it takes too long."""
 
-    def __init__(self, job: Job, pieces: asyncio.Queue[str | None], timeout: float, metrics: Metrics) -> None:
+    def __init__(self, job: Job, pieces: asyncio.Queue[str | None], deadline: float, metrics: Metrics) -> None:
         self.job, self.metrics = job, metrics
         self._pieces = pieces
-        self._deadline = job.arrived + timeout
+        self._deadline = deadline
 
     async def __aiter__(self) -> AsyncIterator[str]:
         try:
@@ -311,17 +325,21 @@ class _Answer:
         Raises:
             RefusedError: It failed or took too long.
         """
+        looked = time.monotonic()
         try:
             while True:
                 left = self._deadline - time.monotonic()
                 try:
-                    if await self._next(min(left, 0.5)) is None:
+                    if await self._next(min(left, LOOK_EVERY)) is None:
                         break
                 except RefusedError:
-                    if left <= 0.5:
+                    if left <= LOOK_EVERY:
                         raise
+                # Pieces may come faster than this waits: whoever left is looked for all the same.
+                if time.monotonic() - looked >= LOOK_EVERY:
+                    looked = time.monotonic()
                     if await request.is_disconnected():
-                        raise RefusedError(499, "The client went away.") from None
+                        raise RefusedError(499, "The client went away.")
             self._check()
             return self.job
         finally:
@@ -332,19 +350,29 @@ class _Answer:
         try:
             return await asyncio.wait_for(self._pieces.get(), max(timeout, 0.001))
         except TimeoutError:
-            raise RefusedError(504, "The answer took longer than this server allows.", code="timeout") from None
+            raise _too_slow() from None
 
     def _check(self) -> None:
         error = self.job.error
+        if isinstance(error, StoppingError):
+            raise _stopping(error)
         if isinstance(error, CoatError):
             raise RefusedError(503, str(error), code="unavailable")
         if error is not None:
             raise RefusedError(500, f"The model failed on this request ({type(error).__name__}).", code="model_error")
 
 
+def _too_slow() -> RefusedError:
+    return RefusedError(504, "The answer took longer than this server allows.", code="timeout")
+
+
+def _stopping(error: StoppingError) -> RefusedError:
+    return RefusedError(503, str(error), code="unavailable", headers={"Retry-After": str(RETRY_AFTER)})
+
+
 def usage_of(job: Job) -> dict[str, Any]:
     """Tokens of a job; the block's are part of the prompt and shown apart."""
-    prompt, completion = len(job.prompt.input_ids), len(job.tokens)
+    prompt, completion = job.num_prompt_tokens, len(job.tokens)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

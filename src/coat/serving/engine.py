@@ -18,12 +18,15 @@ from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.serving.sampling import RowListener, RowSampler, RowStops
 from coat.serving.schema import Options
-from coat.thinking.batch import make_batch
+from coat.thinking.batch import Encoded, collate, encode
 from coat.thinking.model import ThinkingModel
-from coat.thinking.prompt import Prompt, PromptBuilder
+from coat.thinking.prompt import PromptBuilder
 
 REPLACEMENT = "�"
 SETTLE_EVERY = 32
+# A text with more bytes for each token that a prompt may hold is refused before it is tokenised, which takes seconds
+# for megabytes. English has four bytes a token, other scripts fewer.
+BYTES_A_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,8 @@ class Job:
     """One request on its way.
 
     Attributes:
-        conversation: What to answer.
+        encoded: What to answer: its prompt, and its clips at the backbone's rate.
         options: How.
-        prompt: Its ids.
-        num_audio_tokens: L_a of all clips together.
         hear: Called from the worker with each new piece of text, and with None at the end.
         text: The answer so far.
         tokens: Its ids.
@@ -63,10 +64,8 @@ class Job:
         settled: Tokens whose text will not change any more, and that text.
     """
 
-    conversation: Conversation
+    encoded: Encoded
     options: Options
-    prompt: Prompt
-    num_audio_tokens: int
     hear: Callable[[str | None], None]
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -85,13 +84,30 @@ class Job:
         return self.finish_reason is not None or self.cancelled or self.error is not None
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt, block included."""
+        return len(self.encoded.prompt.input_ids)
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """L_a of all clips together."""
+        return sum(self.encoded.num_audio_tokens)
+
+    @property
     def num_think_tokens(self) -> int:
         """Tokens of blocks in the prompt, their ends included: the forced prefix of Table E."""
-        return sum(block.length for block in self.prompt.blocks)
+        return sum(block.length for block in self.encoded.prompt.blocks)
 
 
 class QueueFullError(Exception):
     """More requests wait than may."""
+
+
+class StoppingError(CoatError):
+    """The server is going down."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.", "Ask again elsewhere or later.")
 
 
 class Engine:
@@ -113,7 +129,7 @@ class Engine:
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
         self._wake = threading.Condition()
-        self._encoding = threading.Lock()  # tokenizers do not bear two threads
+        self._tokenizing = threading.Lock()  # tokenizers do not bear two threads
         self._stopping = False
         self._worker = threading.Thread(target=self._work, name="coat-engine", daemon=True)
         self._worker.start()
@@ -139,33 +155,41 @@ class Engine:
         Raises:
             CoatError: The conversation cannot be encoded, or is too long.
             QueueFullError: Too many wait.
+            StoppingError: The engine is going down.
         """
-        builder = self._builder(options)
-        backbone = self.model.backbone
-        rate = backbone.audio_spec.sampling_rate
-        counts = [
-            backbone.num_audio_tokens(round(len(c.waveform) * rate / c.sampling_rate)) for c in conversation.clips
-        ]
-        with self._encoding:
-            prompt = builder.build(conversation.messages, counts, name=conversation.name)
-        if len(prompt.input_ids) > self.limits.max_prompt_tokens:
+        most = self.limits.max_prompt_tokens
+        size = sum(len(str(message["content"]).encode(errors="replace")) for message in conversation.messages)
+        if size > most * BYTES_A_TOKEN:
             raise CoatError(
-                f"The prompt has {len(prompt.input_ids)} tokens; at most {self.limits.max_prompt_tokens} are served.",
+                f"The text has {size:,} bytes; a prompt of {most} tokens holds at most {most * BYTES_A_TOKEN:,}.",
+                "Send less text.",
+            )
+        encoded = encode(self._builder(options), conversation, tokenizing=self._tokenizing)
+        if len(encoded.prompt.input_ids) > most:
+            raise CoatError(
+                f"The prompt has {len(encoded.prompt.input_ids)} tokens; at most {most} are served.",
                 "Send less text or shorter audio.",
             )
-        job = Job(conversation, options, prompt, sum(counts), hear)
+        job = Job(encoded, options, hear)
         with self._wake:
+            if self._stopping:
+                raise StoppingError
             if len(self._waiting) >= self.limits.max_queue:
                 raise QueueFullError
             self._waiting.append(job)
             self._wake.notify()
         return job
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Answer what is being answered, refuse what waits, end the worker."""
+    def drain(self) -> None:
+        """Refuse what waits and what comes; what is being answered goes on to its end."""
         with self._wake:
             self._stopping = True
+            self._refuse_waiting()
             self._wake.notify()
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """:meth:`drain`, and wait for what is being answered."""
+        self.drain()
         self._worker.join(timeout)
         for job in self._running:
             job.cancelled = True
@@ -195,7 +219,6 @@ class Engine:
             while True:
                 self._wake.wait_for(lambda: self._stopping or bool(self._waiting))
                 if self._stopping:
-                    self._refuse_waiting()
                     return []
                 if len(self._waiting) < self.limits.max_batch:
                     self._wake.wait_for(
@@ -221,7 +244,7 @@ class Engine:
 
     def _refuse_waiting(self) -> None:
         for job in self._waiting:
-            job.error = CoatError("The server is shutting down.", "Ask again elsewhere or later.")
+            job.error = StoppingError()
             job.hear(None)
         self._waiting.clear()
 
@@ -232,11 +255,10 @@ class Engine:
             job.started = now
         backbone = self.model.backbone
         builder = self._builder(jobs[0].options)
-        with self._encoding:
-            batch = make_batch(builder, [job.conversation for job in jobs], padding_side="left")
-        batch = batch.to(backbone.device)
+        batch = collate(builder, [job.encoded for job in jobs], padding_side="left").to(backbone.device)
         embeddings, mask = self.model.prepare_prefill(batch)
         ends = frozenset(backbone.end_ids)
+        prompts = [job.encoded.prompt.input_ids for job in jobs]
 
         def hear(row: int, token: int) -> None:
             self._hear(jobs[row], token, ends)
@@ -247,7 +269,7 @@ class Engine:
             max_new_tokens=max(job.options.max_tokens for job in jobs),
             do_sample=False,
             suppress_tokens=list(self.model.tokens.ids),
-            logits_processor=[RowSampler([job.options for job in jobs], [job.prompt.input_ids for job in jobs])],
+            logits_processor=[RowSampler([job.options for job in jobs], prompts)],
             streamer=RowListener(hear),
             stopping_criteria=[RowStops(lambda: [job.done for job in jobs])],
         )

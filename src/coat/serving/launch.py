@@ -30,7 +30,7 @@ class ServeOptions:
         api_key: Required beyond loopback.
         backend: Which server.
         allowed_hosts: Where audio may be fetched from.
-        max_batch, max_queue, max_new_tokens, max_body_mb, request_timeout: Limits of the embedded server.
+        max_batch, max_queue, max_new_tokens, max_body_mb, max_prompt_tokens, request_timeout: The embedded server's.
         transcription_prompt: What transcription asks.
         extra: Passed to vLLM as it is.
     """
@@ -46,6 +46,7 @@ class ServeOptions:
     max_queue: int = 128
     max_new_tokens: int = 1024
     max_body_mb: int = 64
+    max_prompt_tokens: int = 16_384
     request_timeout: float = 300.0
     transcription_prompt: str = "Transcribe the speech."
     extra: tuple[str, ...] = ()
@@ -148,30 +149,42 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
     from coat.serving.app import ServerSettings, make_app
     from coat.serving.engine import Engine, EngineLimits
     from coat.serving.guard import GuardSettings
+    from coat.serving.listening import BoundedProtocol, Server, check_port, max_connections
     from coat.serving.metrics import Metrics
 
+    check_port(options.host, options.port)
     model = load_model(options.place)
     metrics = Metrics()
-    limits = EngineLimits(max_batch=options.max_batch, max_queue=options.max_queue)
+    limits = EngineLimits(
+        max_batch=options.max_batch, max_queue=options.max_queue, max_prompt_tokens=options.max_prompt_tokens
+    )
     engine = Engine(model, limits, metrics.batch.observe)
     settings = ServerSettings(
         name=options.served_name,
-        guard=GuardSettings(api_key=options.api_key, max_body_bytes=options.max_body_mb * 2**20),
+        guard=GuardSettings(
+            api_key=options.api_key,
+            max_body_bytes=options.max_body_mb * 2**20,
+            private_metrics=not _is_loopback(options.host),
+        ),
         allowed_hosts=options.allowed_hosts,
         max_new_tokens=options.max_new_tokens,
         request_timeout=options.request_timeout,
         transcription_prompt=options.transcription_prompt,
     )
     say(f"http://{options.host}:{options.port}/v1")
-    uvicorn.run(
+    BoundedProtocol.most = max_connections()
+    config = uvicorn.Config(
         make_app(engine, settings, metrics),
         host=options.host,
         port=options.port,
         log_level="warning",
+        http=BoundedProtocol,
+        ws="none",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=60,
         h11_max_incomplete_event_size=64 * 1024,
     )
+    Server(config, engine.drain).run()
 
 
 def _is_loopback(host: str) -> bool:

@@ -46,10 +46,10 @@ class Metrics:
             self.queued.observe(job.started - job.arrived)
         if job.first_token is not None:
             self.first.observe(job.first_token - job.arrived)
-        self.prompt.inc(len(job.prompt.input_ids))
+        self.prompt.inc(job.num_prompt_tokens)
         self.think.inc(job.num_think_tokens)
         self.completion.inc(len(job.tokens))
-        self.audio.inc(sum(clip.seconds for clip in job.conversation.clips))
+        self.audio.inc(sum(clip.seconds for clip in job.encoded.clips))
 
     def text(self) -> bytes:
         """The page."""

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from coat.audio import Clip, decode_audio
+from coat.audio import Clip, check_clip
+from coat.audio.decoding import decode
+from coat.audio.downmix import to_mono
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.serving.errors import RefusedError
@@ -241,7 +243,11 @@ class Options:
 
 
 async def conversation_of(
-    messages: list[ChatMessage], fetch: Callable[[str], Awaitable[bytes]], *, max_seconds: float
+    messages: list[ChatMessage],
+    fetch: Callable[[str], Awaitable[bytes]],
+    *,
+    max_seconds: float,
+    max_samples: int,
 ) -> Conversation:
     """Messages with their audio decoded.
 
@@ -249,6 +255,7 @@ async def conversation_of(
         messages: As they came.
         fetch: Downloads http(s) URLs, or refuses to.
         max_seconds: The longest clip.
+        max_samples: Samples that all clips may have together, over all their channels, as they are decoded.
 
     Raises:
         RefusedError: A part cannot be decoded; the message names which.
@@ -269,7 +276,9 @@ async def conversation_of(
             if len(clips) == MAX_CLIPS:
                 raise RefusedError(400, f"At most {MAX_CLIPS} clips in a request.", param=where)
             data = await _bytes_of(part, where, fetch)
-            clips.append(await to_thread.run_sync(_decode, data, where, max_seconds))
+            clip, decoded = await to_thread.run_sync(_decode, data, where, max_seconds, max_samples)
+            clips.append(clip)
+            max_samples -= decoded
             content.append({"type": "audio"})
         turns.append({"role": "system" if message.role == "developer" else message.role, "content": content})
     if turns[-1]["role"] != "user":
@@ -305,8 +314,11 @@ def decode_base64(text: str, where: str) -> bytes:
         raise RefusedError(400, f"{where}: the audio is not base64 ({error}).", param=where) from None
 
 
-def _decode(data: bytes, where: str, max_seconds: float) -> Clip:
+def _decode(data: bytes, where: str, max_seconds: float, max_samples: int) -> tuple[Clip, int]:
+    """A clip, and how many samples were decoded for it, over all its channels."""
+    name = f"The audio of {where}"
     try:
-        return decode_audio(data, f"The audio of {where}", max_seconds=max_seconds)
+        samples, rate = decode(data, name, max_seconds=max_seconds, max_samples=max_samples)
+        return check_clip(Clip(to_mono(samples, name), rate, name), max_seconds=max_seconds), samples.size
     except CoatError as error:
         raise RefusedError(400, str(error), param=where) from None

@@ -19,6 +19,7 @@ L_a audio tokens, L think tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -128,8 +129,15 @@ class Encoded:
     num_audio_tokens: list[int]
 
 
-def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
+def encode(
+    builder: PromptBuilder, conversation: Conversation, *, tokenizing: AbstractContextManager[Any] | None = None
+) -> Encoded:
     """Check and resample a conversation's clips, and build its prompt.
+
+    Args:
+        builder: The prompt builder, which knows the backbone.
+        conversation: What to encode.
+        tokenizing: Held while the tokenizer works, where several threads encode: tokenizers do not bear two.
 
     Raises:
         CoatError: A clip is too short or too long for the backbone, or the conversation cannot be encoded.
@@ -139,7 +147,8 @@ def encode(builder: PromptBuilder, conversation: Conversation) -> Encoded:
         check_clip(clip, max_seconds=audio_spec.max_seconds)
     waveforms = [clip.at(audio_spec.sampling_rate) for clip in conversation.clips]
     counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
-    prompt = builder.build(conversation.messages, counts, name=conversation.name)
+    with tokenizing or nullcontext():
+        prompt = builder.build(conversation.messages, counts, name=conversation.name)
     return Encoded(prompt, list(conversation.clips), waveforms, counts)
 
 

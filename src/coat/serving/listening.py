@@ -1,0 +1,103 @@
+"""uvicorn, for a server that strangers can reach: connections are bounded, and a signal is heard at once."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from coat.errors import CoatError
+
+HEADER_SECONDS = 10.0
+# Descriptors that files, the model and libraries need beside connections.
+KEPT_DESCRIPTORS = 64
+MAX_CONNECTIONS = 1024
+
+
+def max_connections() -> int:
+    """Connections that may be open at once: what the limit of file descriptors leaves."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(MAX_CONNECTIONS, soft - KEPT_DESCRIPTORS))
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP whose connections are closed when they are too many, or when a request's head is long in coming."""
+
+    most: int = MAX_CONNECTIONS
+    header_seconds: float = HEADER_SECONDS
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Called for every connection that was accepted."""
+        if len(self.connections) >= self.most:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Called with whatever arrives."""
+        if self.transport is None:  # refused, and not gone yet
+            return
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()  # a head that comes in crumbs has no more time than one that does not come
+        elif self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called when it is closed."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(self.header_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Says so at once when a signal asks it to end.
+
+    Args:
+        config: uvicorn's.
+        drain: Called at the first signal: what waits is refused, what runs goes on within the grace period.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the signal."""
+        self._drain()
+        super().handle_exit(sig, frame)
+
+
+def check_port(host: str, port: int) -> None:
+    """Before a model is loaded for minutes.
+
+    Raises:
+        CoatError: Nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise CoatError(f"Nothing can listen on {host}:{port} ({error.strerror}).", "Give another --port.") from None
