@@ -149,7 +149,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
     from coat.serving.app import ServerSettings, make_app
     from coat.serving.engine import Engine, EngineLimits
     from coat.serving.guard import GuardSettings
-    from coat.serving.listening import BoundedProtocol, Server, check_port, max_connections
+    from coat.serving.listening import BoundedProtocol, Server, bounds, check_port
     from coat.serving.metrics import Metrics
 
     check_port(options.host, options.port)
@@ -172,7 +172,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
         transcription_prompt=options.transcription_prompt,
     )
     say(f"http://{options.host}:{options.port}/v1")
-    BoundedProtocol.most = max_connections()
+    BoundedProtocol.most, backlog = bounds()
     config = uvicorn.Config(
         make_app(engine, settings, metrics),
         host=options.host,
@@ -180,6 +180,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
         log_level="warning",
         http=BoundedProtocol,
         ws="none",
+        backlog=backlog,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=60,
         h11_max_incomplete_event_size=64 * 1024,

@@ -6,8 +6,9 @@ import asyncio
 import resource
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 import uvicorn
@@ -16,29 +17,43 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from coat.errors import CoatError
 
 HEADER_SECONDS = 10.0
-# Descriptors that files, the model and libraries need beside connections.
-KEPT_DESCRIPTORS = 64
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS, MAX_BACKLOG = 1024, 256
 
 
-def max_connections() -> int:
-    """Connections that may be open at once: what the limit of file descriptors leaves."""
+def bounds() -> tuple[int, int]:
+    """Connections that may be open at once, and those that are accepted in one go, by the limit of file descriptors.
+
+    A quarter is spared for uploads, downloads and connections on their way out, of which there may be as many as are
+    accepted in one go.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, min(MAX_CONNECTIONS, soft - KEPT_DESCRIPTORS))
+    held = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 64
+    backlog = min(MAX_BACKLOG, soft // 4)
+    return max(8, min(MAX_CONNECTIONS, soft - held - backlog)), backlog
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP whose connections are closed when they are too many, or when a request's head is long in coming."""
+    """HTTP whose connections are bounded, in number and in the time that a request's head may take to come.
+
+    Where there are too many, the one that has been silent for longest makes room; where none is silent, the newcomer is
+    turned away.
+    """
 
     most: int = MAX_CONNECTIONS
     header_seconds: float = HEADER_SECONDS
+    _silent: ClassVar[dict[H11Protocol, None]] = {}  # in the order in which they began to wait
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Called for every connection that was accepted."""
         if len(self.connections) >= self.most:
-            transport.abort()
-            return
+            oldest = next((each for each in self._silent if each in self.connections), None)
+            if oldest is None:
+                transport.abort()
+                return
+            self.connections.discard(oldest)  # its own end comes in a moment
+            del self._silent[oldest]
+            oldest.transport.abort()
         super().connection_made(transport)
         self._await_head()
 
@@ -49,23 +64,28 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
             self._await_head()  # a head that comes in crumbs has no more time than one that does not come
-        elif self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        else:
+            self._spoken()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when it is closed."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._spoken()
         if self.transport is not None:
             super().connection_lost(exc)
 
     def _await_head(self) -> None:
         if self._waiting is None:
             self._waiting = self.loop.call_later(self.header_seconds, self._give_up)
+            self._silent[self] = None
+
+    def _spoken(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._silent.pop(self, None)
 
     def _give_up(self) -> None:
-        self._waiting = None
+        self._spoken()
         if not self.transport.is_closing():
             self.transport.close()
 
