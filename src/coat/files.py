@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from coat.errors import CoatError
+
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
@@ -21,11 +23,21 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file that is appended to; a last line that was cut short is dropped, in the file too."""
+    """Rows of a file that this package appends to; a last line that was cut short is dropped, in the file too.
+
+    Files of users are read by :mod:`coat.data.reading`, which changes nothing.
+
+    Raises:
+        CoatError: A line of it is no JSON: something else has written to it.
+    """
     if not path.is_file():
         return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_whole(path, whole)
-    return [json.loads(line) for line in whole.splitlines() if line.strip()]
+    try:
+        content = path.read_bytes()
+        rows = content[: content.rfind(b"\n") + 1].decode()
+        found = [json.loads(line) for line in rows.split("\n") if line.strip()]
+    except ValueError as error:  # of JSON and of UTF-8
+        raise CoatError(f"{path} is damaged: {error}.", "Delete it, or the line that is damaged.") from None
+    if not content.endswith(b"\n") and content:
+        write_whole(path, rows)
+    return found

@@ -120,3 +120,19 @@ def test_every_checkpoint_of_every_stage_is_read(labels, tiny_path, manifest, tm
     assert json.loads(plain_lines(readings).splitlines()[0])["target"] == "height"
     with pytest.raises(CoatError, match="keeps no checkpoints"):
         over_training(tmp_path, clips)
+
+
+def test_a_users_file_of_labels_is_read_and_left_as_it_is(tmp_path):
+    """Without a line break at its end, too; and what is no row is named."""
+    from coat.analysis.probing import Target, read_clips
+
+    rows = [{"audio": f"{i}.wav", "mood": "calm", "voice": i % 3} for i in range(12)]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    before = path.read_bytes()
+    clips = read_clips(path, Target("mood", "voice"))
+    assert sum(map(len, clips.labels)) == 12
+    assert path.read_bytes() == before
+    path.write_text(path.read_text() + "\nno JSON\n")
+    with pytest.raises(CoatError, match="line 13"):
+        read_clips(path, Target("mood", "voice"))

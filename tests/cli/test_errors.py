@@ -159,3 +159,35 @@ def test_bitsandbytes_is_not_imported_unless_four_bits_are_asked_for():
     assert int(count) > 150
     assert imported == "False"
     assert "gemm_4bit" not in done.stderr
+
+
+def test_a_first_start_that_failed_leaves_its_folder_free(recipe, tmp_path):
+    out = tmp_path / "run"
+    assert_helps(coat("train", recipe("gone.wav"), "--out", out, cwd=tmp_path), "row-7")
+    wave(tmp_path / "a.wav", 1.0)
+    result = coat("train", recipe("a.wav"), "--set", "training.seed=5", "--out", out, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("backbone: {family: qwen2_audi}", "given twice"),
+        ("experts: {basic_pich: {aux_weight: 1.0}}", "basic_pitch"),
+        ("training: {seed: 1}", "'training' is given twice"),
+    ],
+)
+def test_a_check_finds_what_needs_no_weights(recipe, tmp_path, more, words):
+    assert_helps(coat("train", recipe(more=more), "--check", cwd=tmp_path), words)
+    assert_helps(coat("train", recipe(), "--check", "--set", "backbone.family=qwen2_audi", cwd=tmp_path), "qwen2_audio")
+
+
+def test_a_recipe_of_another_encoding(tmp_path):
+    (tmp_path / "r.yaml").write_bytes("backbone: {path: naïve}".encode("utf-16"))
+    assert_helps(coat("train", "r.yaml", cwd=tmp_path), "r.yaml is not UTF-8")
+
+
+def test_a_folder_that_cannot_be_written(recipe, tmp_path):
+    wave(tmp_path / "a.wav", 1.0)
+    (tmp_path / "file").write_text("")
+    assert_helps(coat("train", recipe("a.wav"), "--out", tmp_path / "file" / "run", cwd=tmp_path), "cannot be written")

@@ -1,10 +1,12 @@
 import shlex
 import shutil
+import sys
 
 import click
 import pytest
 import typer
 
+from coat.cli import main
 from coat.cli.app import app
 from tests.cli.test_errors import coat, wave
 
@@ -150,3 +152,30 @@ def test_every_help_shows_an_example_that_its_parser_takes(verb):
         assert not left, "more arguments than it takes"
         missing = [each.name for each in command.params if each.required and given.get(each.name) is None]
         assert not missing, example
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("coat demo", "coat view")])
+@pytest.mark.parametrize("fault", ["missing", "a folder", "another kind"])
+def test_what_a_person_may_type_ends_in_words(verb, fault, tmp_path, monkeypatch, capsys):
+    """Every verb's own example where its files are missing, are folders, or hold something else; and without a hub."""
+    paragraphs = [" ".join(text.split()) for text in VERBS[verb].help.split("\n\n")]
+    arguments = shlex.split(next(text for text in paragraphs if text.startswith(verb)))
+    for name in arguments[2:]:
+        path = tmp_path / name.partition("=")[2] if "=" in name else tmp_path / name
+        if fault == "missing" or name.startswith("-") or "." not in path.name or ":" in name:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if fault == "a folder":
+            path.mkdir(exist_ok=True)
+        else:
+            path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe nothing that is wanted")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "".join(capsys.readouterr())
+    assert ended.value.code in (0, 1, 2, 3, None), said
+    assert "Traceback" not in said
+    assert said

@@ -17,9 +17,9 @@ import numpy as np
 from coat.analysis.probes import Probed, States, collect_states, probe
 from coat.audio import load_audio
 from coat.data.conversation import Conversation
+from coat.data.reading import read_records
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
-from coat.files import read_jsonl
 from coat.thinking.model import ThinkingModel
 
 QUESTION = "Describe the audio."
@@ -99,7 +99,15 @@ def read_clips(path: Path, target: Target, *, limit: int | None = None, seed: in
     Raises:
         CoatError: No clip carries the label, or all are in one group.
     """
-    rows = [row for row in read_jsonl(path) if row.get(target.name) not in (None, "")]
+    rows = []
+    if not path.is_file():
+        raise CoatError(f"There is no file {path}.", "coat data labels makes one.")
+    for record in read_records(path):
+        if record.problem or not isinstance(record.raw, dict) or "audio" not in record.raw:
+            problem = record.problem or "a row must be an object with 'audio'"
+            raise CoatError(f"{path}, {record.where}: {problem}.", "Mend it, or make the file with coat data labels.")
+        if record.raw.get(target.name) not in (None, ""):
+            rows.append(record.raw)
     if not rows:
         raise CoatError(f"No line of {path} has '{target.name}'.", "Name a field that holds labels.")
     rng = np.random.default_rng([seed, 23])

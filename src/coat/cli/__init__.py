@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-INTERRUPTED = 130
+# Exit codes beside 2, which is for what was asked for: bad options, recipes and data.
+COULD_NOT_RUN, BROKEN, INTERRUPTED = 3, 70, 130
+TRACEBACK = "COAT_TRACEBACK"
 
 
 def main() -> None:
@@ -25,12 +28,19 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
         sys.exit(INTERRUPTED)
+    except OSError as error:  # a folder that cannot be written, a file that is none, a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        _panel(f"{where}{error.strerror or error}", "Check the path, its permissions, and the room on the disk.")
+        sys.exit(COULD_NOT_RUN)
     except Exception as error:
         # Usage errors: some versions of typer bring their own click, so the class cannot be named.
-        if not hasattr(error, "exit_code"):
+        if hasattr(error, "exit_code"):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(error.exit_code)
+        if os.environ.get(TRACEBACK):
             raise
-        error.show()  # type: ignore[attr-defined]
-        sys.exit(error.exit_code)
+        _panel(f"{type(error).__name__}: {error}"[:600], f"This should not happen. {TRACEBACK}=1 shows where it did.")
+        sys.exit(BROKEN)
 
 
 def _panel(problem: str, remedy: str) -> None:

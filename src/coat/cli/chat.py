@@ -39,6 +39,8 @@ def chat(
     coat chat --miniature clip.wav "What note is this?"
 
     coat chat RUN
+
+    Without a question it is a conversation: /audio FILE adds a clip.
     """
     clips = list(audio or [])
     places, question = _read(arguments or [], miniature=miniature)
@@ -57,6 +59,8 @@ def chat(
     model = CoatModel.from_pretrained(MINIATURE if miniature else places[0])
     if not model.thinking.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
+    if question is not None and not clips:
+        typer.echo("No clip was given: this answers the text alone. Add --audio FILE to ask about sound.", err=True)
     if seed is not None:
         import torch
 

@@ -33,7 +33,7 @@ def list_runs(folder: Folder = Path("runs")) -> None:
             run.folder.name,
             run.recipe["backbone"]["family"],
             run.stage,
-            f"{run.step:,} of {run.steps:,}",
+            f"{run.steps if run.finished else run.step:,} of {run.steps:,}",
             ce,
             held,
             state,

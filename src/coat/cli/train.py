@@ -33,6 +33,7 @@ def train(
     console = Console()
     resolved = load_recipe(recipe, overrides or [])
     if check:
+        _check_names(resolved)
         console.print(resolved.dump(), highlight=False)
         return
     if dry_run:
@@ -48,6 +49,23 @@ def train(
         console.print(line, highlight=False, soft_wrap=True)
 
     run.train(resolved, folder, say=say)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """That family and experts are there, which a recipe alone cannot know.
+
+    Raises:
+        CoatError: One is not, with what it may have been meant to be.
+    """
+    from coat import backbones, experts
+
+    if recipe.backbone.family not in backbones.REGISTRY:  # what is known is not imported: that takes seconds
+        backbones.backbone_class(recipe.backbone.family)
+    kinds = {
+        str(recipe.experts.get(name, {}).get("kind", name)) for name in [*recipe.active_experts(), *recipe.experts]
+    }
+    for kind in sorted(kinds - experts.REGISTRY.keys()):
+        experts.expert_class(kind)
 
 
 def _show_cost(console: Console, recipe: Recipe, gpu: str, seconds: float) -> None:

@@ -269,13 +269,29 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CoatError(f"There is no recipe at {path}.", "The recipes folder has examples.")
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
+    except UnicodeDecodeError as error:
+        raise CoatError(f"{path} is not UTF-8 text ({error}).", "Save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise CoatError(f"{path} is not YAML: {error}") from None
+        raise CoatError(f"{path} is not YAML: {error}", "Mend that line.") from None
     if not isinstance(raw, dict):
         raise CoatError(f"{path} must hold fields, such as 'stages:'.", "The recipes folder has examples.")
     parent = raw.pop("extends", None)
     return _merge(_read(path.parent / parent), raw) if parent else raw
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Safe, and refuses a field that is given twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Called for every mapping."""
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = key.value
+            if name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' is given twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

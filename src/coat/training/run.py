@@ -75,8 +75,7 @@ def train(
     folder, state = Path(folder), processes()
     if not state.is_main_process:
         say = lambda _: None  # noqa: E731  # one process speaks for all
-    with state.main_process_first():
-        _claim(folder, recipe, writes=state.is_main_process)
+    _check_claim(folder, recipe)
     if is_finished(folder):
         say(f"{folder} is finished already.")
         return folder
@@ -102,6 +101,8 @@ def train(
                 f"The weights of {expert.name} are {expert.licence}. A model that learned from them may be bound by it."
             )
     add_heads(model, feature_dims(experts), recipe)
+    with state.main_process_first():
+        _claim(folder, recipe, writes=state.is_main_process)
     job = _Job(recipe, folder, model, experts, corpus, callbacks, say)
     job.calibrate(adapted)
     for index, stage in enumerate(recipe.stages, 1):
@@ -284,8 +285,8 @@ class _Job:
         return [ProgressBar(title), lines, TensorBoardCallback(writer), self.preemption, *self.callbacks]
 
 
-def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _check_claim(folder: Path, recipe: Recipe) -> None:
+    """That a folder holds no run of another recipe."""
     path = folder / "recipe.yaml"
     if path.is_file():
         differs = recipe.differs_from(parse_recipe(yaml.safe_load(path.read_text()), str(path)))
@@ -295,8 +296,16 @@ def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
                 "Choose another folder, or delete this one. How a run gets on may change: sizes of passes, workers, "
                 "checkpoints, logs.",
             )
-    if writes:
-        write_whole(path, recipe.dump())
+
+
+def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
+    """When recipe, data and weights have been found sound: a start that failed leaves its folder free."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if writes:
+            write_whole(folder / "recipe.yaml", recipe.dump())
+    except OSError as error:
+        raise CoatError(f"{folder} cannot be written ({error.strerror}).", "Give another --out.") from None
 
 
 def _weights_table(weights: Mapping[str, float]) -> str:
