@@ -42,7 +42,7 @@ def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
     monkeypatch.setattr(
         model.builder, "build", lambda messages, *a, **k: seen.append(messages) or build(messages, *a, **k)
     )
-    monkeypatch.setattr("coat.api.MORE_TOKENS", 4)
+    monkeypatch.setattr("coat.api.model.MORE_TOKENS", 4)
     assert isinstance(CoatModel(model).chat(noise(0.5), "What?", max_new_tokens=2, text_cot=True), str)
     assert str(seen[0][0]["content"]).endswith("What?" + PROMPT)
     if not model.backbone.think_prompt:
