@@ -113,7 +113,7 @@ CONFIGURATIONS = Path(__file__).parents[2] / "recipes" / "accelerate"
 
 @pytest.mark.parametrize(
     ("configuration", "engine"),
-    [("ddp", "DistributedDataParallel"), ("fsdp2", "FSDPCoatModel"), ("zero2", "DeepSpeedEngine")],
+    [("ddp", "DistributedDataParallel"), ("fsdp2", "FSDPThinkingModel"), ("zero2", "DeepSpeedEngine")],
 )
 def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
     configuration, engine, tiny_path, mixed, tmp_path
