@@ -41,8 +41,8 @@ def test_forms_of_sound(form):
 
 
 def test_integers_are_put_on_the_scale_of_one():
-    whole = (WAVE * 32767).astype(np.int16)
-    np.testing.assert_allclose(as_clip((whole, 16_000)).waveform, WAVE, atol=1e-4)
+    whole = np.array([-32768, 16384, 0] * 2000, np.int16)
+    assert as_clip((whole, 16_000)).waveform[:3].tolist() == [-1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("form", [WAVE, 7, {"array": WAVE}, (WAVE, WAVE), ("a.wav", 3), np.zeros((3, 4))])
@@ -52,9 +52,21 @@ def test_other_forms_are_refused_with_those_that_are_known(form):
     assert "sampling_rate" in caught.value.remedy
 
 
-def test_channels_are_not_guessed():
-    with pytest.raises(CoatError, match="mixed"):
-        as_clip((np.stack([WAVE, WAVE]), 16_000))
+@pytest.mark.parametrize("axis", [0, 1], ids=["librosa", "soundfile"])
+def test_channels_are_mixed_as_those_of_files_are(axis):
+    """At the level at which they are heard: one live channel of two keeps its own."""
+    stereo = np.stack([WAVE, np.zeros_like(WAVE)], axis)
+    np.testing.assert_allclose(
+        as_clip((stereo, 16_000)).waveform, as_clip(encoded(stereo if axis else stereo.T)).waveform
+    )
+    np.testing.assert_allclose(as_clip((stereo, 16_000)).waveform, WAVE)
+    with pytest.raises(CoatError, match="cancel"):
+        as_clip((np.stack([WAVE, -WAVE], axis), 16_000))
+
+
+def test_a_spectrogram_is_no_sound():
+    with pytest.raises(CoatError, match="128 channels"):
+        as_clip((np.zeros((128, 3000), np.float32), 16_000))
 
 
 def test_a_question_puts_clips_before_it_or_where_it_says():
@@ -79,12 +91,17 @@ def test_chat_messages_with_parts():
 @pytest.mark.parametrize(
     ("messages", "problem"),
     [
-        ([], "no messages"),
-        ([{"role": "user"}], "message 1 must hold role and content"),
-        ([{"role": "user", "content": "a"}, {"role": "user", "content": 3}], "message 2: content"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "'image' are not known"),
-        ([{"role": "user", "content": [{"type": "audio"}]}], "its sound once"),
-        ([{"role": "user", "content": "the tag <audio>"}], "holds <audio>"),
+        ([], "last message must be the user's"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "last message must be the user's"),
+        ([{"role": "user"}], "message 1: 'content' must be text"),
+        ([{"content": "a"}], "message 1: role None is not one of"),
+        ([{"role": "usr", "content": "a"}], "message 1: role .usr. is not one of"),
+        ([{"role": "user", "content": "a", "nmae": "b"}], "message 1: .*nmae"),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": 3}], "message 2: 'content' must be text"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "message 1: content items of type 'image' are not known"),
+        ([{"role": "user", "content": [{"type": "audio"}]}], "message 1: .*its sound once"),
+        ([{"role": "user", "content": "the tag <audio>"}], "message 1: "),
+        ([{"role": "assistant", "content": [{"type": "audio", "audio": noise(1.0)}]}], "message 1: .*assistant"),
     ],
 )
 def test_messages_that_are_not_understood_are_refused_by_place(messages, problem):

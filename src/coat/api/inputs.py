@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from coat.audio import Clip, decode_audio, load_audio
+from coat.audio.downmix import to_mono
+from coat.audio.scale import to_unit
 from coat.data.conversation import Conversation, Message
-from coat.data.formats import MARK
+from coat.data.formats import MARK, canonical
 from coat.errors import CoatError
 
 FORMS = "a path, bytes of a file, (samples, sampling_rate), {'array', 'sampling_rate'}, or a Clip"
-SOUND_KEYS = ("audio", "path", "url", "audio_url")
+SOUND_KEYS = ("audio", "path", "url")
+# More than any recorder writes; a spectrogram has more rows.
+MAX_CHANNELS = 64
 
 
 def as_clip(audio: Any, *, max_seconds: float | None = None, name: str = "clip") -> Clip:
@@ -60,16 +64,18 @@ def as_clip(audio: Any, *, max_seconds: float | None = None, name: str = "clip")
 
 
 def _from_samples(samples: Any, rate: Any, name: str) -> Clip:
-    waveform = np.asarray(samples)
-    if waveform.ndim == 2 and min(waveform.shape) == 1:
-        waveform = waveform.reshape(-1)
-    if waveform.ndim != 1:
-        raise CoatError(
-            f"{name} has {waveform.ndim} dimensions: channels must be mixed before.", "samples.mean(axis) mixes them."
-        )
-    if waveform.dtype.kind in "iu":
-        waveform = waveform / float(np.iinfo(waveform.dtype).max)
-    return Clip(waveform.astype(np.float32), int(rate), name)
+    """Channels are the shorter axis: librosa and torchaudio put them first, soundfile last."""
+    values = np.asarray(samples)
+    if values.dtype.kind not in "fi" and values.dtype != np.uint8:
+        raise CoatError(f"{name} holds {values.dtype}, which are no samples.", "Give floating-point numbers.")
+    if values.ndim not in (1, 2) or min(values.shape) == 0:
+        raise CoatError(f"{name} has the shape {values.shape}.", "Give (samples,) or (channels, samples).")
+    channels = np.atleast_2d(values)
+    if len(channels) > channels.shape[1]:
+        channels = channels.T
+    if len(channels) > MAX_CHANNELS:
+        raise CoatError(f"{name} has {len(channels)} channels.", "Give (samples,) or (channels, samples).")
+    return Clip(to_mono(to_unit(channels), name), int(rate), name)
 
 
 def as_clips(audio: Any, *, max_seconds: float | None = None) -> list[Clip]:
@@ -98,38 +104,30 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, max_seconds: float | 
     Raises:
         CoatError: A message or a part of one is not understood, or a clip cannot be read.
     """
-    clips: list[Clip] = []
+    sounds: list[Any] = []
     made: list[Message] = []
     for number, message in enumerate(messages, 1):
-        where = f"message {number}"
-        if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
-            raise CoatError(
-                f"{where} must hold role and content, and nothing else.", "{'role': 'user', 'content': ...}"
-            )
-        content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        made.append({"role": message["role"], "content": _content(parts, where, clips, max_seconds)})
-    if not made:
-        raise CoatError("There are no messages.", "Give at least one of a user.")
-    return Conversation(made, clips, "conversation")
+        try:
+            made += canonical({"messages": [_without_sounds(message, sounds)]})["messages"]
+        except ValueError as error:
+            raise CoatError(f"message {number}: {error}.", "{'role': 'user', 'content': ...}") from None
+    if not made or made[-1]["role"] != "user":
+        raise CoatError("The last message must be the user's.", "It is what is answered.")
+    return Conversation(made, as_clips(sounds, max_seconds=max_seconds), "conversation")
 
 
-def _content(parts: Any, where: str, clips: list[Clip], max_seconds: float | None) -> str:
-    if not isinstance(parts, Sequence) or isinstance(parts, str | bytes):
-        raise CoatError(f"{where}: content must be a text or a list of parts.", "[{'type': 'text', 'text': ...}]")
-    text = ""
+def _without_sounds(message: Any, sounds: list[Any]) -> Any:
+    """A message whose parts name their sounds, as rows of data do: what else is in it is read as those are."""
+    parts = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(parts, list):
+        return message
+    named = []
     for part in parts:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            if MARK in part["text"]:
-                raise CoatError(f"{where}: a text holds {MARK}.", "Give the clip as a part of type 'audio'.")
-            text += part["text"]
-        elif kind == "audio":
-            sound = [part[key] for key in SOUND_KEYS if part.get(key) is not None]
-            if len(sound) != 1:
-                raise CoatError(f"{where}: a part of type 'audio' must hold its sound once.", f"'audio': {FORMS}")
-            clips.append(as_clip(sound[0], max_seconds=max_seconds, name=f"clip {len(clips) + 1}"))
-            text += MARK
-        else:
-            raise CoatError(f"{where}: parts of type {kind!r} are not known.", "'text' and 'audio' are.")
-    return text
+        if isinstance(part, Mapping) and part.get("type") == "audio":
+            held = [part[key] for key in SOUND_KEYS if part.get(key) is not None]
+            if len(held) != 1:
+                raise ValueError(f"a part of type 'audio' must hold its sound once, under {' or '.join(SOUND_KEYS)}")
+            sounds += held
+            part = {"type": "audio", "path": f"clip {len(sounds)}"}
+        named.append(part)
+    return {**message, "content": named}

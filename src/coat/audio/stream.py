@@ -9,6 +9,7 @@ import numpy as np
 
 from coat.audio.errors import AudioError, check_not_cut, joined, unreadable
 from coat.audio.headers import HEADERS, is_joined, page_is_cut, xing_frames
+from coat.audio.scale import to_unit
 
 UNKNOWN_FRAMES = 2**40
 # What MP3 encoders put before the sound, which their count of frames holds.
@@ -87,11 +88,7 @@ def _samples(frame: Any) -> np.ndarray:
     values = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    return (values / np.float64(2 ** (8 * values.itemsize - 1))).astype(np.float32)
+    return to_unit(values)
 
 
 def _is_tag(head: bytes, codec: str) -> bool:
