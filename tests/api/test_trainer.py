@@ -89,8 +89,34 @@ def test_a_finished_run_is_not_trained_again(tiny_path, manifest, rows, tmp_path
 
 def test_rows_that_cannot_be_used_are_named(tiny_path, manifest, rows, tmp_path):
     bad = [*rows[:2], {**rows[2], "audio": {"bytes": b"no sound", "path": "x.wav"}}]
-    with pytest.raises(CoatError, match="1 rows of train_dataset"):
-        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=bad)
+    trainer = CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=bad, say=lambda _: None)
+    for _ in range(2):  # the second start does not train without them either
+        with pytest.raises(CoatError, match="1 rows of train_dataset"):
+            trainer.train()
+    CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=bad[:2], say=lambda _: None).train()
     split = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)})
     with pytest.raises(CoatError, match=r"dataset\['train'\]"):
         CoatTrainer(recipe(tiny_path, manifest), tmp_path / "other", train_dataset=split)
+
+
+def test_other_data_in_the_folder_of_a_run_is_refused(tiny_path, manifest, rows, tmp_path):
+    """What is there already would be trained on without a word."""
+    asked, out = recipe(tiny_path, manifest), tmp_path / "run"
+    CoatTrainer(asked, out, train_dataset=rows[:4], say=lambda _: None).train()
+    for other in (rows[4:8], rows[:5], [{**rows[0], "answer": "another"}, *rows[1:4]]):
+        with pytest.raises(CoatError, match="another train_dataset"):
+            CoatTrainer(asked, out, train_dataset=other).train()
+    with pytest.raises(CoatError, match="other columns"):
+        CoatTrainer(asked, out, train_dataset=rows[:4], question="What is said?").train()
+
+
+def test_nothing_is_written_for_a_recipe_that_is_wrong(tiny_path, manifest, rows, tmp_path):
+    wrong = recipe(tiny_path, manifest).model_dump() | {"sedd": 1}
+    with pytest.raises(CoatError, match="sedd"):
+        CoatTrainer(wrong, tmp_path / "run", train_dataset=rows)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_generator_is_refused(tiny_path, manifest, rows, tmp_path):
+    with pytest.raises(CoatError, match="once"):
+        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=iter(rows))

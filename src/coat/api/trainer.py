@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from coat.data.sources.anything import PREFIX, Anything
 from coat.data.sources.base import Record
 from coat.data.sources.prepare import plain_records, prepare_corpus
 from coat.errors import CoatError
+from coat.files import write_whole
+from coat.training.processes import processes
 from coat.training.run import log, train
 
 Data = Any  # a path, a datasets.Dataset or IterableDataset, or an iterable of rows
@@ -59,36 +62,69 @@ class CoatTrainer:
     ) -> None:
         self.output_dir, self.callbacks, self.say = Path(output_dir), list(callbacks), say
         self._question, self._ignored = question, tuple(ignore_columns)
+        self._datasets: dict[str, Any] = {}
         raw = _raw(recipe)
         data = raw.setdefault("data", {})
         if train_dataset is not None:
-            data["train_dataset"], data["mixture"] = self._manifest(train_dataset, "train"), None
+            data["train_dataset"], data["mixture"] = self._place(train_dataset, "train"), None
         if eval_dataset is not None:
-            data["eval_dataset"] = self._manifest(eval_dataset, "eval")
+            data["eval_dataset"] = self._place(eval_dataset, "eval")
         self.recipe = parse_recipe(raw)
 
     def train(self) -> CoatModel:
-        """Run every stage, and load what came of it.
+        """Write the data sets, run every stage, and load what came of it.
 
         Raises:
-            CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
+            CoatError: The folder holds a run of another recipe or other data, rows cannot be used, or recipe and data
+                do not fit together.
         """
+        with processes().main_process_first():  # the others find what it wrote
+            for name, data in self._datasets.items():
+                self._write(name, data)
         train(self.recipe, self.output_dir, callbacks=self.callbacks, say=self.say)
         return CoatModel.from_pretrained(self.output_dir)
 
-    def _manifest(self, data: Data, name: str) -> str:
+    def _place(self, data: Data, name: str) -> str:
+        """The manifest's path: the one that is given, or the one that a data set will be written to."""
         if isinstance(data, str | Path):
             return str(data)
+        if isinstance(data, dict) or not isinstance(data, Iterable):
+            kind = type(data).__name__
+            raise CoatError(f"{name}_dataset is a {kind}.", "Give one split: dataset['train'], a path, or rows.")
+        if isinstance(data, Iterator):
+            raise CoatError(f"{name}_dataset can be read but once.", "Give a list, or IterableDataset.from_generator.")
+        self._datasets[name] = data
+        return str(self.output_dir / "data" / f"{name}.jsonl")
+
+    def _write(self, name: str, data: Iterable[Any]) -> None:
+        folder = self.output_dir / "data"
+        identity = self._identity(data)
+        about = folder / f"{name}.dataset.json"
+        if about.is_file() and json.loads(about.read_text()) != identity:
+            raise CoatError(
+                f"{folder} holds another {name}_dataset, or was made of other columns.",
+                "Choose another output_dir, or delete this one.",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(about, json.dumps(identity))
         corpus = Anything(f"{PREFIX}local/{name}", (name,), self._question, self._ignored)
-        prepared = prepare_corpus(
-            corpus, self.output_dir / "data", lambda done: islice(_records(data, name), done, None)
-        )
+        prepared = prepare_corpus(corpus, folder, lambda done: islice(_records(data), done, None))
         if prepared.bad:
+            prepared.manifest.unlink()  # or the next start would find it, and train without them
+            about.unlink()
             raise CoatError(
                 f"{len(prepared.bad)} rows of {name}_dataset cannot be used; the first: {prepared.bad[0]}",
-                f"Leave them out of the data set, and delete {prepared.manifest}.",
+                "Leave them out of the data set.",
             )
-        return str(prepared.manifest)
+
+    def _identity(self, data: Iterable[Any]) -> dict[str, Any]:
+        """What tells data sets apart: rows where they are counted, the first one, and how they are read."""
+        from datasets.fingerprint import Hasher
+
+        first = next(iter(_records(data)), None)
+        rows = len(data) if isinstance(data, Sized) else None
+        read = {"question": self._question, "ignored": sorted(self._ignored)}
+        return {"rows": rows, "first": Hasher.hash(first), **read}
 
 
 def _raw(recipe: Recipe | str | Path | dict[str, Any]) -> dict[str, Any]:
@@ -101,10 +137,5 @@ def _raw(recipe: Recipe | str | Path | dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _records(data: Iterable[Any], name: str) -> Iterator[Record]:
-    if hasattr(data, "features"):
-        return plain_records(data)
-    if isinstance(data, dict) or not isinstance(data, Iterable):
-        kind = type(data).__name__
-        raise CoatError(f"{name}_dataset is a {kind}.", "Give one split: dataset['train'], a path, or rows.")
-    return iter(data)
+def _records(data: Iterable[Any]) -> Iterator[Record]:
+    return plain_records(data) if hasattr(data, "features") else iter(data)
