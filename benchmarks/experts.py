@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import resource
-import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from coat.analysis.latency import now
 from coat.audio import AudioSpec
 from coat.experts import make_expert
 from coat.miniature.families import REAL_SIZES
+from limits import device_name
 
 NAMES = {"spidr": {"weights": "random"}, "panns": {"weights": "random"}, "emotion2vec": {"weights": "random"},
          "basic_pitch": {}}  # fmt: skip
@@ -33,8 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = backbone_flops(args.seconds)
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}; torch {torch.__version__}; {args.clips} clips of {args.seconds:g} s\n")
+    print(f"{device_name()}; {args.clips} clips of {args.seconds:g} s\n")
     print(f"Qwen2-Audio-7B, tower and decoder with the block: {backbone / 1e12:.2f} TFLOP a clip, forward\n")
     print("| expert | parameters | GFLOP a clip | of the backbone's forward | times real time |")
     print("| --- | --- | --- | --- | --- |")
@@ -77,13 +77,6 @@ def backbone_flops(seconds: float) -> float:
     frames = 2 * audio
     tower = sizes.tower_layers * (2 * 12 * sizes.tower_size**2 * frames + 4 * frames**2 * sizes.tower_size)
     return decoder + tower
-
-
-def now() -> float:
-    """The time when all that was asked of the device is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ import numpy as np
 import soundfile
 import torch
 
+from coat.analysis.latency import now
 from coat.config.recipe import parse_recipe
 from coat.files import read_jsonl, write_jsonl
 from coat.miniature.families import Sizes, random_backbone
-from limits import device_name, now
+from limits import device_name
 
 CONFIGURATIONS = Path(__file__).parents[1] / "recipes" / "accelerate"
 MEDIUM = Sizes(1024, 2816, 12, 8, 8, None, 512, 6, 8)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import transformers
+
+from coat.analysis.latency import now
 
 REPEATS = 10
 
@@ -67,13 +68,6 @@ def measure_limits(device: torch.device | str, dtype: torch.dtype) -> Limits:
     copy = _median(lambda: target.copy_(source), on_gpu)
     moved = 2 * source.numel() * source.element_size()
     return Limits(f"{device_name()}, {str(dtype).removeprefix('torch.')}", 2 * size**3 / multiply, moved / copy)
-
-
-def now() -> float:
-    """The time when all that was asked of the device is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _median(work: Callable[[], object], on_gpu: bool) -> float:

@@ -65,12 +65,7 @@ def build(family: str, real: bool, device: str) -> Backbone:
     """Random weights; true sizes are made on the device in bf16."""
     if not real:
         return random_backbone(family, sizes=SMALL).to(device)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            return random_backbone(family, sizes=REAL_SIZES[family])
-    finally:
-        torch.set_default_dtype(torch.float32)
+    return random_backbone(family, sizes=REAL_SIZES[family], dtype=torch.bfloat16, device=device)
 
 
 def prefill_table(backbone: Backbone, lengths: list[float], repeats: int, limits: Limits) -> None:

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from coat.audio import Clip
-from coat.backbones.base import Backbone
 from coat.backbones.work import count, language_flops, tower_flops
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
@@ -90,16 +89,6 @@ class Clock:
         self.seconds[name] += self.now() - start
 
 
-def real_shape() -> Backbone:
-    """Qwen2-Audio-7B's shapes with random weights in bf16."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("cuda"):
-            return random_backbone("qwen2_audio", sizes=REAL_SIZES["qwen2_audio"])
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
 class Bench:
     """One model that takes a step in any of the ways."""
 
@@ -107,7 +96,9 @@ class Bench:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(0)
         if shape == "7b":
-            backbone = real_shape()
+            backbone = random_backbone(
+                "qwen2_audio", sizes=REAL_SIZES["qwen2_audio"], dtype=torch.bfloat16, device="cuda"
+            )
         else:
             backbone = make_qwen2_audio(train_tokenizer(["What is said?"], 300), **SHAPES[shape])
         self.model = ThinkingModel(backbone, ThinkingConfig())

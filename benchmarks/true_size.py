@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import torch
 
+from coat.analysis.latency import now
 from coat.audio import load_audio
 from coat.checkpoints import load_model
 from coat.config.recipe import Recipe, parse_recipe
@@ -34,7 +35,7 @@ from coat.miniature.families import REAL_SIZES, random_backbone
 from coat.training.cost import Cost, Row, estimate
 from coat.training.progress import MetricsFile
 from coat.training.run import train
-from limits import device_name, measure_limits, now
+from limits import device_name, measure_limits
 
 ROWS = 64
 RESPONSE = "the small red dog finds two boats by the river and the piano plays a low note"
@@ -108,12 +109,7 @@ def write_checkpoint(family: str, folder: Path, tiny: bool) -> None:
     if tiny:
         random_backbone(family, folder)
         return
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("cuda"):
-            random_backbone(family, folder, sizes=REAL_SIZES[family])
-    finally:
-        torch.set_default_dtype(torch.float32)
+    random_backbone(family, folder, sizes=REAL_SIZES[family], dtype=torch.bfloat16, device="cuda")
     gc.collect()
     torch.cuda.empty_cache()
 

@@ -148,24 +148,16 @@ def _model(place: str) -> ThinkingModel:
         raise CoatError(f"{place}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
     if not size:
         return ThinkingModel(random_backbone(family)).eval()
-    device = default_device()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            return ThinkingModel(random_backbone(family, sizes=REAL_SIZES[family])).eval()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    real = random_backbone(family, sizes=REAL_SIZES[family], dtype=torch.bfloat16, device=default_device())
+    return ThinkingModel(real).eval()
 
 
 def _work(backbone: Backbone, ranges: Any) -> tuple[list[Any], str]:
     """What the sizes of the family's published checkpoint say, whatever was measured."""
-    import torch
-
     from coat.analysis.inference_cost import work_of
     from coat.miniature.families import REAL_SIZES, random_backbone
 
-    with torch.device("meta"):
-        real = random_backbone(backbone.family, sizes=REAL_SIZES[backbone.family])
+    real = random_backbone(backbone.family, sizes=REAL_SIZES[backbone.family], device="meta")
     longest = float("inf") if real.max_clips is None else real.audio_spec.max_seconds
     lengths = [high for _, high in ranges if high <= longest]
     return [work_of(real, length) for length in lengths], f"{backbone.hub_id}, bf16, a question of 40 tokens"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ def random_backbone(
     *,
     seed: int = 0,
     sizes: Sizes | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
     like_hub: bool = False,
 ) -> Backbone:
     """A member of a family with random weights, tiny if nothing else is said.
@@ -119,6 +122,9 @@ def random_backbone(
         folder: Where to write it, if anywhere.
         seed: Seed of the weights.
         sizes: ``REAL_SIZES`` has those of the hub checkpoints.
+        dtype: Data type of the weights.
+        device: Where they are drawn; PyTorch's default if None. True sizes in a machine's memory take minutes;
+            ``meta`` draws nothing.
         like_hub: Give the checkpoint what published ones may have and fresh ones do not: an embedding without a spare
             row, tied to the output layer where the family's class ties them; a ``generation_config.json`` with
             penalties, sampling and several end tokens; a chat template in another place. It needs a folder.
@@ -132,7 +138,13 @@ def random_backbone(
     if like_hub and folder is None:
         raise ValueError("like_hub describes files: say in which folder to write them")
     torch.manual_seed(seed)
-    backbone = _MAKERS[family](sizes or Sizes())
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device) if device is not None else nullcontext():
+            backbone = _MAKERS[family](sizes or Sizes())
+    finally:
+        torch.set_default_dtype(before)
     backbone.model.eval()
     if like_hub:
         _tie(backbone)

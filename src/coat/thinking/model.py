@@ -169,7 +169,11 @@ class ThinkingModel(nn.Module):
         return self._check_adapted()
 
     def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
-        """Load LoRA weights and token rows that :meth:`save_adapter` wrote."""
+        """Load LoRA weights and token rows that :meth:`save_adapter` wrote.
+
+        Raises:
+            CoatError: They are those of another model, or of another layout of transformers.
+        """
         with no_bitsandbytes(self.backbone.model):
             from peft import PeftModel, set_peft_model_state_dict
         from safetensors.torch import load_file
@@ -179,8 +183,14 @@ class ThinkingModel(nn.Module):
             weights = load_file(f"{folder}/adapter_model.safetensors")
             set_peft_model_state_dict(self.peft, _in_shards(weights, held))
         else:
-            with no_bitsandbytes(self.backbone.model):
-                self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
+            try:
+                with no_bitsandbytes(self.backbone.model):
+                    self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
+            except ValueError as error:
+                raise CoatError(
+                    f"The adapter in {folder} fits no layer of this model: {error}",
+                    "Take the base, and the side of transformers 5.21, that it was trained with; both read exports.",
+                ) from None
         return self._check_adapted()
 
     def adapter_weights(self) -> dict[str, Tensor]:
