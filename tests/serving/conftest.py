@@ -15,14 +15,15 @@ from coat.api.model import CoatModel
 from coat.serving.app import ServerSettings, make_app
 from coat.serving.engine import Engine, EngineLimits
 from coat.serving.guard import GuardSettings
-from coat.serving.listening import BoundedProtocol, Server
+from coat.serving.listening import MAX_CONNECTIONS, Server, bounded
 
 
 @contextmanager
-def running(model, *, limits=None, protocol=BoundedProtocol, **settings):
+def running(model, *, limits=None, protocol=None, **settings):
     """A server on a free port; yields its address and its engine."""
     engine = Engine(model, limits or EngineLimits(max_wait=0.02))
     app = make_app(engine, ServerSettings(**{"name": "miniature", **settings}))
+    protocol = protocol or bounded(MAX_CONNECTIONS)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=20, http=protocol
     )  # fmt: skip

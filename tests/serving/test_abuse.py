@@ -15,15 +15,14 @@ import soundfile
 from coat.errors import CoatError
 from coat.serving.engine import BYTES_A_TOKEN, Engine, EngineLimits, StoppingError
 from coat.serving.guard import GuardSettings
-from coat.serving.listening import BoundedProtocol, Server, check_port
+from coat.serving.listening import Server, bounded, check_port
 from coat.serving.schema import Options
 from tests.serving.conftest import ask, encoded, running, tone
 from tests.serving.test_engine import Ear, item
 
 
-class Few(BoundedProtocol):
-    most = 8
-    header_seconds = 0.5
+def few():
+    return bounded(most=8, header_seconds=0.5)
 
 
 def opened(url):
@@ -46,16 +45,17 @@ def body(**fields):
 
 
 def test_silent_connections_neither_last_nor_keep_others_out(coat_model):
-    with running(coat_model.model, protocol=Few) as (url, _):
+    protocol = few()
+    with running(coat_model.model, protocol=protocol) as (url, _):
         silent = [opened(url) for _ in range(40)]
         assert httpx.get(url + "/health").status_code == 200  # at once: whoever has been silent longest makes room
         assert all(is_closed(each, 5) for each in silent)
         assert httpx.get(url + "/health").status_code == 200
-        assert not Few._silent
+        assert not protocol._silent
 
 
 def test_a_head_in_crumbs_has_no_more_time_than_a_silent_one(coat_model):
-    with running(coat_model.model, protocol=Few) as (url, _):
+    with running(coat_model.model, protocol=few()) as (url, _):
         slow = opened(url)
         began = time.monotonic()
         try:
@@ -69,7 +69,7 @@ def test_a_head_in_crumbs_has_no_more_time_than_a_silent_one(coat_model):
 
 
 def test_a_connection_that_asks_again_is_kept(coat_model):
-    with running(coat_model.model, protocol=Few) as (url, _), httpx.Client() as client:
+    with running(coat_model.model, protocol=few()) as (url, _), httpx.Client() as client:
         assert client.get(url + "/health").status_code == 200
         time.sleep(1.0)  # longer than a head may take: that is the time of the keep-alive
         assert client.get(url + "/health").status_code == 200
@@ -79,8 +79,10 @@ def test_what_waits_is_refused_at_once_when_the_server_ends(coat_model):
     engine = Engine(coat_model.model, EngineLimits(max_batch=1, max_wait=0.0))
     ears = [Ear() for _ in range(5)]
     jobs = [engine.submit(item("Repeat: " + "dog " * 20), Options(max_tokens=60), ear) for ear in ears]
+    deadline = time.monotonic() + 30
     while not engine.num_running:
-        time.sleep(0.005)
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     began = time.monotonic()
     engine.drain()
     refused = [job for job in jobs if job.error]
@@ -99,15 +101,18 @@ def test_what_waits_is_refused_at_once_when_the_server_ends(coat_model):
 def test_clients_hear_of_the_end_by_503_with_a_time_to_ask_again(coat_model):
     with running(coat_model.model, limits=EngineLimits(max_batch=1, max_wait=0.0)) as (url, engine):
         outcomes = []
+        request = body(messages=[{"role": "user", "content": "Repeat: " + "dog " * 20}], max_tokens=60)
 
         def work(stream):
-            response = httpx.post(url + "/v1/chat/completions", json=body(stream=stream), timeout=60)
+            response = httpx.post(url + "/v1/chat/completions", json=request | {"stream": stream}, timeout=60)
             outcomes.append((response.status_code, response.headers, response.text))
 
         threads = [threading.Thread(target=work, args=(index % 2 == 1,)) for index in range(6)]
         [thread.start() for thread in threads]
+        deadline = time.monotonic() + 30
         while engine.num_waiting < 2:
-            time.sleep(0.005)
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         engine.drain()
         [thread.join() for thread in threads]
     refused = [headers for status, headers, _ in outcomes if status == 503]

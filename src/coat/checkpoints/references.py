@@ -69,14 +69,7 @@ class RunRef:
 
 
 @dataclass(frozen=True)
-class ExportRef:
-    """An export: merged weights and a processor that writes the block.
-
-    Attributes:
-        path: A folder or a hub id.
-        config: What its processor says.
-    """
-
+class _WithProcessor:
     path: str
     config: ExportConfig
 
@@ -92,7 +85,17 @@ class ExportRef:
 
 
 @dataclass(frozen=True)
-class AdapterRef:
+class ExportRef(_WithProcessor):
+    """An export: merged weights and a processor that writes the block.
+
+    Attributes:
+        path: A folder or a hub id.
+        config: What its processor says.
+    """
+
+
+@dataclass(frozen=True)
+class AdapterRef(_WithProcessor):
     """An adapter without its base: LoRA, token rows and a processor that writes the block.
 
     Attributes:
@@ -101,19 +104,7 @@ class AdapterRef:
         base: The checkpoint that it goes on, a folder or a hub id.
     """
 
-    path: str
-    config: ExportConfig
     base: str
-
-    @property
-    def family(self) -> str:
-        """The backbone's family."""
-        return self.config.family
-
-    @property
-    def thinking(self) -> ThinkingConfig:
-        """How it was trained to think."""
-        return self.config.thinking
 
 
 @dataclass(frozen=True)

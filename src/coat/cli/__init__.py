@@ -28,7 +28,11 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
         sys.exit(INTERRUPTED)
-    except OSError as error:  # a folder that cannot be written, a file that is none, a disk that is full
+    except OSError as error:
+        if error.errno is None:  # the hub's and the network's own kinds
+            _panel(str(error), "Check the name and the network; HF_HUB_OFFLINE=1 uses what is in the cache.")
+            sys.exit(COULD_NOT_RUN)
+        # A folder that cannot be written, a file that is none, a disk that is full.
         where = f"{error.filename}: " if error.filename else ""
         _panel(f"{where}{error.strerror or error}", "Check the path, its permissions, and the room on the disk.")
         sys.exit(COULD_NOT_RUN)

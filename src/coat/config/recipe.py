@@ -285,8 +285,10 @@ class _OnceLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Called for every mapping."""
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no field has such a name, which YAML's own message says
             name = key.value
             if name in seen and name != "<<":
                 raise yaml.constructor.ConstructorError(None, None, f"'{name}' is given twice", key.start_mark)

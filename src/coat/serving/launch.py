@@ -149,7 +149,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
     from coat.serving.app import ServerSettings, make_app
     from coat.serving.engine import Engine, EngineLimits
     from coat.serving.guard import GuardSettings
-    from coat.serving.listening import BoundedProtocol, Server, bounds, check_port
+    from coat.serving.listening import Server, bounded, bounds, check_port
     from coat.serving.metrics import Metrics
 
     check_port(options.host, options.port)
@@ -172,13 +172,13 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
         transcription_prompt=options.transcription_prompt,
     )
     say(f"http://{options.host}:{options.port}/v1")
-    BoundedProtocol.most, backlog = bounds()
+    most, backlog = bounds()
     config = uvicorn.Config(
         make_app(engine, settings, metrics),
         host=options.host,
         port=options.port,
         log_level="warning",
-        http=BoundedProtocol,
+        http=bounded(most),
         ws="none",
         backlog=backlog,
         timeout_keep_alive=30,

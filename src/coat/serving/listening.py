@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
@@ -26,6 +26,10 @@ def bounds() -> tuple[int, int]:
     A quarter is spared for uploads, downloads and connections on their way out, of which there may be as many as are
     accepted in one go.
     """
+    if find_spec("resource") is None:  # Windows, where sockets are not file descriptors
+        return MAX_CONNECTIONS, MAX_BACKLOG
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 64
     backlog = min(MAX_BACKLOG, soft // 4)
@@ -36,11 +40,12 @@ class BoundedProtocol(H11Protocol):
     """HTTP whose connections are bounded, in number and in the time that a request's head may take to come.
 
     Where there are too many, the one that has been silent for longest makes room; where none is silent, the newcomer is
-    turned away.
+    turned away. uvicorn makes one for each connection, and hands over nothing of ours: a server's bounds are those of a
+    class of its own, from :func:`bounded`.
     """
 
-    most: int = MAX_CONNECTIONS
-    header_seconds: float = HEADER_SECONDS
+    most: ClassVar[int] = MAX_CONNECTIONS
+    header_seconds: ClassVar[float] = HEADER_SECONDS
     _silent: ClassVar[dict[H11Protocol, None]] = {}  # in the order in which they began to wait
     _waiting: asyncio.TimerHandle | None = None
 
@@ -88,6 +93,16 @@ class BoundedProtocol(H11Protocol):
         self._spoken()
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def bounded(most: int, header_seconds: float = HEADER_SECONDS) -> type[BoundedProtocol]:
+    """The protocol of one server.
+
+    Args:
+        most: Connections that may be open at once.
+        header_seconds: How long a request's head may take to come.
+    """
+    return type("Bounded", (BoundedProtocol,), {"most": most, "header_seconds": header_seconds, "_silent": {}})
 
 
 class Server(uvicorn.Server):
