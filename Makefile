@@ -32,7 +32,7 @@ bench: $(STAMP)         ## where a training step's time goes
 	$(PY) benchmarks/train_step.py
 
 miniature: $(STAMP) system   ## train the shipped miniature anew
-	$(PY) -m coat.miniature.ship
+	$(PY) scripts/make_miniature.py
 
 install: $(STAMP)
 

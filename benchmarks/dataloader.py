@@ -26,7 +26,7 @@ from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.data.batching import Shuffled, StepRows
 from coat.data.index import open_manifest
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from coat.thinking.model import ThinkingModel
 from coat.training.dataset import TrainingCollator
 

@@ -30,7 +30,7 @@ from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_task
 from coat.evaluation.task import load_task
-from coat.miniature.families import Sizes, random_backbone
+from coat.testing.checkpoints import Sizes, random_backbone
 
 # The tiny checkpoint that tests use, and one whose tower and decoder are in the proportion of the real ones.
 SIZES = {"tiny": Sizes(), "proportionate": Sizes(512, 1536, 8, 8, 8, None, 256, 4, 4)}

@@ -15,10 +15,10 @@ import resource
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from coat.analysis.latency import now
 from coat.audio import AudioSpec
+from coat.benchmark.latency import now
 from coat.experts import make_expert
-from coat.miniature.families import REAL_SIZES
+from coat.testing.checkpoints import REAL_SIZES
 from limits import device_name
 
 NAMES = {"spidr": {"weights": "random"}, "panns": {"weights": "random"}, "emotion2vec": {"weights": "random"},

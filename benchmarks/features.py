@@ -20,9 +20,9 @@ import torch
 from coat.audio import Clip
 from coat.audio_batch import AudioBatch
 from coat.experts import make_expert
-from coat.experts.cache import ExpertSource, FeatureCache
-from coat.miniature.families import random_backbone
-from coat.training.features import FeatureJob
+from coat.features.cache import ExpertSource, FeatureCache
+from coat.features.store import FeatureJob
+from coat.testing.checkpoints import random_backbone
 
 NAMES = ("spidr", "panns", "emotion2vec", "basic_pitch")
 

@@ -20,10 +20,10 @@ import numpy as np
 import soundfile
 import torch
 
-from coat.analysis.latency import now
+from coat.benchmark.latency import now
 from coat.config.recipe import parse_recipe
 from coat.files import read_jsonl, write_jsonl
-from coat.miniature.families import Sizes, random_backbone
+from coat.testing.checkpoints import Sizes, random_backbone
 from limits import device_name
 
 CONFIGURATIONS = Path(__file__).parents[1] / "recipes" / "accelerate"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 
-from coat.analysis.latency import now
+from coat.benchmark.latency import now
 
 REPEATS = 10
 

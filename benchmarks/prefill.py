@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from coat.analysis.inference_cost import work_of
-from coat.analysis.latency import Clock, now
 from coat.audio import Clip
 from coat.backbones import REGISTRY
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.work import active_parameters, count
+from coat.benchmark.inference import work_of
+from coat.benchmark.latency import Clock, now
 from coat.data.conversation import Conversation
-from coat.miniature.families import REAL_SIZES, Sizes, random_backbone
+from coat.testing.checkpoints import REAL_SIZES, Sizes, random_backbone
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder

@@ -32,8 +32,8 @@ from coat.experts import make_expert
 from coat.experts.base import Expert
 from coat.heads import make_head
 from coat.losses import masked_sum, response_cross_entropy
-from coat.miniature.backbone import make_qwen2_audio, train_tokenizer
-from coat.miniature.families import REAL_SIZES, random_backbone
+from coat.testing.checkpoints import REAL_SIZES, random_backbone
+from coat.testing.qwen2_audio import make_qwen2_audio, train_tokenizer
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder

@@ -23,15 +23,15 @@ import numpy as np
 import soundfile
 import torch
 
-from coat.analysis.latency import now
 from coat.audio import load_audio
+from coat.benchmark.latency import now
 from coat.checkpoints import load_model
 from coat.config.recipe import Recipe, parse_recipe
 from coat.data.conversation import Conversation
 from coat.export.checkpoint import export
 from coat.files import write_jsonl
 from coat.generation import generate
-from coat.miniature.families import REAL_SIZES, random_backbone
+from coat.testing.checkpoints import REAL_SIZES, random_backbone
 from coat.training.cost import Cost, Row, estimate
 from coat.training.progress import MetricsFile
 from coat.training.run import train

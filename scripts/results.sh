@@ -13,7 +13,7 @@ ask="--tasks $test --limit 150 --max-new-tokens 32"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 [ -f $world/report.html ] || "$bin/coat" demo
-"$bin/python" -m coat.miniature.labels 200
+"$bin/python" -m experiments.labels 200
 
 # Table 4, then the other arms; what both hold is trained once.
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms ladder --seeds 3 --workers "$workers" --out runs/ladder
@@ -33,11 +33,11 @@ for arm in sft full; do
     [ -d runs/curve/$arm-200-seed$seed ] || cp -r runs/ladder/$arm-seed$seed runs/curve/$arm-200-seed$seed
   done
 done
-"$bin/python" -m coat.miniature.learning_curve --workers "$workers"
+"$bin/python" -m experiments.learning_curve --workers "$workers"
 
 # Fewer think tokens, later turns.
-"$bin/python" -m coat.miniature.thinking_budget --trained runs/arms
-"$bin/python" -m coat.miniature.later_turns --workers "$workers"
+"$bin/python" -m experiments.thinking_budget --trained runs/arms
+"$bin/python" -m experiments.later_turns --workers "$workers"
 
 # What states and heads hold, at the end and over training.
 targets=mood:voice:mood,pitch_class:program:pitch_class,family:program:instrument

@@ -14,7 +14,7 @@ import torch
 from coat.audio import Clip
 from coat.backbones import load_backbone
 from coat.data.conversation import Conversation
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 
 RATE = 16_000
 OTHER_ENVIRONMENTS = ("vllm", "lmms")
@@ -57,7 +57,7 @@ def _own_environment():
 def ray_cluster():
     """The one Ray cluster of this process, of two cores: every test that uses Ray asks for it.
 
-    Ray can be started once in a process, and whatever calls ``coat.training.cluster`` takes the one that is there.
+    Ray can be started once in a process, and whatever calls ``coat.features.cluster`` takes the one that is there.
     """
     ray = pytest.importorskip("ray")
     root = str(Path(__file__).parents[1])  # workers import what the tests import

@@ -18,7 +18,7 @@ from coat.checkpoints import load_model
 from coat.experts import make_expert
 from coat.export.checkpoint import export
 from coat.generation import generate
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from coat.training.run import train

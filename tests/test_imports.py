@@ -22,11 +22,12 @@ LAYERS = [
     {"thinking"},
     {"checkpoints"},
     {"generation", "reasoning"},
+    {"features"},
     {"training", "evaluation"},
-    {"analysis", "export"},
+    {"ablation", "benchmark", "export", "probing"},
+    {"reports"},
     {"api"},
-    {"answering"},
-    {"miniature", "serving", "lmms", "view"},
+    {"testing", "synthetic", "serving", "lmms", "view"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -62,16 +63,16 @@ def test_experts_never_import_a_backbone():
         assert "backbones" not in imported(path), path
 
 
-def test_only_backbones_and_the_small_world_know_model_classes():
+def test_only_backbones_and_their_tiny_checkpoints_know_model_classes():
     for path in SOURCE.rglob("*.py"):
-        if room(path) not in ("backbones", "miniature") and path.parent.name != "vllm":
+        if room(path) not in ("backbones", "testing") and path.parent.name != "vllm":
             assert "ForConditionalGeneration" not in path.read_text(), path
 
 
 def test_only_backbones_know_families():
     """What differs between families lives there; processors, prompts and training ask, and never branch."""
     for path in SOURCE.rglob("*.py"):
-        if room(path) not in ("backbones", "miniature") and path.parent.name != "vllm":
+        if room(path) not in ("backbones", "testing") and path.parent.name != "vllm":
             branches = re.findall(r'family (?:==|!=|in|not in) [\["\'(][^\n]*', path.read_text())
             assert not branches, (path, branches)
 

@@ -8,7 +8,7 @@ from transformers.utils.generic import ModelOutput
 from coat import CoatError, CoatModel, CoatTrainer
 from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from tests.conftest import noise
 from tests.training.test_run import recipe
 

@@ -8,7 +8,7 @@ from coat.backbones.audio_flamingo3 import AudioFlamingo3
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from coat.thinking.model import ThinkingModel
 from tests.conftest import conversation
 

@@ -5,7 +5,7 @@ import pytest
 from coat.api.model import CoatModel
 from coat.backbones import MODEL_TYPES, REGISTRY, backbone_class, family_of, load_backbone
 from coat.errors import CoatError
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from tests.conftest import noise
 
 

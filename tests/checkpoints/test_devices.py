@@ -3,7 +3,7 @@
 import torch
 
 from coat.checkpoints.devices import default_device
-from coat.training.features import FeatureStore
+from coat.features.store import FeatureStore
 
 
 def test_a_build_for_gpus_on_a_machine_without_one_computes_on_the_processor(backbone, tmp_path, monkeypatch):

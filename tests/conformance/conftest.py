@@ -7,7 +7,7 @@ of the vocabulary, with tied embeddings, a generation configuration and the chat
 import pytest
 
 from coat.backbones import REGISTRY, load_backbone
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 
 VARIANTS = [(family, like_hub) for family in sorted(REGISTRY) for like_hub in (False, True)]
 

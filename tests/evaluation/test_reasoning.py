@@ -5,8 +5,8 @@ from coat.backbones import REGISTRY
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.backends.opening import BackendOptions, open_backend
-from coat.miniature.families import random_backbone
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
+from coat.testing.checkpoints import random_backbone
 from coat.thinking.model import ThinkingModel
 from tests.conftest import noise
 

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer
 
 from coat.backbones import load_backbone
 from coat.errors import CoatError
-from coat.miniature.backbone import train_tokenizer
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
+from coat.testing.qwen2_audio import train_tokenizer
 from coat.thinking.model import ThinkingModel
 from coat.thinking.tokens import RESERVED, add_think_tokens
 

@@ -7,10 +7,10 @@ from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.experts import make_expert
+from coat.features.store import TowerSource
 from coat.losses import masked_loss
 from coat.thinking.batch import encode, make_batch
 from coat.thinking.model import ThinkingModel
-from coat.training.features import TowerSource
 from tests.conftest import conversation
 
 

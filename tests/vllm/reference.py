@@ -20,7 +20,7 @@ import coat.thinking.auto  # noqa: F401  # AutoProcessor learns of it
 from coat.checkpoints import load_model
 from coat.config.recipe import parse_recipe
 from coat.export.checkpoint import export
-from coat.miniature.families import random_backbone
+from coat.testing.checkpoints import random_backbone
 from coat.training.run import train
 
 FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")

@@ -206,7 +206,7 @@ def miniature_folder() -> Path:
     Raises:
         CoatError: This build of the package has none.
     """
-    folder = Path(str(files("coat"))) / "miniature" / "shipped"
+    folder = Path(str(files("coat"))) / "synthetic" / "shipped"
     if not is_finished(folder):
         raise CoatError("This build of the package holds no miniature.", "Make it: make miniature")
     return folder

@@ -10,7 +10,7 @@ import typer
 from coat.errors import CoatError
 
 if TYPE_CHECKING:
-    from coat.analysis.ablation import Plan
+    from coat.ablation.plan import Plan
     from coat.config.recipe import Recipe
 
 
@@ -52,12 +52,12 @@ def ablate(
 
     quiet()
     from rich.console import Console
-    from rich.table import Table
 
-    from coat.analysis.ablation import Plan, collect, run_plan
-    from coat.analysis.ablation_page import change_table, write_ablation_page
-    from coat.analysis.arms import GROUPS, arms_of, fitted
+    from coat.ablation.arms import GROUPS, arms_of, fitted
+    from coat.ablation.plan import Plan, collect, run_plan
     from coat.config.recipe import load_recipe
+    from coat.reports.ablation import change_table, write_ablation_page
+    from coat.reports.terminal import terminal_table
     from coat.training.progress import bar_for, make_progress
 
     full = load_recipe(recipe, sets or [])
@@ -80,10 +80,7 @@ def ablate(
         run_plan(plan, full, workers=workers, ray=ray, progress=lambda _: advance("arms and seeds", 1, total))
     found = collect(plan)
     changes = change_table(found)
-    table = Table(*changes.head, title="differences, in hundredths; interval over seeds; seeds won")
-    for row in changes.rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    console.print(table)
+    console.print(terminal_table(changes, "differences, in hundredths; interval over seeds; seeds won"))
     console.print(str(write_ablation_page(found, out, full.dump())), highlight=False, soft_wrap=True)
 
 
@@ -93,10 +90,10 @@ def _features(full: Recipe, plan: Plan, workers: int) -> None:
         return
     from itertools import chain
 
-    from coat.analysis.arms import seeded
+    from coat.ablation.arms import seeded
     from coat.checkpoints.building import frozen_dtype
     from coat.data.index import open_manifest
-    from coat.training.features import FeatureJob, audio_of, prepare
+    from coat.features.store import FeatureJob, audio_of, prepare
     from coat.training.progress import bar_for, make_progress
 
     store = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
@@ -111,7 +108,7 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
     import time
     from tempfile import TemporaryDirectory
 
-    from coat.analysis.arms import seeded
+    from coat.ablation.arms import seeded
     from coat.training.run import train
 
     jobs = [arm for arm, _ in plan.jobs() if arm.recipe is not None]

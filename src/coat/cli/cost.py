@@ -55,8 +55,7 @@ def cost(
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.cost_page import row, write_cost_page
-    from coat.analysis.inference_cost import (
+    from coat.benchmark.inference import (
         RANGES,
         CostSettings,
         arms_of,
@@ -68,6 +67,7 @@ def cost(
         write_csv,
     )
     from coat.evaluation.sources import open_tasks
+    from coat.reports.cost import row, write_cost_page
     from coat.training.progress import bar_for, make_progress
 
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _opened(
     place: str, baseline: str | None, backend: str, out: Path, engine: dict[str, Any]
 ) -> tuple[Any, Backbone, str]:  # fmt: skip
     """What answers, a backbone that knows its sizes, and the sentence that asks for a chain of thought."""
-    from coat.analysis.latency import LocalStopwatch, VllmStopwatch
+    from coat.benchmark.latency import LocalStopwatch, VllmStopwatch
     from coat.reasoning import PROMPT, reasoning_prompt
 
     if backend == "vllm":
@@ -136,7 +136,7 @@ def _model(place: str) -> ThinkingModel:
 
     from coat.checkpoints import load_model
     from coat.checkpoints.devices import default_device
-    from coat.miniature.families import REAL_SIZES, random_backbone
+    from coat.testing.checkpoints import REAL_SIZES, random_backbone
     from coat.thinking.model import ThinkingModel
 
     if not place.startswith(RANDOM):
@@ -154,8 +154,8 @@ def _model(place: str) -> ThinkingModel:
 
 def _work(backbone: Backbone, ranges: Any) -> tuple[list[Any], str]:
     """What the sizes of the family's published checkpoint say, whatever was measured."""
-    from coat.analysis.inference_cost import work_of
-    from coat.miniature.families import REAL_SIZES, random_backbone
+    from coat.benchmark.inference import work_of
+    from coat.testing.checkpoints import REAL_SIZES, random_backbone
 
     real = random_backbone(backbone.family, sizes=REAL_SIZES[backbone.family], device="meta")
     longest = float("inf") if real.max_clips is None else real.audio_spec.max_seconds

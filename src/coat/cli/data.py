@@ -53,8 +53,8 @@ def check(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.analysis.data_page import write_data_page
     from coat.data.checks import ERROR, KINDS, check_manifest
+    from coat.reports.data import write_data_page
     from coat.training.progress import bar_for, make_progress
 
     limit, takes = None, None
@@ -109,7 +109,7 @@ def overlap(
     quiet()
     from coat.data.contamination import find_overlaps
     from coat.data.index import open_manifest
-    from coat.training.features import audio_of_manifests
+    from coat.features.store import audio_of_manifests
     from coat.training.progress import bar_for, make_progress
 
     if out and out.resolve().parent != manifest.resolve().parent:

@@ -11,9 +11,6 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("runs/demo"),
     seeds: Annotated[int, typer.Option(min=1, help="Repeat training over so many seeds.")] = 1,
-    pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Pre-train the tiny backbone here rather than take the shipped one.")
-    ] = False,
 ) -> None:
     """Build the small world, train the comparison, and write a report.
 
@@ -26,6 +23,6 @@ def demo(
     quiet()
     from rich.console import Console
 
-    from coat.miniature.demo import run_demo
+    from coat.synthetic.demo import run_demo
 
-    run_demo(out, seeds=range(seeds), shipped=not pretrain, console=Console())
+    run_demo(out, seeds=range(seeds), console=Console())

@@ -85,7 +85,7 @@ def _program(name: str, use: str) -> Finding:
 
 def _soundfont() -> Finding:
     from coat.errors import CoatError
-    from coat.miniature.music import find_soundfont
+    from coat.synthetic.music import find_soundfont
 
     try:
         return Finding("soundfont", str(find_soundfont()), needed_for="the small world")

@@ -238,9 +238,9 @@ def report(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.analysis.eval_page import write_eval_page
     from coat.evaluation.compare import compare_runs
     from coat.evaluation.scoring import check_protocol
+    from coat.reports.evaluation import write_eval_page
 
     path, chosen = out or folders[-1] / "report.html", check_protocol(protocol)
     compared = [

@@ -57,7 +57,7 @@ def check(name: Name, weights: Weights = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.experts import check_expert
+    from coat.reports.experts import check_expert
 
     found = check_expert(expert)
     table = Table(title=name, show_header=False)
@@ -88,7 +88,7 @@ def show(
 
     sound = load_audio(clip)
     expert = _load(name, weights)
-    from coat.analysis.experts import show_expert
+    from coat.reports.experts import show_expert
 
     typer.echo(str(show_expert(expert, sound, out or clip.with_name(f"{clip.stem}-{name}.png"))))
 
@@ -114,8 +114,8 @@ def decoder(
     quiet()
     rows = read_manifest(manifest)
     from coat.backbones import load_backbone
+    from coat.features.store import audio_of
     from coat.training.decoder import fit_decoder
-    from coat.training.features import audio_of
     from coat.training.progress import bar_for, make_progress
 
     files = audio_of(rows)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from coat.config.recipe import Recipe
-    from coat.training.features import Estimate
+    from coat.features.store import Estimate
 
 
 def features(
@@ -56,7 +56,7 @@ def features(
     recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
     passed_over = [*recipe.data.ignore_fields, *split([ignore_fields])]
     from coat.checkpoints.building import frozen_dtype
-    from coat.training.features import FeatureJob, audio_of_manifests, compute
+    from coat.features.store import FeatureJob, audio_of_manifests, compute
     from coat.training.progress import bar_for, make_progress
 
     on_bad_row = recipe.data.on_bad_row
@@ -75,7 +75,7 @@ def features(
         return
     with make_progress() as bar:
         if ray:
-            from coat.training.cluster import compute_on_ray
+            from coat.features.cluster import compute_on_ray
 
             compute_on_ray(store, job, units, ray, workers=workers, progress=bar_for(bar))
         else:
@@ -123,7 +123,7 @@ def _show(console: Console, estimates: Sequence[Estimate], cache: str) -> None:
     """What there is to do, and whether there is room for it."""
     from rich.table import Column, Table
 
-    from coat.training.features import free_bytes
+    from coat.features.store import free_bytes
 
     table = Table(
         "source", Column("clips missing", justify="right"), Column("hours", justify="right"),

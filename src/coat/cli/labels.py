@@ -22,7 +22,7 @@ def labels(
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.analysis.probe_labels import write_labels
+    from coat.probing.labels import write_labels
     from coat.training.progress import bar_for, make_progress
 
     with make_progress() as bar:

@@ -38,10 +38,10 @@ def probe(
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.probe_page import write_probe_page
-    from coat.analysis.probing import Target, over_training, plain_lines, read_clips, read_model, successes
     from coat.checkpoints import load_model
     from coat.files import write_jsonl, write_whole
+    from coat.probing.models import Target, over_training, plain_lines, read_clips, read_model, successes
+    from coat.reports.probes import write_probe_page
     from coat.training.progress import bar_for, make_progress
 
     chosen = [_target(text, Target) for text in targets.split(",") if text]

@@ -36,14 +36,14 @@ def reconstruct(
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from coat.analysis.plots import plot_reconstructions
-    from coat.analysis.reconstructions import reconstruct as draw
-    from coat.analysis.report import Section, write_report
     from coat.audio import load_audio
     from coat.checkpoints import load_model
     from coat.checkpoints.building import build_experts
     from coat.checkpoints.references import run_in
     from coat.data.conversation import Conversation
+    from coat.probing.reconstructions import reconstruct as draw
+    from coat.reports.page import Section, write_report
+    from coat.reports.plots import plot_reconstructions
 
     ref = run_in(run)
     model, recipe = load_model(ref, heads=True), ref.recipe
@@ -77,9 +77,9 @@ def reconstruct(
 def _measure(model: Any, experts: Any, manifest: Path, clips: int, ask: Any) -> Any:
     import numpy as np
 
-    from coat.analysis.head_scores import score_heads
-    from coat.analysis.report import Table
     from coat.data.manifest import read_manifest
+    from coat.probing.head_scores import score_heads
+    from coat.reports.page import Table
     from coat.training.progress import bar_for, make_progress
 
     paths = list(dict.fromkeys(row.audios[0].path for row in read_manifest(manifest) if len(row.audios) == 1))

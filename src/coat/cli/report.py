@@ -21,7 +21,7 @@ def report(
 
     coat report runs/ladder runs/probes runs/cost runs/eval/coat/report.html --out results.html --markdown results.md
     """
-    from coat.analysis.report import read_page, write_markdown, write_together
+    from coat.reports.page import read_page, write_markdown, write_together
 
     found = [read_page(page) for page in pages]
     write_together(out, title, lead, found)

@@ -22,7 +22,7 @@ def list_runs(folder: Folder = Path("runs")) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.runs import find_runs
+    from coat.reports.runs import find_runs
 
     table = Table("run", "backbone", "stage", "step", "cross-entropy", "held out", "state")
     for run in find_runs(folder):
@@ -50,7 +50,7 @@ def compare(folders: Folders) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from coat.analysis.runs import differences, read_run
+    from coat.reports.runs import differences, read_run
 
     found = [read_run(folder) for folder in folders]
     table = Table("", *(run.folder.name for run in found))
@@ -72,7 +72,7 @@ def plot(folders: Folders, out: Annotated[Path, typer.Option("--out", help="The 
 
     coat runs plot runs/a runs/b --out losses.png
     """
-    from coat.analysis.runs import plot_runs, read_run
+    from coat.reports.runs import plot_runs, read_run
 
     plot_runs([read_run(folder) for folder in folders], out)
     typer.echo(str(out))

@@ -17,7 +17,7 @@ from coat.data.manifest import Row
 from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.experts.base import Expert
-from coat.experts.cache import FeatureCache
+from coat.features.cache import FeatureCache
 from coat.thinking.batch import Batch, Encoded, collate, encode
 from coat.thinking.prompt import Prompt, PromptBuilder
 

@@ -35,6 +35,7 @@ from coat.config.recipe import Recipe, parse_recipe
 from coat.data.index import open_manifest
 from coat.errors import CoatError
 from coat.experts.base import Expert
+from coat.features.store import FeatureStore, audio_of, prepare
 from coat.files import write_whole
 from coat.heads import start_at
 from coat.thinking.batch import Batch
@@ -43,7 +44,6 @@ from coat.training.calibration import mean_features, resolve_weights, unit_weigh
 from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.eval_callback import EvalCallback, take_best
-from coat.training.features import FeatureStore, audio_of, prepare
 from coat.training.preemption import Preemption
 from coat.training.processes import processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress

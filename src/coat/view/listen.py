@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from coat.analysis.latency import Arm, LocalStopwatch
-from coat.analysis.plots import plot_listening
-from coat.analysis.reconstructions import reconstruct
 from coat.audio import Clip, load_audio
+from coat.benchmark.latency import Arm, LocalStopwatch
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.experts.base import Expert
+from coat.probing.reconstructions import reconstruct
+from coat.reports.plots import plot_listening
 from coat.thinking.model import ThinkingModel
 
 

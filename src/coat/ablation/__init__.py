@@ -1,0 +1,1 @@
+"""Arms of one recipe, trained and evaluated alike over seeds, and compared."""

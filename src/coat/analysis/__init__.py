@@ -1,1 +1,0 @@
-"""What the think states hold: probes, reconstructions, reports."""

@@ -1,0 +1,1 @@
+"""What thinking costs at inference: time, memory and FLOPs."""

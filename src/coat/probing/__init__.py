@@ -1,0 +1,1 @@
+"""What think states hold: linear probes, scores of expert heads, reconstructions."""

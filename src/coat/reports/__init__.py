@@ -1,0 +1,1 @@
+"""Plots, and every page that stands alone: evaluations, ablations, costs, probes, data, runs."""

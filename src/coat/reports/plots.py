@@ -1,0 +1,135 @@
+"""Figures for reports, as base64 PNG for a page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from coat.audio import Clip
+from coat.experts.base import Picture
+from coat.probing.reconstructions import Reconstruction
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = ("#8b95a5", "#4c78a8", "#e0a030", "#2f9e6e", "#b04a5a", "#7a5ea8")
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "figure.dpi": 130,
+    }
+)
+
+
+def encode(figure: Any) -> str:
+    """A figure as a ``data:`` URI; the figure is closed."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def plot_losses(metrics: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapping[str, str]) -> str:
+    """Cross-entropy of every arm, and each expert's loss, over the steps of all stages."""
+    names = sorted({key for lines in metrics.values() for line in lines for key in line if key.startswith("loss/")})
+    names.sort(key=lambda name: name != "loss/ce")
+    figure, grid = plt.subplots(1, len(names), figsize=(2.6 * len(names) + 0.6, 2.5), squeeze=False)
+    for axes, name in zip(grid[0], names, strict=True):
+        for index, (arm, lines) in enumerate(metrics.items()):
+            steps = _running_steps(lines)
+            points = [(step, line[name]) for step, line in zip(steps, lines, strict=True) if name in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=COLOURS[1 + index], lw=1.3, label=titles[arm])
+        axes.set_title("cross-entropy" if name == "loss/ce" else name.removeprefix("loss/").replace("_", " "))
+        axes.set_xlabel("step")
+        axes.set_yscale("log")
+    grid[0][0].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    return encode(figure)
+
+
+def _running_steps(lines: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Steps counted on over stages."""
+    steps, before, stage = [], 0, None
+    for index, line in enumerate(lines):
+        if stage is not None and line["stage"] != stage:
+            before += lines[index - 1]["step"]
+        stage = line["stage"]
+        steps.append(before + line["step"])
+    return steps
+
+
+def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
+    """A row for each head: the expert's picture, and the head's on the same scale."""
+    figure, grid = plt.subplots(len(made), 2, figsize=(8.2, 1.75 * len(made)), squeeze=False)
+    for row, item in zip(grid, made, strict=True):
+        low, high = np.quantile(item.target.image, [0.01, 0.995])
+        for axes, picture, title in zip(row, (item.target, item.prediction), ("expert", "think states"), strict=True):
+            axes.imshow(
+                picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
+                extent=(0, item.seconds, 0, len(picture.image)),
+            )  # fmt: skip
+            axes.set_title(f"{picture.title}: {title}", fontsize=8.5)
+            _name_rows(axes, picture)
+        row[1].text(1.02, 0.5, f"R² {item.explained:.2f}", transform=row[1].transAxes, va="center")
+    for axes in grid[-1]:
+        axes.set_xlabel("seconds")
+    figure.tight_layout()
+    return encode(figure)
+
+
+def plot_listening(clip: Clip, made: Sequence[Reconstruction]) -> Any:
+    """The waveform, and below it on the same time axis each expert's picture above the think states' own."""
+    rows = 1 + 2 * len(made)
+    figure, grid = plt.subplots(
+        rows, 1, figsize=(9, 1.1 + 1.25 * (rows - 1)), sharex=True, height_ratios=[0.7, *[1] * (rows - 1)],
+        layout="constrained",
+    )  # fmt: skip
+    grid[0].plot(np.linspace(0, clip.seconds, len(clip.waveform)), clip.waveform, linewidth=0.4, color=COLOURS[1])
+    grid[0].set_yticks([])
+    for index, item in enumerate(made):
+        low, high = np.quantile(item.target.image, [0.01, 0.995])
+        kept = f"think states, R² {item.explained:.2f}"
+        for axes, picture, whose in zip(
+            grid[1 + 2 * index :], (item.target, item.prediction), ("expert", kept), strict=False
+        ):
+            axes.imshow(
+                picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
+                extent=(0, item.seconds, 0, len(picture.image)),
+            )  # fmt: skip
+            axes.set_title(f"{picture.title}: {whose}", fontsize=8.5, loc="left")
+            _name_rows(axes, picture)
+    grid[-1].set_xlabel("seconds")
+    return figure
+
+
+def plot_picture(picture: Picture, waveform: np.ndarray, seconds: float) -> Any:
+    """A waveform, and below it on the same time axis what an expert hears in it."""
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(9, 4.4), sharex=True, height_ratios=[1, 3], layout="constrained"
+    )
+    above.plot(np.linspace(0, seconds, len(waveform)), waveform, linewidth=0.4, color=COLOURS[1])
+    above.set_yticks([])
+    extent = (0, seconds, 0, len(picture.image))
+    below.imshow(picture.image, aspect="auto", origin="lower", cmap="magma", extent=extent, interpolation="nearest")
+    _name_rows(below, picture)
+    below.set_ylabel("" if picture.labels else picture.rows)
+    below.set_xlabel("seconds")
+    above.set_title(picture.title)
+    return figure
+
+
+def _name_rows(axes: Any, picture: Picture) -> None:
+    if picture.labels:
+        axes.set_yticks(np.arange(len(picture.labels)) + 0.5, picture.labels, fontsize=7)
+    else:
+        axes.set_yticks([])

@@ -1,0 +1,317 @@
+"""A tiny checkpoint of every family, random weights in the real classes, for tests of your own parts.
+
+>>> from coat.testing.checkpoints import random_backbone
+>>> random_backbone("audio_flamingo3", "runs/tiny-af3")    # doctest: +SKIP
+>>> random_backbone("qwen2_5_omni").num_audio_tokens(16_000)  # doctest: +SKIP
+25
+
+Each is saved in the layout of the family's hub checkpoints and loaded by the same code. Templates say what the
+families' own say about audio and text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coat.backbones import backbone_class
+from coat.backbones.base import Backbone
+from coat.errors import CoatError, did_you_mean
+from coat.testing.qwen2_audio import SPARE_ROWS, make_qwen2_audio, sinusoids, train_tokenizer
+
+TEXTS = ["What is said? Describe the audio. the small red dog finds two boats A B C D"]
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for item in message['content'] %}{% if item['type'] == 'audio' %}AUDIO"
+    "{% elif item['type'] == 'text' %}{{ item['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OMNI_TOKENS = {
+    "audio_token": "<|AUDIO|>", "image_token": "<|IMAGE|>", "video_token": "<|VIDEO|>",
+    "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>",
+    "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>",
+}  # fmt: skip
+OMNI3_TOKENS = {
+    "audio_token": "<|audio_pad|>", "image_token": "<|image_pad|>", "video_token": "<|video_pad|>",
+    "audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>",
+    "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a checkpoint with random weights.
+
+    Attributes:
+        hidden_size: d of the language model.
+        intermediate_size: Width of its feed-forward layers.
+        decoder_layers: Its layers.
+        heads, kv_heads: Its attention heads; of 64 or 128, which every attention kernel takes.
+        vocabulary: Rows of the embedding; as many as the tokenizer needs if None.
+        tower_size, tower_layers, tower_heads: Width, layers and attention heads of the tower.
+        experts: In a mixture of experts: how many there are, how many work at once, and their width.
+    """
+
+    hidden_size: int = 64
+    intermediate_size: int = 192
+    decoder_layers: int = 2
+    heads: int = 1
+    kv_heads: int = 1
+    vocabulary: int | None = None
+    tower_size: int = 64
+    tower_layers: int = 2
+    tower_heads: int = 1
+    experts: tuple[int, int, int] = (4, 2, 64)
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """Fields of the language model's configuration."""
+        fields = {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.decoder_layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "max_position_embeddings": 32_768,
+        }
+        return fields | ({"vocab_size": self.vocabulary} if self.vocabulary else {})
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        """Fields of the tower's configuration."""
+        return {
+            "num_mel_bins": 128,
+            "d_model": self.tower_size,
+            "encoder_layers": self.tower_layers,
+            "encoder_attention_heads": self.tower_heads,
+            "encoder_ffn_dim": self.tower_size * 4,
+        }
+
+
+_QWEN2_7B = Sizes(3584, 18_944, 28, 28, 4, 152_064, 1280, 32, 20)
+REAL_SIZES = {
+    "qwen2_audio": Sizes(4096, 11_008, 32, 32, 32, 156_032, 1280, 32, 20),
+    "audio_flamingo3": _QWEN2_7B,
+    "qwen2_5_omni": _QWEN2_7B,
+    "qwen3_omni": Sizes(2048, 768, 48, 32, 4, 152_064, 1280, 32, 20, (128, 8, 768)),
+}
+
+
+def random_backbone(
+    family: str,
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    like_hub: bool = False,
+) -> Backbone:
+    """A member of a family with random weights, tiny if nothing else is said.
+
+    Args:
+        family: Its key in recipes.
+        folder: Where to write it, if anywhere.
+        seed: Seed of the weights.
+        sizes: ``REAL_SIZES`` has those of the hub checkpoints.
+        dtype: Data type of the weights.
+        device: Where they are drawn; PyTorch's default if None. True sizes in a machine's memory take minutes;
+            ``meta`` draws nothing.
+        like_hub: Give the checkpoint what published ones may have and fresh ones do not: an embedding without a spare
+            row, tied to the output layer where the family's class ties them; a ``generation_config.json`` with
+            penalties, sampling and several end tokens; a chat template in another place. It needs a folder.
+
+    Raises:
+        CoatError: The family has no maker.
+        ValueError: ``like_hub`` without a folder.
+    """
+    if family not in _MAKERS:
+        raise CoatError(f"There is no tiny maker for '{family}'.", did_you_mean(family, list(_MAKERS)))
+    if like_hub and folder is None:
+        raise ValueError("like_hub describes files: say in which folder to write them")
+    torch.manual_seed(seed)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device) if device is not None else nullcontext():
+            backbone = _MAKERS[family](sizes or Sizes())
+    finally:
+        torch.set_default_dtype(before)
+    backbone.model.eval()
+    if like_hub:
+        _tie(backbone)
+    if folder is not None:
+        backbone.save_pretrained(str(folder))
+        if family in _SEES:
+            _describe_images(Path(folder) / "preprocessor_config.json", family)
+        if like_hub:
+            _as_published(backbone, Path(folder))
+    return backbone
+
+
+def _tie(backbone: Backbone) -> None:
+    """One matrix for embedding and output layer, as large as the tokenizer."""
+    model = backbone.model
+    model.resize_token_embeddings(len(backbone.tokenizer))
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = True
+    model.tie_weights()
+
+
+def _as_published(backbone: Backbone, folder: Path) -> None:
+    """The files beside the weights as hub checkpoints of the family have them."""
+    from transformers import GenerationConfig
+
+    GenerationConfig(
+        do_sample=True, temperature=0.7, top_k=20, top_p=0.5, repetition_penalty=1.1,
+        eos_token_id=[*backbone.end_ids, backbone.tokenizer.pad_token_id],
+        pad_token_id=backbone.tokenizer.pad_token_id,
+    ).save_pretrained(folder)  # fmt: skip
+    template = folder / "chat_template.jinja"
+    if backbone.family == "qwen2_audio":  # the processor's class has the one that knows audio
+        fields = json.loads((folder / "tokenizer_config.json").read_text())
+        fields["chat_template"] = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
+        (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=1))
+        template.unlink()
+    elif backbone.family in _SEES:  # before .jinja files
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}, indent=1))
+        template.unlink()
+
+
+# Families whose checkpoints describe images beside sound, in the same file.
+_SEES = {"qwen2_5_omni": 14, "qwen3_omni": 16}
+
+
+def _describe_images(path: Path, family: str) -> None:
+    pixels = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": _SEES[family], "temporal_patch_size": 2}
+    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "merge_size": 2, "processor_class": "Omni"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | pixels | kinds, indent=1))
+
+
+def _text_fields(tokenizer: Any, sizes: Sizes) -> dict[str, Any]:
+    """Configuration fields of a Qwen2 decoder."""
+    return {
+        "vocab_size": len(tokenizer) + SPARE_ROWS,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+    } | sizes.text
+
+
+def _qwen2_audio(sizes: Sizes) -> Backbone:
+    tokenizer = train_tokenizer(TEXTS, vocabulary=300)
+    return make_qwen2_audio(tokenizer, seed=int(torch.initial_seed()), text=sizes.text, audio=sizes.tower)
+
+
+def _audio_flamingo3(sizes: Sizes) -> Backbone:
+    from transformers import (
+        AudioFlamingo3Config,
+        AudioFlamingo3EncoderConfig,
+        AudioFlamingo3ForConditionalGeneration,
+        Qwen2Config,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = train_tokenizer(TEXTS, vocabulary=300)
+    tokenizer.add_tokens(["<sound>"], special_tokens=True)
+    config = AudioFlamingo3Config(
+        audio_config=AudioFlamingo3EncoderConfig(**sizes.tower),
+        text_config=Qwen2Config(**_text_fields(tokenizer, sizes)),
+        audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
+    )
+    model = AudioFlamingo3ForConditionalGeneration(config)
+    positions = model.model.audio_tower.embed_positions.weight
+    with torch.no_grad():
+        positions.copy_(sinusoids(*positions.shape))
+    extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
+    return backbone_class("audio_flamingo3")(model, tokenizer, extractor, CHATML.replace("AUDIO", "<sound>"))
+
+
+def _omni_fields(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
+    """Token ids that the configurations of Omni thinkers name."""
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+    return {
+        "audio_token_id": ids["audio_token"],
+        "image_token_id": ids["image_token"],
+        "video_token_id": ids["video_token"],
+        "audio_start_token_id": ids["audio_bos_token"],
+        "audio_end_token_id": ids["audio_eos_token"],
+        "vision_start_token_id": ids["vision_bos_token"],
+        "vision_end_token_id": ids["vision_eos_token"],
+        "user_token_id": tokenizer("user")["input_ids"][0],
+    }
+
+
+def _qwen2_5_omni(sizes: Sizes) -> Backbone:
+    from transformers import (
+        Qwen2_5OmniThinkerConfig,
+        Qwen2_5OmniThinkerForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = train_tokenizer(TEXTS, 300, OMNI_TOKENS)
+    sections = [16, 8, 8] if sizes.hidden_size // sizes.heads == 64 else [16, 24, 24]
+    config = Qwen2_5OmniThinkerConfig(
+        audio_config=sizes.tower | {"output_dim": sizes.hidden_size},
+        text_config=_text_fields(tokenizer, sizes)
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}},
+        vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+                       "out_hidden_size": sizes.hidden_size, "fullatt_block_indexes": [0]},
+        **_omni_fields(tokenizer, OMNI_TOKENS),
+    )  # fmt: skip
+    model = Qwen2_5OmniThinkerForConditionalGeneration(config)
+    extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True)
+    template = CHATML.replace("AUDIO", "<|audio_bos|><|AUDIO|><|audio_eos|>")
+    return backbone_class("qwen2_5_omni")(model, tokenizer, extractor, template)
+
+
+def _qwen3_omni(sizes: Sizes) -> Backbone:
+    from transformers import (
+        Qwen3OmniMoeThinkerConfig,
+        Qwen3OmniMoeThinkerForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = train_tokenizer(TEXTS, 300, OMNI3_TOKENS)
+    head, sections = (64, [12, 10, 10]) if sizes.heads == 1 else (128, [24, 20, 20])
+    text = _text_fields(tokenizer, sizes) | {
+        "num_experts": sizes.experts[0],
+        "num_experts_per_tok": sizes.experts[1],
+        "moe_intermediate_size": sizes.experts[2],
+        "head_dim": head,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections},
+    }
+    config = Qwen3OmniMoeThinkerConfig(
+        audio_config=sizes.tower
+        | {"output_dim": sizes.hidden_size, "downsample_hidden_size": 8 if sizes.tower_size == 64 else 480},
+        text_config=text,
+        vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
+                       "out_hidden_size": sizes.hidden_size, "deepstack_visual_indexes": [0],
+                       "num_position_embeddings": 16},
+        **_omni_fields(tokenizer, OMNI3_TOKENS),
+    )  # fmt: skip
+    model = Qwen3OmniMoeThinkerForConditionalGeneration(config)
+    with torch.no_grad():  # the class starts its routers at zero, where ties decide
+        for name, weight in model.named_parameters():
+            if name.endswith("mlp.gate.weight"):
+                weight.normal_(0, 1)
+    extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=300, return_attention_mask=True)
+    template = CHATML.replace("AUDIO", "<|audio_start|><|audio_pad|><|audio_end|>")
+    return backbone_class("qwen3_omni")(model, tokenizer, extractor, template)
+
+
+_MAKERS: dict[str, Callable[..., Backbone]] = {
+    "qwen2_audio": _qwen2_audio,
+    "audio_flamingo3": _audio_flamingo3,
+    "qwen2_5_omni": _qwen2_5_omni,
+    "qwen3_omni": _qwen3_omni,
+}

@@ -1,0 +1,181 @@
+import json
+
+import numpy as np
+import pytest
+
+from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
+from coat.ablation.plan import Ablation, Plan, collect, paired, read_ablation, run_plan
+from coat.config.recipe import parse_recipe
+from coat.errors import CoatError
+from coat.evaluation.statistics import Score
+from coat.reports.ablation import change_table, score_table, write_ablation_page
+from coat.reports.page import markdown
+
+STAGES = [
+    {"name": "warm-up", "steps": 2, "learning_rate": 0.01, "experts": {"audio_reconstruction": "auto"}},
+    {"name": "experts", "steps": 4, "learning_rate": 0.01,
+     "experts": {"audio_reconstruction": "auto", "standin_affect": "auto"}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tiny_path, manifest):
+    return parse_recipe(
+        {
+            "backbone": {"family": "qwen2_audio", "path": str(tiny_path)},
+            "heads": {"num_heads": 2},
+            "lora": {"rank": 4, "alpha": 8},
+            "stages": STAGES,
+            "data": {"train_dataset": str(manifest)},
+            "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32", "logging_steps": 1},
+        }
+    )
+
+
+def test_the_ladder_adds_one_thing_at_a_time(recipe):
+    arms = {arm.name: arm for arm in arms_of(recipe, ["ladder"])}
+    assert list(arms) == ["baseline", "sft", "block", "representational", "full"]
+    assert [arms[name].against for name in arms] == ["baseline", "baseline", "sft", "block", "representational"]
+    assert arms["baseline"].recipe is None
+    assert not arms["sft"].recipe.thinking.enabled
+    assert arms["block"].recipe.thinking.enabled
+    assert arms["block"].recipe.active_experts() == arms["sft"].recipe.active_experts() == []
+    assert arms["representational"].recipe.active_experts() == ["audio_reconstruction"]
+    assert arms["full"].recipe == recipe
+    for arm in arms.values():
+        if arm.recipe:
+            assert [(s.steps, s.learning_rate) for s in arm.recipe.stages] == [(2, 0.01), (4, 0.01)]
+            assert arm.recipe.training == recipe.training
+            assert arm.recipe.data == recipe.data
+
+
+def test_other_groups_change_what_they_say(recipe):
+    arms = {arm.name: arm for arm in arms_of(recipe, list(GROUPS))}
+    assert arms["linear-heads"].recipe.heads.kind == "linear"
+    assert arms["before_assistant"].recipe.thinking.placement == "before_assistant"
+    assert [arms[f"stride-{s}"].recipe.thinking.stride for s in (2, 4)] == [2, 4]
+    assert arms["without-standin_affect"].recipe.active_experts() == ["audio_reconstruction"]
+    assert set(arms["equal-weights"].recipe.stages[1].experts.values()) == {1.0}
+    assert [arms[f"weights-x{s}"].recipe.stages[1].expert_scale for s in (0.25, 4)] == [0.25, 4]
+    faster = arms["sft-rate-x2"]
+    assert [s.learning_rate for s in faster.recipe.stages] == [0.02, 0.02]
+    assert (faster.against, faster.recipe.thinking.enabled) == ("sft", False)
+    assert arms["full-rate-x0.5"].recipe.stages[0].learning_rate == 0.005
+    assert (arms["rank-1"].recipe.lora.rank, arms["rank-16"].recipe.lora.alpha) == (1, 32)
+    assert [s.steps for s in arms["one-stage"].recipe.stages] == [6]
+    assert arms["random-block"].recipe.thinking.fill == "random"
+    assert arms["random-block"].against == "block"
+    assert [arm.name for arm in arms_of(recipe, ["stride-4", "random"])] == [
+        "block",
+        "full",
+        "stride-4",
+        "random-block",
+    ]
+    with pytest.raises(CoatError, match="Did you mean 'ladder'"):
+        arms_of(recipe, ["lader"])
+
+
+def test_a_budget_shortens_all_arms_alike(recipe):
+    for arm in fitted(arms_of(recipe, ["ladder"]), 0.5):
+        if arm.recipe:
+            assert [stage.steps for stage in arm.recipe.stages] == [1, 2]
+    assert fitted(arms_of(recipe, ["ladder"]), 2.0) == arms_of(recipe, ["ladder"])
+
+
+@pytest.mark.slow
+def test_arms_are_trained_asked_and_compared_and_resume(recipe, manifest, tmp_path):
+    tasks = tmp_path / "test.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines() if "audios" in line][:4]
+    for row in rows:
+        row["audios"] = [str(manifest.parent / name) for name in row["audios"]]
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arms = [arm for arm in arms_of(recipe, ["ladder"]) if arm.name in ("baseline", "sft", "full")]
+    plan = Plan(tmp_path / "out", arms, (0, 1), [str(tasks)], max_new_tokens=4)
+    with pytest.raises(CoatError, match="5 runs are not done"):
+        collect(plan)
+    done = []
+    run_plan(plan, recipe, progress=done.append)
+    assert len(done) == 5
+    assert not plan.jobs()
+    found = collect(plan)
+    assert read_ablation(plan.folder) == found
+    assert len(found.scores["full"]["transcription"]) == 2
+    assert len(found.scores["baseline"]["transcription"]) == 1
+    again = []
+    (plan.folder / "sft-seed1" / "eval" / "scores-strict.json").unlink()
+    run_plan(plan, recipe, workers=2, progress=again.append)
+    assert again == [str(plan.folder / "sft-seed1")]
+    assert collect(plan) == found, "the same seed gives the same scores"
+    page = write_ablation_page(found, plan.folder, recipe.dump()).read_text()
+    assert "fine-tuning alone" in page
+    assert "transcription (wer), n = 4" in page
+
+
+def made():
+    def scores(metric, *values):
+        return [Score(metric, value, 0.0, 1.0, 100) for value in values]
+
+    return Ablation(
+        {"baseline": "as it is", "sft": "fine-tuning alone", "full": "CoAT"},
+        {"baseline": "baseline", "sft": "baseline", "full": "sft"},
+        [0, 1, 2],
+        {
+            "baseline": {"mood": scores("accuracy", 0.1), "speech": scores("wer", 0.5)},
+            "sft": {"mood": scores("accuracy", 0.5, 0.6, 0.7), "speech": scores("wer", 0.3, 0.3, 0.3)},
+            "full": {"mood": scores("accuracy", 0.6, 0.7, 0.9), "speech": scores("wer", 0.4, 0.3, 0.2)},
+        },
+    )
+
+
+def test_differences_over_seeds_by_hand():
+    change = made().change("full", "mood")
+    # 0.1, 0.1, 0.2: mean 0.1333, deviation 0.0577; t at two degrees of freedom is 4.303
+    assert change.value == pytest.approx(0.4 / 3)
+    assert change.high - change.value == pytest.approx(4.303 * np.std([0.1, 0.1, 0.2], ddof=1) / 3**0.5, rel=1e-3)
+    assert (change.wins, change.seeds) == (3, 3)
+    assert made().change("full", "speech").wins == 1, "fewer errors are better"
+    assert made().change("sft", "mood").value == pytest.approx(0.5)
+    assert np.isnan(paired(np.array([0.1]), np.array([0.2])).low)
+
+
+def test_tables_show_them():
+    scores, changes = score_table(made()), change_table(made())
+    assert scores.rows[0] == ["mood (accuracy), n = 100", "10.0", "60.0 ± 10.0", "73.3 ± 15.3"]
+    assert (0, 3) in scores.best
+    assert scores.rows[-1][0] == "mean of word errors"
+    assert changes.head == ["task", "fine-tuning alone - as it is", "CoAT - fine-tuning alone"]
+    assert changes.rows[0][1].startswith("+50.0 [+25.2, +74.8], 3/3")
+    assert (0, 1) in changes.best
+    assert (0, 2) not in changes.best, "an interval that holds nothing shows nothing"
+    assert "| **60.0 ± 10.0**" not in markdown(scores)
+    assert "**73.3 ± 15.3**" in markdown(scores)
+
+
+def test_changed_recipes_are_checked(recipe):
+    with pytest.raises(CoatError, match="stride"):
+        changed(recipe, "thinking.stride", 0)
+
+
+def test_a_seed_may_have_rows_of_its_own(recipe):
+    own = changed(recipe, "data.train_dataset", "rows-{seed}.jsonl")
+    assert seeded(own, 3).data.train_dataset == "rows-3.jsonl"
+    assert seeded(own, 3).training.seed == 3
+    assert seeded(recipe, 3).data.train_dataset == recipe.data.train_dataset
+
+
+@pytest.mark.slow
+def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path, ray_cluster):
+    from coat.cli.ablate import _share, seconds_of
+
+    tasks = tmp_path / "test.jsonl"
+    row = json.loads(manifest.read_text().splitlines()[0])
+    row["audios"] = [str(manifest.parent / name) for name in row["audios"]]
+    tasks.write_text(json.dumps(row) + "\n")
+    arms = [arm for arm in arms_of(recipe, ["ladder"]) if arm.name in ("baseline", "sft")]
+    plan = Plan(tmp_path / "out", arms, (0,), [str(tasks)], max_new_tokens=2)
+    assert _share(plan, recipe, seconds_of("2h"), 1) == 1.0
+    assert _share(plan, recipe, 0.0, 1) == 0.0
+    done = []
+    run_plan(plan, recipe, ray="local", progress=done.append)
+    assert sorted(done) == [str(plan.folder / "baseline"), str(plan.folder / "sft-seed0")]
+    assert not plan.jobs()
