@@ -6,17 +6,14 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import torch
 
-from coat.audio import Clip
 from coat.backbones import load_backbone
-from coat.data.conversation import Conversation
 from coat.testing.checkpoints import random_backbone
+from coat.testing.clips import RATE, assistant, noise, user
 
-RATE = 16_000
 OTHER_ENVIRONMENTS = ("vllm", "lmms")
 # Tests run side by side; two that each want every core slow each other down tenfold.
 torch.set_num_threads(1)
@@ -65,26 +62,6 @@ def ray_cluster():
              runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}})  # fmt: skip
     yield ray
     ray.shutdown()
-
-
-def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Clip:
-    rng = np.random.default_rng(seed)
-    return Clip(rng.normal(0, 0.1, round(seconds * rate)).astype(np.float32), rate, f"noise-{seed}")
-
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
-
-
-def conversation(*seconds: float, text: str = "What is said?", answer: str | None = "the red dog", seed: int = 0):
-    messages = [{"role": "user", "content": "<audio>" * len(seconds) + text}]
-    if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
-    return Conversation(messages, [noise(s, seed + i) for i, s in enumerate(seconds)])
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ from coat.experts import make_expert
 from coat.export.checkpoint import export
 from coat.generation import generate
 from coat.testing.checkpoints import random_backbone
+from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from coat.training.run import train
-from tests.conftest import conversation
 from tests.training.test_run import close, losses, recipe
 
 pytestmark = pytest.mark.skipif(not torch.accelerator.is_available(), reason="there is no accelerator here")

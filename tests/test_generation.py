@@ -3,9 +3,9 @@ import torch
 
 from coat.config.thinking import ThinkingConfig
 from coat.generation import Embeddings, generate, reply_to_many
+from coat.testing.clips import conversation
 from coat.thinking.batch import encode, make_batch
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 
 @pytest.fixture(params=[True, False], ids=["block", "no block"])

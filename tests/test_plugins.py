@@ -1,6 +1,8 @@
 """Experts and backbones of other packages, by name and by module:Class."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,12 +16,20 @@ from coat.errors import CoatError
 from coat.experts import expert_class, expert_names, make_expert
 from coat.training.run import train
 
-PAGE = Path(__file__).parents[1] / "docs" / "add-an-expert.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "add-an-expert.md"
+TINY = """
+from coat.testing.checkpoints import random_backbone
+
+
+def write_tiny_checkpoint(folder):
+    random_backbone("qwen2_audio", folder)
+"""
 BACKBONE = """
 from coat.backbones.qwen2_audio import Qwen2Audio
 
 
-class Mine(Qwen2Audio):
+class MyModel(Qwen2Audio):
     family = "mine"
     model_types = ("my_model",)
 """
@@ -33,17 +43,18 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     (folder / "loudness.py").write_text(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1])
     (folder / "my_model.py").write_text(BACKBONE)
+    (folder / "tiny.py").write_text(TINY)
     about = folder.parent / "my_package-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     points = {
         "coat.experts": "loudness = my_package.loudness:Loudness",
-        "coat.backbones": "mine = my_package.my_model:Mine",
+        "coat.backbones": "mine = my_package.my_model:MyModel",
     }
     (about / "entry_points.txt").write_text("".join(f"[{group}]\n{line}\n" for group, line in points.items()))
     monkeypatch.syspath_prepend(str(folder.parent))
     plugins.declared.cache_clear()
-    yield
+    yield folder.parent
     plugins.declared.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
         del sys.modules[name]
@@ -60,7 +71,7 @@ def test_what_packages_declare_is_known_by_name(package, tmp_path):
 def test_an_expert_by_its_class_is_trained_with(package, tiny_path, manifest, tmp_path):
     recipe = parse_recipe(
         {
-            "backbone": {"family": "my_package.my_model:Mine", "path": str(tiny_path)},
+            "backbone": {"family": "my_package.my_model:MyModel", "path": str(tiny_path)},
             "experts": {"level": {"kind": "my_package.loudness:Loudness"}},
             "stages": [{"name": "one", "steps": 2, "experts": {"level": "auto"}}],
             "data": {"train_dataset": str(manifest)},
@@ -78,7 +89,7 @@ def test_an_expert_by_its_class_is_trained_with(package, tiny_path, manifest, tm
     ("name", "message"),
     [
         ("spidre", "Did you mean 'spidr'"), ("nowhere.at_all:Loudness", "cannot be imported"),
-        ("my_package.loudness:Loud", "holds no Loud"), ("my_package.my_model:Mine", "is no expert"),
+        ("my_package.loudness:Loud", "holds no Loud"), ("my_package.my_model:MyModel", "is no expert"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_named(package, name, message):
@@ -89,3 +100,25 @@ def test_what_is_not_there_is_named(package, name, message):
 def test_a_class_needs_a_key_of_its_own():
     with pytest.raises(CoatError, match="a key of its own"):
         make_expert("my_package.loudness:Loudness", hidden_size=8, audio_spec=None)
+
+
+@pytest.mark.parametrize(
+    ("page", "file", "chosen"),
+    [
+        ("add-an-expert.md", "test_loudness.py", "not ten_minutes"),
+        ("add-a-backbone.md", "test_my_model.py", "block or template or alone"),
+    ],
+)
+def test_the_suite_tests_what_others_wrote(package, tmp_path, page, file, chosen):
+    """The pages' own test files, in a folder of their own, as their readers would run them."""
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL) if file in block
+    )
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / file).write_text(code)
+    paths = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-k", chosen, file]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "theirs", check=False,
+                          env={**os.environ, "PYTHONPATH": paths})  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 8

@@ -8,7 +8,7 @@ import soundfile
 
 from coat.api.inputs import as_clip, conversation, question
 from coat.errors import CoatError
-from tests.conftest import noise
+from coat.testing.clips import noise
 
 WAVE = noise(1.0).waveform
 

@@ -9,7 +9,7 @@ from coat import CoatError, CoatModel, CoatTrainer
 from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.testing.checkpoints import random_backbone
-from tests.conftest import noise
+from coat.testing.clips import noise
 from tests.training.test_run import recipe
 
 QUESTION = "What note is this?"

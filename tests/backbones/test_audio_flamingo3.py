@@ -9,8 +9,8 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.testing.checkpoints import random_backbone
+from coat.testing.clips import conversation
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 
 def older(name):

@@ -6,7 +6,7 @@ from coat.api.model import CoatModel
 from coat.backbones import MODEL_TYPES, REGISTRY, backbone_class, family_of, load_backbone
 from coat.errors import CoatError
 from coat.testing.checkpoints import random_backbone
-from tests.conftest import noise
+from coat.testing.clips import noise
 
 
 def test_every_family_is_known_by_its_model_type():

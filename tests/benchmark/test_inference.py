@@ -21,9 +21,9 @@ from coat.benchmark.latency import Arm, LocalStopwatch, Timing, strided
 from coat.errors import CoatError
 from coat.evaluation.sources import open_tasks
 from coat.testing.checkpoints import REAL_SIZES, Sizes, random_backbone
+from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 SIZES = Sizes(128, 384, 2, 2, 1, None, 128, 2, 2, (4, 2, 64))
 FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from coat.files import write_jsonl
-from tests.conftest import assistant, user
+from coat.testing.clips import assistant, user
 
 RECIPE = """
 backbone: {{path: {backbone}}}

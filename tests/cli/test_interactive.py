@@ -11,7 +11,7 @@ from coat.cli.interactive import HELP, Dialogue, converse
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.generation import generate
-from tests.conftest import RATE, assistant, noise, user
+from coat.testing.clips import RATE, assistant, noise, user
 
 
 @pytest.fixture(scope="module")

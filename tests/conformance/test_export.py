@@ -18,9 +18,9 @@ from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.export.checkpoint import export, logits_of, probe_batch
 from coat.export.hub import push
+from coat.testing.clips import RATE, noise
 from coat.training.run import train
 from tests.conformance.conftest import VARIANTS, variant_name
-from tests.conftest import RATE, noise
 
 pytestmark = pytest.mark.conformance
 QUESTION = "What is said?"

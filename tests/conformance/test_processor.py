@@ -6,10 +6,10 @@ import torch
 
 import coat
 from coat.config.thinking import PLACEMENTS, ThinkingConfig
+from coat.testing.clips import RATE, assistant, conversation, noise, user
+from coat.testing.conformance.stock import AUDIO, stock_inputs
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
-from tests.conformance.stock import AUDIO, stock_inputs
-from tests.conftest import RATE, assistant, conversation, noise, user
 
 pytestmark = pytest.mark.conformance
 

@@ -5,8 +5,8 @@ import pytest
 
 from coat.data.conversation import Conversation
 from coat.generation import generate
+from coat.testing.clips import noise
 from coat.thinking.model import ThinkingModel
-from tests.conftest import noise
 from tests.serving.conftest import ask, encoded, running
 
 pytestmark = pytest.mark.conformance

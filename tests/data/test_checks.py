@@ -8,11 +8,11 @@ from coat.audio import AudioError
 from coat.data.checks import KINDS, check_manifest
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
+from coat.testing.clips import assistant, user
 from coat.thinking.prompt import PromptBuilder
 from coat.thinking.tokens import add_think_tokens
 from coat.training.dataset import fits
 from tests.cli.test_errors import coat
-from tests.conftest import assistant, user
 
 RATE = 16_000
 

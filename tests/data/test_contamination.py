@@ -7,8 +7,8 @@ import soxr
 
 from coat.data.contamination import RATE, find_overlaps, fingerprint
 from coat.data.manifest import AudioRef
+from coat.testing.clips import assistant, user
 from tests.cli.test_errors import coat
-from tests.conftest import assistant, user
 
 
 def music(seed, seconds=4.0, rate=44_100):

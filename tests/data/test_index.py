@@ -9,7 +9,7 @@ import soundfile
 from coat.data.index import Joined, open_manifest
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
-from tests.conftest import assistant, user
+from coat.testing.clips import assistant, user
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from coat.errors import CoatError
 from coat.evaluation.items import Sound, can_rotate, read_options, which_option
 from coat.evaluation.sources import measured, open_manifest_tasks, open_task, open_tasks, orders_of
 from coat.evaluation.task import Task, load_task, task_names
-from tests.conftest import RATE
+from coat.testing.clips import RATE
 
 MMAU = load_task("mmau")
 

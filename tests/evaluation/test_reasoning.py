@@ -7,8 +7,8 @@ from coat.errors import CoatError
 from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
 from coat.testing.checkpoints import random_backbone
+from coat.testing.clips import noise
 from coat.thinking.model import ThinkingModel
-from tests.conftest import noise
 
 
 @pytest.mark.parametrize(

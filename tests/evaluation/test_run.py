@@ -21,8 +21,8 @@ from coat.evaluation.run import EvalSettings, read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks, open_tasks
 from coat.files import read_jsonl
 from coat.generation import Reply
+from coat.testing.clips import RATE, conversation
 from coat.thinking.model import ThinkingModel
-from tests.conftest import RATE, conversation
 
 QUESTION = "Which?\nA. dog\nB. cat\nC. cow\nAnswer with the letter."
 

@@ -2,8 +2,8 @@
 
 from experiments.later_turns import FIRST, WHERE, ElsewhereBuilder, two_turns
 
+from coat.testing.clips import assistant, user
 from coat.thinking.model import ThinkingModel
-from tests.conftest import assistant, user
 
 
 def row(clip, task, answer):

@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from coat.audio import Clip
 from coat.backbones import load_backbone
 from coat.checkpoints.references import miniature_folder
 from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.experts.decoder import DETAIL, MelDecoder, load_decoder
 from coat.experts.log_mel import BANDS
+from coat.testing.clips import noise
+from coat.testing.conformance import AUDIO_SPEC
 from coat.training.decoder import fit_decoder
-from tests.conformance.test_experts import HEARING
-from tests.conftest import Clip, noise
 
 pytestmark = pytest.mark.experts
 
@@ -43,11 +44,11 @@ def test_it_is_kept_and_shown(tmp_path):
     x = torch.randn(9, 24)
     assert torch.equal(loaded(x), decoder(x))
     expert = make_expert(
-        "audio_reconstruction", {"decoder": str(tmp_path / "eye.safetensors")}, hidden_size=24, audio_spec=HEARING
+        "audio_reconstruction", {"decoder": str(tmp_path / "eye.safetensors")}, hidden_size=24, audio_spec=AUDIO_SPEC
     )
     picture = expert.visualise(x)
     assert picture.image.shape == (BANDS, 9 * DETAIL)
-    plain = make_expert("audio_reconstruction", {}, hidden_size=24, audio_spec=HEARING)
+    plain = make_expert("audio_reconstruction", {}, hidden_size=24, audio_spec=AUDIO_SPEC)
     assert plain.fingerprint() == expert.fingerprint()
     assert plain.visualise(x).image.shape == (24, 9)
 

@@ -6,7 +6,7 @@ import torch
 from coat.audio import AudioSpec
 from coat.errors import CoatError
 from coat.experts import make_expert
-from tests.conftest import noise
+from coat.testing.clips import noise
 from tests.experts.tiny_encoders import make
 
 pytestmark = pytest.mark.experts

@@ -9,7 +9,7 @@ from coat.errors import CoatError
 from coat.experts import cache as cache_module
 from coat.features.cache import ExpertSource, FeatureCache
 from coat.synthetic.experts import StandInSpeech
-from tests.conftest import noise
+from coat.testing.clips import noise
 
 pytestmark = pytest.mark.experts
 

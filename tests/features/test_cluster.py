@@ -14,7 +14,7 @@ from coat.errors import CoatError
 from coat.features import store as features
 from coat.features.cluster import UnitWorker, compute_on_ray
 from coat.features.store import FeatureJob, prepare
-from tests.conftest import RATE
+from coat.testing.clips import RATE
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.experts, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]

@@ -13,8 +13,8 @@ from coat.errors import CoatError
 from coat.features import store as features
 from coat.features.store import FeatureJob, FeatureStore, audio_of, prepare
 from coat.files import read_jsonl
+from coat.testing.clips import RATE, assistant, user
 from coat.training.run import train
-from tests.conftest import RATE, assistant, user
 
 pytestmark = pytest.mark.experts
 
@@ -168,7 +168,7 @@ def test_unusable_files_are_named_before_anything_is_computed(job, refs, tmp_pat
 
 
 def test_batches_stay_within_their_padded_length():
-    from tests.conftest import noise
+    from coat.testing.clips import noise
 
     clips = [noise(seconds, seed=i) for i, seconds in enumerate([0.5, 0.5, 1.0, 2.0, 2.0, 9.0])]
     batches = list(features._padded_batches(clips, 4.0))

@@ -11,8 +11,8 @@ from coat.probing.head_scores import score_heads
 from coat.probing.probes import collect_states
 from coat.probing.reconstructions import reconstruct
 from coat.reports.plots import plot_listening
+from coat.testing.clips import conversation
 from coat.view.listen import Listener
-from tests.conftest import conversation
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import torch
 from coat.experts import make_expert
 from coat.experts.basic_pitch import notes_of
 from coat.probing.head_scores import score_heads
+from coat.testing.clips import conversation
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 
 class Says(torch.nn.Module):

@@ -22,9 +22,9 @@ from coat.probing.models import (
 )
 from coat.probing.probes import Probed
 from coat.reports.probes import write_probe_page
+from coat.testing.clips import RATE
 from coat.thinking.model import ThinkingModel
 from coat.training.run import train
-from tests.conftest import RATE
 from tests.evaluation.test_run import Scripted
 
 

@@ -4,8 +4,8 @@ import torch
 from coat.config.thinking import ThinkingConfig
 from coat.heads import make_head
 from coat.probing.probes import collect_states, probe
+from coat.testing.clips import conversation
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ from coat.evaluation.compare import compare_runs
 from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_manifest_tasks, open_tasks
 from coat.reports.evaluation import write_eval_page
-from tests.conftest import RATE
+from coat.testing.clips import RATE
 from tests.evaluation.test_run import Scripted
 
 

@@ -5,9 +5,9 @@ from torch import nn
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.heads import make_head
+from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel, split_segments
-from tests.conftest import conversation
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
+from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.training.cost import Row, estimate, known_gpu
 from tests.cli.test_errors import coat
-from tests.conftest import conversation
 from tests.training.test_run import recipe
 
 

@@ -14,10 +14,10 @@ from coat.config.recipe import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.experts import weights
 from coat.files import read_jsonl
+from coat.testing.clips import RATE, assistant, user
 from coat.thinking.batch import make_batch
 from coat.training.run import train
 from coat.training.targets import expert_targets
-from tests.conftest import RATE, assistant, user
 from tests.experts.references import read
 
 pytestmark = pytest.mark.experts

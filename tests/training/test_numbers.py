@@ -9,9 +9,9 @@ from coat.errors import CoatError
 from coat.experts import make_expert
 from coat.features.store import TowerSource
 from coat.losses import masked_loss
+from coat.testing.clips import conversation
 from coat.thinking.batch import encode, make_batch
 from coat.thinking.model import ThinkingModel
-from tests.conftest import conversation
 
 
 def test_targets_beyond_half_precision_are_refused(backbone):

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from coat.config.recipe import parse_recipe
 from coat.files import read_jsonl, write_jsonl
+from coat.testing.clips import assistant, user
 from coat.training.run import train
-from tests.conftest import assistant, user
 from tests.training.test_run import close, losses, recipe
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,8 @@ from coat.checkpoints.building import adapt, build_experts, build_model
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl
+from coat.testing.clips import assistant, user
 from coat.training.run import train
-from tests.conftest import assistant, user
 
 EXPERTS = {"audio_reconstruction": "auto", "standin_speech": "auto", "standin_affect": 2.0}
 

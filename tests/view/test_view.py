@@ -8,9 +8,9 @@ import soundfile
 
 from coat.checkpoints.references import miniature_folder
 from coat.errors import CoatError
+from coat.testing.clips import RATE
 from coat.view.listen import Listener
 from coat.view.page import build_page, took
-from tests.conftest import RATE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -1,0 +1,155 @@
+"""What every family's passes must give: batches, gradients, saved weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from coat.backbones import load_backbone
+from coat.generation import generate
+from coat.heads import make_head
+from coat.losses import response_cross_entropy
+from coat.testing.clips import conversation
+from coat.thinking.batch import make_batch
+from coat.thinking.model import ThinkingModel
+
+
+def trainable(backbone):
+    """With an adapter that does something and a head."""
+    model = ThinkingModel(backbone)
+    model.add_lora(rank=4, alpha=8)
+    model.heads["probe"] = make_head("transformer", backbone.hidden_size, 12, num_heads=2)
+    generator = torch.Generator().manual_seed(0)
+    for name, p in model.trainable().items():
+        if "lora_B" in name or "trainable_tokens" in name:
+            with torch.no_grad():
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.05)
+    return model
+
+
+def questions(backbone):
+    pair = [conversation(0.3, 0.9, answer=None, seed=3)] if backbone.max_clips is None else []
+    return [
+        conversation(0.5, answer=None),
+        conversation(2.3, text="Describe the audio.", answer=None, seed=2),
+        conversation(text="hello", answer=None),
+        *pair,
+    ]
+
+
+def training_batch(model):
+    return make_batch(model.builder, [conversation(0.5), conversation(1.7, seed=2), conversation(text="hello")])
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    output = model(batch)
+    loss = response_cross_entropy(output.response_logits, output.response_labels)
+    (loss + output.predictions["probe"].float().square().mean()).backward()
+    return torch.cat([p.grad.float().flatten() for p in model.trainable().values()])
+
+
+class Passes:
+    """What a family's passes must give: batches, gradients, saved weights."""
+
+    def test_left_padded_batches_answer_as_each_question_does_alone(self, loaded):
+        model = trainable(loaded).eval()
+        items = questions(loaded)
+        hidden, _ = model.prefill_states(make_batch(model.builder, items, padding_side="left"))
+        together = generate(model, items, max_new_tokens=12)
+        for row, item in enumerate(items):
+            alone, _ = model.prefill_states(make_batch(model.builder, [item], padding_side="left"))
+            torch.testing.assert_close(
+                loaded.lm_head(hidden[row, -1]), loaded.lm_head(alone[0, -1]), atol=1e-4, rtol=1e-4
+            )
+            assert generate(model, [item], max_new_tokens=12) == [together[row]]
+
+    def test_think_states_are_what_lm_head_sees(self, loaded):
+        """In the stock model's own forward, given what the stock model would embed."""
+        model = trainable(loaded).eval()
+        batch = training_batch(model)
+        output = model(batch)
+        embeddings, mask = model.prepare_prefill(batch)
+        stock = loaded.model(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            output_hidden_states=True,
+        )  # fmt: skip
+        where = batch.input_ids == model.tokens.think
+        torch.testing.assert_close(
+            output.think_hidden[output.think_mask], stock.hidden_states[-1][where], atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(
+            loaded.lm_head(output.think_hidden[output.think_mask]), stock.logits[where], atol=1e-4, rtol=1e-4
+        )
+
+    def test_gradients_reach_lora_three_rows_and_heads_alone(self, loaded):
+        model = trainable(loaded)
+        gradients(model, training_batch(model))
+        reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert reached == set(model.trainable())
+        rows = [p for name, p in model.named_parameters() if "trainable_tokens_delta" in name]
+        assert [tuple(p.shape) for p in rows] == [(3, loaded.hidden_size)]
+        assert all("lora_" in name or "trainable_tokens" in name or name.startswith("heads.") for name in reached)
+        tower = {id(p) for p in loaded.audio_tower.parameters()}
+        assert not tower & {id(p) for p in model.trainable().values()}
+
+    def test_gradient_checkpointing_changes_no_gradient(self, loaded):
+        model = trainable(loaded)
+        batch = training_batch(model)
+        plain = gradients(model, batch)
+        loaded.language_model.train()
+        loaded.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        calls = []
+        loaded.language_model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+        again = gradients(model, batch)
+        assert len(calls) == 2  # forward, and once more in the backward pass
+        torch.testing.assert_close(again, plain, atol=1e-6, rtol=1e-4)
+
+    def test_bf16_gradients_point_the_same_way(self, loaded):
+        """Rounding to eight bits: direction within 3 %, length within 10 %."""
+        model = trainable(loaded)
+        batch = training_batch(model)
+        full = gradients(model, batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = gradients(model, batch)
+        assert torch.cosine_similarity(full, half, dim=0) > 0.97
+        assert float(half.norm() / full.norm()) == pytest.approx(1, abs=0.1)
+
+    def test_saved_merged_and_reloaded_weights_give_the_same_logits(self, loaded, tmp_path):
+        model = trainable(loaded).eval()
+        batch = training_batch(model)
+        expected = model(batch).response_logits
+        model.save_adapter(str(tmp_path / "adapter"))
+        source = loaded.model.config._name_or_path
+        adapted = ThinkingModel(load_backbone(loaded.family, source))
+        adapted.load_adapter(str(tmp_path / "adapter"))
+        torch.testing.assert_close(adapted.eval()(batch).response_logits, expected)
+        adapted.merge_adapter()
+        torch.testing.assert_close(adapted(batch).response_logits, expected, atol=1e-5, rtol=1e-5)
+        adapted.backbone.save_pretrained(str(tmp_path / "merged"))
+        again = ThinkingModel(load_backbone(loaded.family, str(tmp_path / "merged"))).eval()
+        torch.testing.assert_close(again(batch).response_logits, expected, atol=1e-5, rtol=1e-5)
+
+    def test_think_tokens_are_never_generated(self, loaded):
+        """Even by a model that wants nothing else."""
+        model = ThinkingModel(loaded).eval()
+        with torch.no_grad():
+            loaded.lm_head.weight[list(model.tokens.ids)] = 50 * loaded.lm_head.weight.abs().amax()
+        items = questions(loaded)[:2]
+        assert not any("audio_think" in answer for answer in generate(model, items, max_new_tokens=8))
+
+    def test_generation_asks_for_one_position_s_logits_a_row(self, loaded):
+        """Not for the whole prompt's, which the block makes longer."""
+        model = ThinkingModel(loaded).eval()
+        shapes = []
+        hook = loaded.lm_head.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape[:2]))
+        generate(model, questions(loaded)[:2], max_new_tokens=3)
+        hook.remove()
+        assert set(shapes) == {(2, 1)}
+
+    def test_lora_stays_in_the_language_model(self, loaded):
+        model = ThinkingModel(loaded)
+        names = model.add_lora(rank=2, alpha=4)
+        inside = {id(module) for module in loaded.language_model.modules()}
+        assert names
+        assert all(id(loaded.model.get_submodule(name)) in inside for name in names)
+        assert all(isinstance(loaded.model.get_submodule(name).base_layer, nn.Linear) for name in names)

@@ -1,0 +1,77 @@
+"""A family's own processor and model in transformers, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from coat.audio import Clip
+from coat.backbones.base import Backbone
+from coat.testing.clips import RATE
+
+AUDIO = {"type": "audio", "audio": "x"}
+# Asked for torchvision when they are made, and only use it for images: made without it.
+WITHOUT_IMAGES = {
+    "qwen2_5_omni": ("qwen2_5_omni", "Qwen2_5OmniProcessor"),
+    "qwen3_omni": ("qwen3_omni_moe", "Qwen3OmniMoeProcessor"),
+}
+
+
+def stock_processor(backbone: Backbone) -> Any:
+    """The family's processor: that of the model's name, of the checkpoint's own parts."""
+    parts = (backbone.feature_extractor, backbone.tokenizer, backbone.chat_template)
+    if backbone.family not in WITHOUT_IMAGES:
+        name = backbone.model_class.removesuffix("ForConditionalGeneration") + "Processor"
+        return getattr(transformers, name)(parts[0], parts[1], chat_template=parts[2])
+    package, name = WITHOUT_IMAGES[backbone.family]
+    module = getattr(transformers.models, package)
+    cls = getattr(getattr(module, f"processing_{package}"), name)
+    processor = object.__new__(cls)
+    processor.feature_extractor, processor.tokenizer, processor.chat_template = parts
+    for kind in ("audio", "image", "video"):
+        setattr(processor, f"{kind}_token", getattr(backbone.tokenizer, f"{kind}_token"))
+        setattr(processor, f"{kind}_token_id", getattr(backbone.tokenizer, f"{kind}_token_id"))
+    return processor
+
+
+def stock_inputs(
+    backbone: Backbone, clips: Sequence[Clip], text: str = "What is said?", processor: Any = None
+) -> dict[str, Tensor]:
+    """What the stock processor makes of one question about some clips.
+
+    Args:
+        backbone: Renders the prompt.
+        clips: Any rate.
+        text: The question.
+        processor: The family's; :func:`stock_processor` if None.
+    """
+    content = [AUDIO] * len(clips) + [{"type": "text", "text": text}]
+    prompt = backbone.render([{"role": "user", "content": content}], add_generation_prompt=True)
+    waves = [clip.at(RATE) for clip in clips]
+    processor = processor or stock_processor(backbone)
+    return processor(text=[prompt], audio=waves, sampling_rate=RATE, return_tensors="pt")
+
+
+def stock_embeddings(backbone: Backbone, clip: Clip, processor: Any = None) -> Tensor:
+    """x_A as the stock model hands it to its language model, (L_a, d)."""
+    inputs = stock_inputs(backbone, [clip], processor=processor)
+    heard: dict[str, Any] = {}
+    hook = backbone.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: heard.update(kwargs), with_kwargs=True
+    )
+    with torch.no_grad():
+        backbone.model(**inputs)
+    hook.remove()
+    return heard["inputs_embeds"][inputs["input_ids"] == backbone.audio_token_id]
+
+
+class Compared:
+    """Tests that compare with the family's own processor, which a subclass may make otherwise."""
+
+    def stock_processor(self, backbone: Backbone) -> Any:
+        """See :func:`stock_processor`."""
+        return stock_processor(backbone)

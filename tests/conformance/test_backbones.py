@@ -1,0 +1,19 @@
+"""Every registered family."""
+
+import pytest
+
+from coat.backbones import backbone_class, load_backbone
+from coat.errors import CoatError
+from coat.testing.conformance import BackboneConformance
+from tests.conformance.conftest import VARIANTS, variant_name
+
+
+class TestFamilies(BackboneConformance):
+    @pytest.fixture(params=VARIANTS, ids=variant_name)
+    def loaded(self, request, tiny_checkpoints):
+        return load_backbone(request.param[0], tiny_checkpoints(*request.param))
+
+
+def test_unknown_families_are_named():
+    with pytest.raises(CoatError, match="Did you mean 'qwen2_audio'"):
+        backbone_class("qwen2_adio")
