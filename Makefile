@@ -1,10 +1,13 @@
-# make demo | test | test-vllm | test-lmms | lint | miniature | clean
+# make demo | test | test-vllm | test-lmms | test-oldest | lint | miniature | clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: test-system demo test test-vllm test-lmms conformance lint bench miniature install system clean
+# What depends on versions: the families, building and loading models, training.
+OLDEST_TESTS := tests/conformance tests/backbones tests/thinking tests/checkpoints tests/api tests/training/test_run.py
+
+.PHONY: test-system demo test test-vllm test-lmms test-oldest conformance lint bench miniature install system clean
 
 demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
@@ -19,6 +22,10 @@ test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with tran
 test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model and tasks, compare scores
 	sh scripts/lmms_env.sh $(VENV)-lmms
 	$(PY) -m pytest -m lmms --lmms=$(VENV)-lmms/bin/python
+
+test-oldest: $(STAMP)   ## with the oldest transformers, PEFT and accelerate that are allowed
+	sh scripts/oldest_env.sh $(VENV)-oldest $(VENV)
+	$(VENV)-oldest/bin/python -m pytest -q -n auto --maxprocesses 4 -m "not slow and not experts" $(OLDEST_TESTS)
 
 conformance: $(STAMP)   ## only the tests that run over every registered backbone and expert
 	$(PY) -m pytest -m conformance
@@ -56,4 +63,4 @@ test-system:
 	@sh scripts/test_packages.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lmms build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lmms $(VENV)-oldest build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,18 @@
-"""Links in the documentation lead somewhere, and every expert has its page."""
+"""Links in the documentation lead somewhere, its commands and code are what there is, and every expert has its page."""
 
+import ast
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+import typer
+import yaml
 
+from coat.cli.app import app
+from coat.config.recipe import Recipe, parse_recipe
 from coat.experts import REGISTRY
 
 ROOT = Path(__file__).parents[1]
@@ -39,3 +47,83 @@ def test_the_architecture_page_shows_every_room():
     named = [name.rstrip("/") for line in lines for name in line.strip().split("  ")[0].split()]
     there = {path.name for path in (ROOT / "src" / "coat").iterdir() if not path.name.startswith("_")}
     assert sorted(named) == sorted(there - {"py.typed"})
+
+
+def blocks(kind):
+    """Every code block of a kind, with where it is."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(rf"```{kind}\n(.*?)```", text, re.DOTALL):
+            line = text[: match.start()].count("\n") + 2
+            found.append(pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}"))
+    return found
+
+
+def commands(block):
+    """A shell block's commands, as lists of words, without comments, redirections and the settings before it."""
+    for line in block.replace("\\\n", " ").splitlines():
+        command = []
+        for word in [*shlex.split(line, comments=True), ";"]:
+            if word in (";", "&&", "|", "||", "&", ">", "2>"):
+                if command:
+                    yield command
+                command = []
+            elif command or not re.fullmatch(r"[A-Z_]+=.*", word):
+                command.append(word)
+
+
+def check_coat(words):
+    """That the command line takes them."""
+    command, arguments = typer.main.get_command(app), list(words[1:])
+    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
+        command = command.commands[arguments.pop(0)]
+    if hasattr(command, "commands"):
+        assert all(each.startswith("--") for each in arguments), words
+        return
+    with click.Context(command) as context:
+        given, left, _ = command.make_parser(context).parse_args(arguments)  # raises for unknown options
+    assert not left, words
+    missing = [each.name for each in command.params if each.required and given.get(each.name) is None]
+    assert not missing, words
+
+
+@pytest.mark.parametrize("block", blocks("bash"))
+def test_commands_are_what_there_is(block):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for words in commands(block):
+        program, rest = words[0].removeprefix(".venv/bin/"), words[1:]
+        if program.startswith("python") and rest[:2] == ["-m", "coat"]:
+            program, rest = "coat", rest[2:]
+        if program == "coat":
+            check_coat(["coat", *rest])
+        elif program == "make":
+            assert set(rest) <= set(targets), words
+        elif program.startswith("python") and rest[0] == "-m":
+            assert importlib.util.find_spec(rest[1]), words
+        elif program.startswith("python") and rest[0].endswith(".py"):
+            assert (ROOT / rest[0]).is_file(), words
+        for word in words:
+            if re.fullmatch(r"(recipes|scripts|benchmarks)/\S+\.(yaml|sh|py)", word):
+                assert (ROOT / word).is_file(), word
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_asks_for_what_is_there(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "coat":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}"), block
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_fields_of_recipes_are_what_there_is(block):
+    fields = yaml.safe_load(block)
+    if not isinstance(fields, dict) or not set(fields) <= {*Recipe.model_fields, "extends"}:
+        return  # a mixture, a task
+    fields.pop("extends", None)
+    stages = [{"steps": 1, **stage} for stage in fields.get("stages", [{"name": "one"}])]
+    data = fields.get("data") or {}
+    data = data if {"train_dataset", "mixture"} & {*data} else {"train_dataset": "train.jsonl", **data}
+    parse_recipe({**fields, "stages": stages, "data": data}, "the page")

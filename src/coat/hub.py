@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 
 from coat.errors import CoatError
 
 HUB_TIMEOUT = 10.0
+MINIATURE = "miniature"
 REMEDY = "Give a run, an export, a checkpoint's folder, or owner/name on the hub."
+
+
+def shipped_folder() -> Path:
+    """Where the miniature is, if this build of the package has it: a run, with its base in ``backbone``."""
+    return Path(str(files("coat"))) / "synthetic" / "shipped"
 
 
 @lru_cache
@@ -16,7 +23,7 @@ def locate(model_path: str) -> str:
     """A folder or repository that is there, asked for once, before libraries ask for it again and again.
 
     Args:
-        model_path: A folder, or ``owner/name`` on the hub.
+        model_path: A folder, ``owner/name`` on the hub, or ``miniature`` for the base of the miniature that ships.
 
     Returns:
         What to load from: the same; or the folder of the hub's cache where the hub does not answer, or not to us.
@@ -26,6 +33,8 @@ def locate(model_path: str) -> str:
     """
     if model_path and Path(model_path).exists():
         return model_path
+    if model_path == MINIATURE and shipped_folder().is_dir():
+        return str(shipped_folder() / "backbone")
     owner, slash, name = model_path.partition("/")
     if not slash or not owner.strip(".") or "/" in name or Path(owner).is_dir():
         raise CoatError(f"There is nothing at {model_path}.", REMEDY)

@@ -94,15 +94,7 @@ def test_one_process_takes_one_device_whatever_is_there(tmp_path, caplog, monkey
     from coat.config.recipe import StageConfig, TrainingConfig
     from coat.training.trainer import training_arguments
 
-    class OfFour(TrainingArguments):
-        """As on a machine with four GPUs."""
-
-        def __post_init__(self):
-            super().__post_init__()
-            assert self.device
-            self._n_gpu = 4
-
-    monkeypatch.setattr("coat.training.trainer.TrainingArguments", OfFour)
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))  # as on a machine with four
     args = training_arguments(tmp_path, StageConfig(name="x", steps=1), TrainingConfig())
     assert (args.n_gpu, args.train_batch_size) == (1, 16)
     assert "torchrun --nproc-per-node 4" in caplog.text

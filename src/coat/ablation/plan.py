@@ -102,13 +102,14 @@ def run_job(
     from coat.checkpoints.building import frozen_dtype
     from coat.checkpoints.fingerprint import checkpoint_fingerprint
     from coat.checkpoints.references import run_in
+    from coat.hub import locate
     from coat.training.run import train
 
     if threads:
         torch.set_num_threads(threads)
     folder = plan.run_of(arm, seed)
     if arm.recipe is None:
-        ref: Checkpoint = resolve(base.backbone.path or backbone_class(base.backbone.family).hub_id)
+        ref: Checkpoint = resolve(locate(base.backbone.path or backbone_class(base.backbone.family).hub_id))
         model = load_model(ref, dtype=frozen_dtype(base))
     else:
         train(seeded(arm.recipe, seed), folder, say=say)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -14,9 +13,8 @@ from coat.checkpoints.export_config import ExportConfig, adapter_base, read_expo
 from coat.config.recipe import Recipe, parse_recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
-from coat.hub import locate
+from coat.hub import MINIATURE, locate, shipped_folder
 
-MINIATURE = "miniature"
 FINISHED = "finished.json"
 
 
@@ -41,7 +39,9 @@ class RunRef:
         """
         raw = yaml.safe_load((self.folder / "recipe.yaml").read_text())
         path = raw["backbone"]["path"] = self.other_base or raw["backbone"].get("path")
-        if path and not Path(path).is_absolute():
+        if path == MINIATURE:
+            raw["backbone"]["path"] = locate(MINIATURE)
+        elif path and not Path(path).is_absolute():
             starts = [self.folder, Path(), *self.folder.resolve().parents]
             found = next((start / path for start in starts if (start / path / "config.json").is_file()), None)
             raw["backbone"]["path"] = path if found is None else str(found)
@@ -206,7 +206,7 @@ def miniature_folder() -> Path:
     Raises:
         CoatError: This build of the package has none.
     """
-    folder = Path(str(files("coat"))) / "synthetic" / "shipped"
+    folder = shipped_folder()
     if not is_finished(folder):
         raise CoatError("This build of the package holds no miniature.", "Make it: make miniature")
     return folder

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError, did_you_mean
+from coat.hub import MINIATURE
 
 Weight = float | Literal["auto"]
 # How a run gets on, not what comes of it: a run that was stopped may go on with others.
@@ -29,7 +30,9 @@ class BackboneConfig(_Part):
     """The pretrained model."""
 
     family: str = Field("qwen2_audio", description="Family of audio language models.")
-    path: str | None = Field(None, description="Hub id or folder; the family's usual checkpoint if left out.")
+    path: str | None = Field(
+        None, description="Hub id, folder or miniature; the family's usual checkpoint if left out."
+    )
     load_in_4bit: bool = Field(
         False, description="Train on a language model held in four bits (bitsandbytes): for one small GPU."
     )
@@ -185,6 +188,16 @@ class Recipe(_Part):
     stages: list[StageConfig] = Field(min_length=1)
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """``backbone: miniature``."""
+        if isinstance(value, str):
+            if value != MINIATURE:
+                raise ValueError(f"'{value}' is no set of fields: write backbone: {{family: ..., path: {value}}}")
+            return {"path": value}
+        return value
 
     @model_validator(mode="after")
     def _experts_need_a_block(self) -> Recipe:

@@ -4,6 +4,9 @@ A step's rows come from the loader as a list of batches of like length, which pa
 divided by what the whole step holds, over all batches and processes, so that 1 x 16, 2 x 8 and 16 x 1 rows give
 the same gradients, and one process the same as many. The unit is also what faults are met by: a step whose
 gradient is not finite is left out and counted, one that does not fit into memory is done again in smaller parts.
+
+Of the Trainer's methods that are not public, ``_clip_grad_norm`` is overridden here, and ``_save_checkpoint``,
+``_get_output_dir`` and ``_load_from_checkpoint`` in ``trainer.py``: hence the upper bound on transformers.
 """
 
 from __future__ import annotations
@@ -173,7 +176,7 @@ class StepTrainer(Trainer):
         loss = torch.zeros((), device=self.args.device)
         for index, (batch, weight) in enumerate(plan):
             last = index == len(plan) - 1
-            self.accelerator.gradient_state._set_sync_gradients(last)
+            self.accelerator.sync_gradients = last
             with nullcontext() if last else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager():
                     part = self.compute_loss(model, batch.to(self.args.device), num_items_in_batch=totals)
@@ -228,6 +231,3 @@ class StepTrainer(Trainer):
         """Not estimated: the Trainer's formula knows no audio tower and no frozen parts."""
         del inputs
         return 0
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        return inputs.to(self.args.device)

@@ -178,7 +178,7 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
             f"{count} processes cannot share training.batch_size {training.batch_size} evenly.",
             "Take a batch size that they divide.",
         )
-    args = TrainingArguments(
+    return OneDeviceArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
         per_device_train_batch_size=training.batch_size // count,
@@ -201,16 +201,23 @@ def training_arguments(folder: Path, stage: StageConfig, training: TrainingConfi
         report_to=training.report_to,
         disable_tqdm=True,
     )
-    return on_one_device(args)
 
 
-def on_one_device(args: TrainingArguments) -> TrainingArguments:
+class OneDeviceArguments(TrainingArguments):
     """One device a process. The Trainer would spread one process over every GPU, and multiply the batch by them."""
-    if args.n_gpu > 1:
-        log.warning(
-            "%d GPUs are here and one is used. For all of them: torchrun --nproc-per-node %d -m coat train ...",
-            args.n_gpu,
-            args.n_gpu,
-        )
-        args._n_gpu = 1
-    return args
+
+    def __post_init__(self) -> None:
+        """Say that there are more."""
+        super().__post_init__()
+        there = super().n_gpu
+        if there > 1:
+            log.warning(
+                "%d GPUs are here and one is used. For all of them: torchrun --nproc-per-node %d -m coat train ...",
+                there,
+                there,
+            )
+
+    @property
+    def n_gpu(self) -> int:
+        """At most one."""
+        return min(1, super().n_gpu)

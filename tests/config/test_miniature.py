@@ -1,0 +1,25 @@
+"""``backbone: miniature``: the way of one's own recordings on a laptop."""
+
+import pytest
+
+from coat.checkpoints import load_model
+from coat.checkpoints.references import run_in
+from coat.config.recipe import load_recipe, parse_recipe
+from coat.errors import CoatError
+from coat.hub import shipped_folder
+from coat.training.run import train
+
+RECIPE = "recipes/laptop.yaml"
+
+
+def test_the_laptop_recipe_trains_and_the_run_finds_its_base_from_anywhere(manifest, tmp_path, monkeypatch):
+    sets = [f"data.train_dataset={manifest}", "stages.0.steps=1", "training.batch_size=2", "training.micro_batch_size=2"]
+    run = train(load_recipe(RECIPE, sets), tmp_path / "run", say=lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    assert run_in(run).base == str(shipped_folder() / "backbone")
+    assert set(load_model(run, heads=True).heads) == {"audio_reconstruction", "basic_pitch"}
+
+
+def test_another_name_is_told_where_it_goes():
+    with pytest.raises(CoatError, match="path: Qwen/Qwen2-Audio-7B-Instruct"):
+        parse_recipe({"backbone": "Qwen/Qwen2-Audio-7B-Instruct", "stages": [], "data": {"train_dataset": "a"}})
