@@ -7,7 +7,7 @@ PYTHON ?= python3
 # What depends on versions: the families, building and loading models, training.
 OLDEST_TESTS := tests/conformance tests/backbones tests/thinking tests/checkpoints tests/api tests/training/test_run.py
 
-.PHONY: test-system demo test test-vllm test-lmms test-oldest conformance lint bench miniature install system clean
+.PHONY: test-system demo test test-vllm test-lmms test-oldest conformance lint site bench miniature install system clean
 
 demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
@@ -34,6 +34,10 @@ lint: $(STAMP)          ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+site: $(STAMP)          ## the documentation as a site, in site/; a link or a name that leads nowhere ends it
+	$(PY) -m pip install --quiet --editable ".[docs]"
+	$(PY) -m mkdocs build --strict --quiet
 
 bench: $(STAMP)         ## where a training step's time goes
 	$(PY) benchmarks/train_step.py
@@ -63,4 +67,4 @@ test-system:
 	@sh scripts/test_packages.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lmms $(VENV)-oldest build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-lmms $(VENV)-oldest build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,8 @@ RECIPE = "recipes/laptop.yaml"
 
 
 def test_the_laptop_recipe_trains_and_the_run_finds_its_base_from_anywhere(manifest, tmp_path, monkeypatch):
-    sets = [f"data.train_dataset={manifest}", "stages.0.steps=1", "training.batch_size=2", "training.micro_batch_size=2"]
+    sizes = ["stages.0.steps=1", "training.batch_size=2", "training.micro_batch_size=2"]
+    sets = [f"data.train_dataset={manifest}", f"data.cache={tmp_path / 'features'}", *sizes]
     run = train(load_recipe(RECIPE, sets), tmp_path / "run", say=lambda _: None)
     monkeypatch.chdir(tmp_path)
     assert run_in(run).base == str(shipped_folder() / "backbone")

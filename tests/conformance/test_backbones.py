@@ -8,6 +8,7 @@ from coat.testing.conformance import BackboneConformance
 from tests.conformance.conftest import VARIANTS, variant_name
 
 
+@pytest.mark.conformance
 class TestFamilies(BackboneConformance):
     @pytest.fixture(params=VARIANTS, ids=variant_name)
     def loaded(self, request, tiny_checkpoints):

@@ -36,10 +36,12 @@ class Nowhere(torch.nn.Module):
         return torch.zeros_like(x)
 
 
+@pytest.mark.conformance
 @pytest.mark.experts
 class TestExperts(ExpertConformance):
     @pytest.fixture(scope="class", params=NAMES)
-    def maker(self, request, tmp_path_factory):
+    @classmethod
+    def maker(cls, request, tmp_path_factory):
         return partial(tiny, request.param, tmp_path_factory.mktemp("encoder"))
 
     def in_place(self, expert):

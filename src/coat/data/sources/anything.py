@@ -56,7 +56,15 @@ class Anything(Corpus):
                 f"A row of {self.hub_id} holds sound in several columns: {', '.join(found)}.",
                 "Leave one of them: take the others out with --ignore-fields.",
             )
-        return record[found[0]] if found else None
+        sound = record[found[0]] if found else None
+        if isinstance(sound, list) and sound and all(isinstance(each, str | dict) for each in sound):
+            if len(sound) > 1:
+                raise CoatError(
+                    f"A row of {self.hub_id} has {len(sound)} clips in '{found[0]}', and a data set's rows one.",
+                    "Write a manifest, whose rows may have several: docs/data.md.",
+                )
+            return sound[0]  # a manifest's row has a list
+        return sound
 
     def _sounding(self, record: Record) -> list[str]:
         """Columns that hold sound: by their name, or by what is in them."""

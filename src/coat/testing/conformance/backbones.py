@@ -15,7 +15,6 @@ from coat.testing.conformance.passes import Passes
 from coat.testing.conformance.prompts import Prompts
 
 
-@pytest.mark.conformance
 class BackboneConformance(Hearing, Prompts, Passes, Generation):
     """Subclass it in a test file, and say how a tiny checkpoint of your family is written.
 
@@ -40,10 +39,11 @@ class BackboneConformance(Hearing, Prompts, Passes, Generation):
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def checkpoint(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+    @classmethod
+    def checkpoint(cls, tmp_path_factory: pytest.TempPathFactory) -> str:
         """Its folder."""
         folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-        self.write_checkpoint(folder)
+        cls().write_checkpoint(folder)
         return str(folder)
 
     @pytest.fixture

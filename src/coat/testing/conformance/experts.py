@@ -16,7 +16,6 @@ from coat.testing.conformance.memory import memory_of_ten_minutes, waves
 AUDIO_SPEC = AudioSpec(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
 
 
-@pytest.mark.conformance
 class ExpertConformance:
     """Subclass it in a test file, and say how your expert is made.
 
@@ -39,12 +38,14 @@ class ExpertConformance:
         return expert
 
     @pytest.fixture(scope="class")
-    def maker(self) -> Callable[[], Expert]:
+    @classmethod
+    def maker(cls) -> Callable[[], Expert]:
         """Makes it, in this process and in others."""
-        return self.make
+        return cls().make
 
     @pytest.fixture(scope="class")
-    def expert(self, maker: Callable[[], Expert]) -> Expert:
+    @classmethod
+    def expert(cls, maker: Callable[[], Expert]) -> Expert:
         """One for all tests."""
         return maker()
 
