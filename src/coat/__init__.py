@@ -52,7 +52,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(_import_module(_HOMES[name]), name)
+        try:
+            return getattr(_import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            from coat.extras import missing
+
+            raise missing(error) or error from None
     raise AttributeError(f"module 'coat' has no attribute '{name}'")
 
 

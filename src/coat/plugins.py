@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from coat.errors import CoatError, did_you_mean
+from coat.extras import missing
 
 
 @cache
@@ -53,7 +54,7 @@ def find_class(name: str, registry: Mapping[str, str], group: str, kind: str, ba
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError as error:
-        raise CoatError(
+        raise missing(error) or CoatError(
             f"The {kind} {name} cannot be imported: {error}.", f"Install the package that holds {module}."
         ) from None
     if found is None:

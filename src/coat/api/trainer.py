@@ -16,6 +16,7 @@ from coat.data.sources.anything import PREFIX, Anything
 from coat.data.sources.base import Record
 from coat.data.sources.prepare import plain_records, prepare_corpus
 from coat.errors import CoatError
+from coat.extras import need
 from coat.files import write_whole
 from coat.training.processes import processes
 from coat.training.run import log, train
@@ -60,6 +61,7 @@ class CoatTrainer:
         ignore_columns: Sequence[str] = (),
         say: Callable[[str], None] = log.info,
     ) -> None:
+        need("train")
         self.output_dir, self.callbacks, self.say = Path(output_dir), list(callbacks), say
         self._question, self._ignored = question, tuple(ignore_columns)
         self._datasets: dict[str, Any] = {}

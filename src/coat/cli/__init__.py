@@ -16,6 +16,7 @@ def main() -> None:
 
     from coat.cli.app import app
     from coat.errors import CoatError
+    from coat.extras import missing
 
     try:
         code = app(standalone_mode=False)
@@ -41,6 +42,10 @@ def main() -> None:
         if hasattr(error, "exit_code"):
             error.show()  # type: ignore[attr-defined]
             sys.exit(error.exit_code)
+        named = missing(error) if isinstance(error, ImportError) else None
+        if named is not None:
+            _panel(named.problem, named.remedy)
+            sys.exit(named.exit_code)
         if os.environ.get(TRACEBACK):
             raise
         _panel(f"{type(error).__name__}: {error}"[:600], f"This should not happen. {TRACEBACK}=1 shows where it did.")

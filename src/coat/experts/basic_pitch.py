@@ -260,7 +260,7 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
         import onnx
         from onnx import numpy_helper
     except ImportError:
-        raise CoatError("Reading basic-pitch's weights needs the onnx package.", "pip install onnx") from None
+        raise CoatError("Reading basic-pitch's weights needs onnx.", "pip install 'coat-audio[pitch]'") from None
     if not path.is_file():
         raise CoatError(f"There is no file {path}.", "pip install --force-reinstall --no-deps basic-pitch==0.4.0")
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(path).graph.initializer}
