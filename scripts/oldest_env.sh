@@ -23,7 +23,7 @@ PIP="$DIR/bin/python -m pip --quiet --disable-pip-version-check"
 if [ -n "${OLDEST_TORCH:-}" ]; then
   $PIP install $OLDEST
 else
-  $PIP install $(echo "$OLDEST" | grep transformers)
+  $PIP install $(echo "$OLDEST" | grep transformers) librosa  # which that transformers decodes files by
   $PIP install --no-deps $(echo "$OLDEST" | grep -v transformers)
 fi
 site() { "$1/bin/python" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])"; }

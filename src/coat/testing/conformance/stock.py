@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ def stock_processor(backbone: Backbone) -> Any:
     cls = getattr(getattr(module, f"processing_{package}"), name)
     processor = object.__new__(cls)
     processor.feature_extractor, processor.tokenizer, processor.chat_template = parts
+    processor.image_processor = processor.video_processor = SimpleNamespace(merge_size=2)  # older ones look at it
     for kind in ("audio", "image", "video"):
         setattr(processor, f"{kind}_token", getattr(backbone.tokenizer, f"{kind}_token"))
         setattr(processor, f"{kind}_token_id", getattr(backbone.tokenizer, f"{kind}_token_id"))
