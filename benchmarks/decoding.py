@@ -1,4 +1,4 @@
-"""What it costs not to believe a header: clips decoded to the end beside libsndfile alone, kind by kind, in turns.
+"""Cost of decoding to the end instead of trusting headers: beside libsndfile alone, by file type, in turns.
 
 python benchmarks/decoding.py --seconds 10
 """

@@ -1,4 +1,4 @@
-"""What experts cost: times real time here, and their work beside the backbone's at real shapes.
+"""Cost of experts: speed over real time here, and FLOPs beside the backbone's at real shapes.
 
     python benchmarks/experts.py                     # random weights of the published sizes
     python benchmarks/experts.py --seconds 10 --clips 8

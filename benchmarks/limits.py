@@ -1,4 +1,4 @@
-"""What this machine can do at most: a large matrix product and a large copy, measured in the run that quotes them.
+"""Peaks of this machine: a large matrix product and a large copy, measured in the run that quotes them.
 
     python benchmarks/limits.py
 

@@ -1,4 +1,4 @@
-"""What the block costs when answering, and what encoding true lengths saves.
+"""Cost of the block when answering, and savings by encoding true lengths.
 
     python benchmarks/prefill.py                          # small models, CPU
     python benchmarks/prefill.py --real-shapes            # true sizes, random weights, bf16: a GPU with 40 GB

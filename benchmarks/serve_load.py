@@ -1,7 +1,7 @@
 """Throughput and latency of the embedded server under load: bounded, on loopback.
 
     python benchmarks/serve_load.py                 # the miniature; 1, 4, 16, 64 clients, block and no block
-    python benchmarks/serve_load.py --place runs/x/export --requests 256
+    python benchmarks/serve_load.py --model-path runs/x/export --requests 256
 
 The server is a process of its own, started as users start it. Every request must be answered: one that is lost
 fails the run. Block and no block are measured in turns, in one run.
@@ -32,7 +32,7 @@ ROUNDS = 6
 def main() -> None:
     """Start the server, load it, stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--place", default=str(miniature_folder()))
+    parser.add_argument("--model-path", default=str(miniature_folder()))
     parser.add_argument("--clients", nargs="*", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--requests", type=int, default=128, help="of each kind, at each number of clients")
     parser.add_argument("--max-batch", type=int, default=16)
@@ -40,7 +40,7 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "coat", "serve", args.place, "--name", "m", "--port", str(port),
+    command = [sys.executable, "-m", "coat", "serve", args.model_path, "--name", "m", "--port", str(port),
                "--backend", "transformers", "--max-batch", str(args.max_batch)]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:

@@ -162,7 +162,7 @@ class Bench:
         return {**clock.seconds, "step": clock.now() - start}
 
     def flops(self, way: Way) -> float:
-        """What the sizes say of one step: frozen weights pass forward and back to their inputs, trained ones thrice."""
+        """FLOPs of one step: frozen weights pass forward and back to their inputs, trained ones thrice."""
         backbone = self.model.backbone
         batch = make_batch(self._builder(way), self.conversations)
         rows, length = batch.input_ids.shape

@@ -34,7 +34,7 @@ class Way:
 
     Attributes:
         name: Name of its folder.
-        title: For tables.
+        title: Title in tables.
         changes: Fields of the thinking configuration.
     """
 

@@ -1,4 +1,4 @@
-"""Docstrings and help texts are whole phrases: "Seed of the weights", never "Of the weights"."""
+"""Docstrings and help texts are whole phrases: "Seed of the weights", never "Of the weights" or "Which"."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,10 @@ import pytest
 import coat
 
 SOURCE = Path(coat.__file__).parent
-ELLIPTIC = re.compile(r'"""Of |^ +\*{0,2}[a-z_]+(?:, [a-z_]+)*: Of |(?:help|description)="Of ', re.MULTILINE)
+BEGINS = r'"""(?:Of|What) |^ +\*{0,2}[a-z_]+(?:, [a-z_]+)*: Of |(?:help|description)="Of '
+ELLIPTIC = re.compile(BEGINS + r"|^ +[a-z_]+: (?:Which|Theirs|Whose|Where|What|The same)\.$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_no_description_begins_with_of(path):
+def test_no_description_is_elliptic(path):
     assert not ELLIPTIC.findall(path.read_text())

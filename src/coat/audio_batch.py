@@ -25,7 +25,7 @@ class Take:
     """Clips of one native rate.
 
     Attributes:
-        rate: In Hz.
+        rate: Sampling rate, in Hz.
         places: ``(n,)`` their places among all clips.
         waveforms: ``(n, samples)`` float32, zero-padded on the right.
         lengths: ``(n,)`` true samples.
@@ -114,8 +114,8 @@ def resample(waveforms: Tensor, lengths: Tensor, rate: int, target: int) -> tupl
     Args:
         waveforms: ``(N, samples)`` at ``rate``, zero-padded on the right.
         lengths: ``(N,)`` true samples.
-        rate: In Hz.
-        target: In Hz.
+        rate: Sampling rate, in Hz.
+        target: Target sampling rate, in Hz.
 
     Returns:
         ``(N, samples)`` at ``target``, zero beyond a clip's end, and ``(N,)`` true samples.

@@ -8,7 +8,7 @@ class CoatError(Exception):
 
     Args:
         problem: What was wrong, naming the row, file or field.
-        remedy: What to do about it.
+        remedy: The action that solves it.
 
     Attributes:
         exit_code: Exit code of a command that fails with it.

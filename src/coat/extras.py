@@ -1,4 +1,4 @@
-"""What is installed by extras, and which extra to name where something is missing.
+"""Modules that extras install, and the extra to name where one is missing.
 
 ``pip install coat-audio`` answers, thinks and exports; training, evaluation, probes and reports are extras.
 """

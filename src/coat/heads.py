@@ -66,7 +66,7 @@ def make_head(
 
     Args:
         kind: ``transformer`` (the paper) or ``linear`` (its ablation).
-        hidden_size: d.
+        hidden_size: The width d of the language model.
         feature_dim: e_k.
         num_heads: Attention heads of the Transformer block.
         ffn_ratio: Width of its feed-forward layer over d.

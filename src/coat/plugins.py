@@ -25,7 +25,7 @@ from coat.extras import missing
 
 @cache
 def declared(group: str) -> dict[str, str]:
-    """What installed packages declare: names and ``module:Class``."""
+    """Entry points of installed packages: names and ``module:Class``."""
     return {point.name: point.value for point in entry_points(group=group)}
 
 
@@ -41,8 +41,8 @@ def find_class(name: str, registry: Mapping[str, str], group: str, kind: str, ba
         name: A key of the registry, a name that an installed package declares, or ``module:Class``.
         registry: The package's own, by name.
         group: Group of entry points.
-        kind: What it is, for messages.
-        base: What it must be a subclass of.
+        kind: Noun for messages, such as "expert".
+        base: Required base class.
 
     Raises:
         CoatError: There is no such name, its module cannot be imported, or it is something else.

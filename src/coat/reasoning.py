@@ -33,7 +33,7 @@ def reasoned(messages: list[Message], prompt: str) -> list[Message]:
 
 
 def final_answer(text: str) -> str:
-    """What stands after a chain of thought: after ``</think>``, after the last "Answer:", or all of it.
+    """The answer after a chain of thought: the text after ``</think>``, after the last "Answer:", or all of it.
 
     A chain that was cut before its answer gives no answer.
     """

@@ -22,7 +22,7 @@ class Arm:
 
     Attributes:
         name: Name of its folder.
-        title: For tables.
+        title: Title in tables.
         against: The arm that it is compared with.
         recipe: What it trains; None leaves the backbone as it is.
     """
@@ -170,7 +170,7 @@ def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:
     """Arms with as many steps as a budget of time allows: all shortened alike.
 
     Args:
-        arms: Which.
+        arms: The arms.
         share: Share of their steps, at most 1.
     """
     if share >= 1:

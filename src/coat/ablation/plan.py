@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run.
+    """The runs of an ablation and how they are evaluated.
 
     Attributes:
         folder: Everything goes there.
-        arms: Which.
+        arms: The arms.
         seeds: Seeds of training.
         tasks: What is asked, as :func:`coat.evaluation.sources.open_tasks` takes it.
-        data: Where tasks' rows are.
+        data: Path of the tasks' rows.
         limit: Items a task at most.
         max_new_tokens: Longest answer to a manifest's question, in tokens.
         batch_size: Questions at a time.
@@ -84,12 +84,12 @@ def run_job(
     """Train an arm with a seed and ask it; what is done already is left as it is.
 
     Args:
-        plan: What is run and asked.
-        arm: Which.
+        plan: The plan.
+        arm: The arm.
         seed: Seed of training.
         base: The full method's recipe, whose backbone is the baseline's.
         threads: That this process may use.
-        say: Where lines for the user go.
+        say: Called with each line for the user.
         progress: Called with questions that are answered: what, how many now, and in all.
 
     Returns:
@@ -132,12 +132,12 @@ def ask(
     """Ask a model a plan's questions, and score its answers; what is answered already is left as it is.
 
     Args:
-        plan: What is asked.
+        plan: The plan.
         model: In evaluation mode.
         weights: Their fingerprint.
         folder: Folder of the answers.
         thinking: See :class:`coat.evaluation.backends.transformers.TransformersBackend`.
-        builder: The same.
+        builder: See :class:`coat.evaluation.backends.transformers.TransformersBackend`.
         progress: As for :func:`run_job`.
 
     Raises:
@@ -170,7 +170,7 @@ def run_plan(
     """Run every job that is not done: one after another, in processes side by side, or on a Ray cluster.
 
     Args:
-        plan: What.
+        plan: The plan.
         base: The full method's recipe.
         workers: Processes; each takes its share of the cores.
         ray: Address of a cluster, ``local`` for one of its own.
@@ -220,9 +220,9 @@ class Change:
     Attributes:
         value: Mean difference over seeds.
         low: Lower end of its 95 % interval over seeds (Student's t); of one seed it is not known.
-        high: Its upper end.
+        high: Upper end of the interval.
         wins: Seeds in which it is better.
-        seeds: Compared.
+        seeds: Number of seeds compared.
     """
 
     value: float
@@ -234,11 +234,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What arms came to.
+    """Results of an ablation.
 
     Attributes:
         arms: Names and titles, in order.
-        against: What each is compared with.
+        against: Reference arm of each arm.
         seeds: Seeds of training.
         scores: ``{arm: {task: [a score a seed]}}``.
     """
@@ -312,10 +312,10 @@ def gather(
     """Scores of arms out of their files; kept as ``ablation.json``.
 
     Args:
-        folder: Where they are kept.
+        folder: Folder to keep them in.
         files: A ``scores-strict.json`` a seed, by arm.
         titles: Titles of arms, for tables.
-        against: What each is compared with.
+        against: Reference arm of each arm.
         seeds: Seeds of training.
     """
     scores: dict[str, dict[str, list[Score]]] = {}
@@ -335,7 +335,7 @@ def gather(
 
 
 def read_ablation(folder: Path) -> Ablation:
-    """What :func:`collect` kept.
+    """Read the file that :func:`collect` wrote.
 
     Raises:
         CoatError: There is none.

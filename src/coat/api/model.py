@@ -29,7 +29,7 @@ from coat.thinking.model import ThinkingModel
 
 @dataclass
 class ThinkOutput(ModelOutput):
-    """What the model thought about one clip.
+    """Think states of one clip.
 
     Attributes:
         think_hidden: H_think, ``(L, d)``: the final-layer states of the think tokens.

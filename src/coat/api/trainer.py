@@ -37,7 +37,7 @@ class CoatTrainer:
         callbacks: Instances of ``transformers.TrainerCallback``; every stage gets them.
         question: Asked where a row of a data set has none, as transcripts have.
         ignore_columns: Columns of the data sets to pass over.
-        say: Where lines for the user go.
+        say: Called with each line for the user.
 
     Data sets are written once, as a manifest with sound files, to ``output_dir/data``: training reads rows anywhere in
     it, in the order that the seed gives, and a resumed run reads the same.
@@ -120,7 +120,7 @@ class CoatTrainer:
             )
 
     def _identity(self, data: Iterable[Any]) -> dict[str, Any]:
-        """What tells data sets apart: rows where they are counted, the first one, and how they are read."""
+        """Identity of a data set: its number of rows if known, its first row, and how it is read."""
         from datasets.fingerprint import Hasher
 
         first = next(iter(_records(data)), None)

@@ -33,7 +33,7 @@ class Stretch:
     """A part of a file.
 
     Attributes:
-        start: In seconds.
+        start: Start, in seconds.
         end: In seconds; the end of the file if None.
     """
 
@@ -52,8 +52,8 @@ def decode(
 
     Args:
         source: A file, or its bytes.
-        name: What to call it in messages.
-        stretch: Which part; all of it if None.
+        name: Name of the clip in messages.
+        stretch: Segment to decode; the whole file if None.
         max_seconds: Stop, and refuse it, as soon as more than this is decoded.
         max_samples: The same for samples, all channels counted.
 

@@ -1,4 +1,4 @@
-"""What is said of sound that cannot be heard."""
+"""Errors about audio that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What headers say of a file's length, and what speaks against it."""
+"""Lengths in file headers, and evidence against them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def chunks_are_sound(file: BinaryIO, name: str) -> bool:
 
 
 def _check_rest(file: BinaryIO, name: str, size: int, rate: int) -> None:
-    """What follows the samples: chunks of other kinds, or a few bytes of no meaning."""
+    """Data after the samples: chunks of other kinds, or a few bytes without meaning."""
     place = file.tell()
     head = file.read(8)
     if head[:4] in (b"RIFF", b"FORM", b"RF64"):

@@ -1,4 +1,4 @@
-"""What a waveform must be for a model to hear it: the one set of limits of training, chat, servers and exports.
+"""Limits of a waveform: one set for training, chat, servers and exports.
 
 An export carries this file, so it imports NumPy alone.
 """
@@ -25,7 +25,7 @@ class Problem:
     Attributes:
         kind: ``too short``, ``too long``, ``not finite``, ``over full scale`` or ``offset``.
         text: What was measured, to follow the clip's name.
-        remedy: What to do about it.
+        remedy: The action that solves it.
     """
 
     kind: str
@@ -39,7 +39,7 @@ def too_long(seconds: float, max_seconds: float | None) -> bool:
 
 
 def problem_of_length(seconds: float, max_seconds: float | None = None) -> Problem | None:
-    """What is wrong with a duration, or None."""
+    """The problem with a duration, or None."""
     if seconds < MIN_SECONDS:
         return Problem(
             "too short",
@@ -56,7 +56,7 @@ def problem_of_length(seconds: float, max_seconds: float | None = None) -> Probl
 
 
 def problem_of(waveform: np.ndarray, sampling_rate: int, max_seconds: float | None = None) -> Problem | None:
-    """What is wrong with a waveform, or None.
+    """The problem with a waveform, or None.
 
     Args:
         waveform: ``(samples,)``.

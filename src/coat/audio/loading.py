@@ -24,7 +24,7 @@ def load_audio(
     Args:
         path: WAV, FLAC, AIFF, MP3, Ogg, Opus, WebM, M4A, MP4 (with pictures or without), 3GP, AMR and whatever else
             FFmpeg's libraries decode. It is decoded to its end, whatever its header says.
-        start: Where to begin, in seconds.
+        start: Start of the segment, in seconds.
         end: Where to stop, in seconds; the end of the file if None.
         channel: Take this channel alone, counted from 0; otherwise channels are mixed, see
             :mod:`coat.audio.downmix`.
@@ -56,7 +56,7 @@ def decode_audio(
 
     Args:
         data: The file.
-        name: What to call it in messages.
+        name: Name of the clip in messages.
         start: See :func:`load_audio`, as for the next three.
         end: The end of a stretch.
         channel: One channel alone.

@@ -1,4 +1,4 @@
-"""What differs between families of audio language models, and nothing else.
+"""The base class of backbones: it holds all that differs between families of audio language models.
 
 A family is one file with one subclass of :class:`Backbone` and one line in the registry. Hub checkpoints
 and tiny local ones load through the same ``from_pretrained``.
@@ -23,7 +23,7 @@ from coat.files import write_whole
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """What the audio tower reads: clips, cut into windows where a family's tower hears no more at once.
+    """Input of the audio tower: clips, cut into windows where a family's tower has a limit.
 
     Attributes:
         values: ``(W, ...)`` input features of all windows, clip by clip.

@@ -36,19 +36,19 @@ def has_processor(family: str) -> bool:
 
 
 def feature_names(family: str) -> list[str]:
-    """What the family's model takes for audio: features, and which of them are real."""
+    """Names of the model's audio inputs: the features and their mask."""
     return ["input_features", "input_features_mask" if family == "audio_flamingo3" else "feature_attention_mask"]
 
 
 class OmniAudioProcessor:
-    """What the processors of the Omni families do to audio and text.
+    """Processor of the Omni families for audio and text.
 
     The stock ones cannot be made without torchvision, which they use for images alone; ids and features are
     the same.
 
     Args:
         feature_extractor: Waveforms to log-mel.
-        tokenizer: The family's.
+        tokenizer: Tokenizer of the family.
         family: ``qwen2_5_omni`` or ``qwen3_omni``.
     """
 

@@ -49,7 +49,7 @@ def save_thinker(model: Any, full_config: Any, folder: str) -> None:
     Args:
         model: The thinker.
         full_config: The full model's configuration class.
-        folder: Where to.
+        folder: Output folder.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""What families with a Whisper-like tower share: log-mel of true length, the token count, the tower's layers.
+"""Base class of families with a Whisper-like tower: log-mel of true length, the token count, the tower's layers.
 
 Stock models encode every clip as a full window of 30 s, most of it padding. Here log-mel and tower run over
 the longest true clip of the batch alone; the embeddings are the same.

@@ -1,4 +1,4 @@
-"""What a pass of a backbone costs, by its sizes: FLOPs and bytes of cache. A multiply and an add are two FLOPs."""
+"""FLOPs and bytes of cache of a forward pass, from the sizes of a backbone. A multiply and an add are two FLOPs."""
 
 from __future__ import annotations
 

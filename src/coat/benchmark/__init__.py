@@ -1,1 +1,1 @@
-"""What thinking costs at inference: time, memory and FLOPs."""
+"""Cost of inference with a thinking block: time, memory and FLOPs."""

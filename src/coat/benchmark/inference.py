@@ -37,11 +37,11 @@ MEASURES = ("first", "decode", "total", "new_tokens", "think_tokens", "prompt_to
 
 @dataclass(frozen=True)
 class CostSettings:
-    """What is measured.
+    """One way to answer that is measured.
 
     Attributes:
         samples: Questions a range and seed.
-        seeds: How many.
+        seeds: Number of seeds.
         ranges: Ranges of durations, in seconds.
         max_new_tokens: Where answers are cut at the latest.
         reasoning_tokens: That a chain of thought may take beside.
@@ -63,7 +63,7 @@ class Cell:
     Durations differ between seeds, and so do times; ``against`` compares answers to the same question.
 
     Attributes:
-        arm: Which.
+        arm: The arm.
         low: The range's beginning in seconds.
         high: Its end.
         questions: Asked, over all seeds.
@@ -104,7 +104,7 @@ def measure(
         stopwatch: Answers, and says how long it took.
         arms: Ways to answer.
         questions: Those of a range, by its place and the seed.
-        settings: What is measured.
+        settings: Settings of the measurement.
         path: ``timings.jsonl``, a line an answer.
         one_arm_at_a_time: Where changing arms is dear; else arms take turns, so that a noisy machine is fair.
         progress: Called with answers just timed, and in all.
@@ -153,7 +153,7 @@ def noise_questions(settings: CostSettings, hears: float | None, longest: float)
     """Questions about noise, of durations drawn evenly from each range.
 
     Args:
-        settings: What is measured.
+        settings: Settings of the measurement.
         hears: Seconds that the model hears in one clip, if it takes several.
         longest: Seconds that it hears at all.
     """
@@ -248,7 +248,7 @@ def write_csv(cells: Sequence[Cell], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What sizes say of one clip.
+    """FLOPs and cache for one clip, computed from sizes.
 
     Attributes:
         seconds: Seconds of audio.
@@ -261,7 +261,7 @@ class Work:
         cache: Bytes of keys and values of the prompt, without the block.
         cache_block: With it.
         step: FLOPs of a decoded token, without the block.
-        step_block: With it.
+        step_block: Time of a step with the block.
     """
 
     seconds: float

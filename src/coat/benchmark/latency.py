@@ -25,7 +25,7 @@ class Arm:
 
     Attributes:
         name: For tables.
-        think: With the block.
+        think: Whether there is a thinking block.
         stride: Audio tokens that one think token stands for.
         reasoning: The sentence that asks for a chain of thought first; empty for none.
         more_tokens: That the chain may take.
@@ -38,7 +38,7 @@ class Arm:
     more_tokens: int = 0
 
     def asked(self, conversation: Conversation) -> Conversation:
-        """What it is asked."""
+        """The questions that are timed."""
         if not self.reasoning:
             return conversation
         return replace(conversation, messages=reasoned(conversation.messages, self.reasoning))
@@ -134,7 +134,7 @@ class VllmStopwatch:
 
     Args:
         folder: An export.
-        scratch: Where folders of links go.
+        scratch: Folder for links.
         **options: Options of ``vllm.LLM``.
     """
 

@@ -17,7 +17,7 @@ from coat.thinking.model import ThinkingModel
 
 
 def frozen_dtype(recipe: Recipe) -> torch.dtype:
-    """What a recipe holds frozen weights in."""
+    """Data type of frozen weights under a recipe."""
     return torch.bfloat16 if uses_bf16(recipe.training.precision) else torch.float32
 
 
@@ -27,7 +27,7 @@ def build_model(
     """The backbone of a recipe with its way of thinking, before LoRA and heads.
 
     Args:
-        recipe: Whose.
+        recipe: The recipe that names them.
         dtype: Data type of the frozen weights; as the recipe's precision says if None.
         load_in_4bit: As the recipe says if None.
         **options: Options of transformers' ``from_pretrained``, such as ``device_map`` and ``attn_implementation``.
@@ -72,7 +72,7 @@ def add_heads(model: ThinkingModel, feature_dims: Mapping[str, int], recipe: Rec
     """Give the model the recipe's kind of head for each expert.
 
     Args:
-        model: Whose ``heads`` are filled.
+        model: The model; its ``heads`` are filled.
         feature_dims: e_k of each expert, by name.
         recipe: Says which kind.
     """

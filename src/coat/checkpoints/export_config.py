@@ -1,4 +1,4 @@
-"""What an export says of itself in ``processor_config.json``."""
+"""The fields that an export adds to ``processor_config.json``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coat.errors import CoatError
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What a server must know besides the family's own files.
+    """Settings that a server needs besides the family's own files.
 
     Attributes:
         family: Its key in recipes.

@@ -1,4 +1,4 @@
-"""What weights answer: a key that changes when they do, in a second, however large they are."""
+"""Fingerprints of weights: a key that changes when they do, computed in a second however large they are."""
 
 from __future__ import annotations
 

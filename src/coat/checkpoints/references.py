@@ -1,4 +1,4 @@
-"""What a string refers to: a training run, an export, an adapter, or a plain checkpoint."""
+"""References to models: a training run, an export, an adapter, or a plain checkpoint."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ExportRef(_WithProcessor):
 
     Attributes:
         path: A folder or a hub id.
-        config: What its processor says.
+        config: Fields of its ``processor_config.json``.
     """
 
 
@@ -100,7 +100,7 @@ class AdapterRef(_WithProcessor):
 
     Attributes:
         path: A folder or a hub id.
-        config: What its processor says.
+        config: Fields of its ``processor_config.json``.
         base: The checkpoint that it goes on, a folder or a hub id.
     """
 
@@ -129,7 +129,7 @@ Checkpoint = RunRef | ExportRef | AdapterRef | BaseRef
 
 
 def resolve(model_path: str | Path) -> Checkpoint:
-    """What a path or name refers to.
+    """Resolve a path or name.
 
     Args:
         model_path: The folder of a finished run, of an export or of a checkpoint; ``owner/name`` on the hub; or

@@ -16,7 +16,7 @@ def save_weights(model: ThinkingModel, folder: Path, *, writes: bool = True) -> 
 
     Args:
         model: Whole, or in shards that several processes hold: then all must call this.
-        folder: Where to.
+        folder: Output folder.
         writes: Whether this process is the one that writes.
     """
     from safetensors.torch import save_file

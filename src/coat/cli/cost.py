@@ -107,9 +107,9 @@ def cost(
 
 
 def _opened(
-    place: str, baseline: str | None, backend: str, out: Path, engine: dict[str, Any]
+    model_path: str, baseline: str | None, backend: str, out: Path, engine: dict[str, Any]
 ) -> tuple[Any, Backbone, str]:  # fmt: skip
-    """What answers, a backbone that knows its sizes, and the sentence that asks for a chain of thought."""
+    """The model under test, a backbone that knows its sizes, and the sentence that asks for a chain of thought."""
     from coat.benchmark.latency import LocalStopwatch, VllmStopwatch
     from coat.reasoning import PROMPT, reasoning_prompt
 
@@ -117,21 +117,21 @@ def _opened(
         from coat.backbones import load_backbone
         from coat.checkpoints import ExportRef, resolve
 
-        ref = resolve(place)
+        ref = resolve(model_path)
         if not isinstance(ref, ExportRef):
-            raise CoatError(f"{place} is no export.", "coat export RUN --out DIR makes one.")
+            raise CoatError(f"{model_path} is no export.", "coat export RUN --out DIR makes one.")
         outline = load_backbone(ref.family, ref.path, weights=False)
         return VllmStopwatch(ref.path, out / "strides", **engine), outline, PROMPT
-    model = _model(place)
+    model = _model(model_path)
     plain = _model(baseline) if baseline else model
-    if not baseline and plain.backbone.think_prompt and not place.startswith(RANDOM):
+    if not baseline and plain.backbone.think_prompt and not model_path.startswith(RANDOM):
         typer.echo("The chain of thought is asked for by a prompt; the family's own mode needs --baseline.", err=True)
     elif baseline and plain.backbone.think_prompt:
         plain.backbone.load_think_mode(baseline)
     return LocalStopwatch(model, plain), model.backbone, reasoning_prompt(plain.backbone)
 
 
-def _model(place: str) -> ThinkingModel:
+def _model(model_path: str) -> ThinkingModel:
     import torch
 
     from coat.checkpoints import load_model
@@ -139,13 +139,13 @@ def _model(place: str) -> ThinkingModel:
     from coat.testing.checkpoints import REAL_SIZES, random_backbone
     from coat.thinking.model import ThinkingModel
 
-    if not place.startswith(RANDOM):
-        model = load_model(place)
+    if not model_path.startswith(RANDOM):
+        model = load_model(model_path)
         model.merge_adapter()
         return model
-    family, _, size = place.removeprefix(RANDOM).partition(":")
+    family, _, size = model_path.removeprefix(RANDOM).partition(":")
     if size not in ("", "real"):
-        raise CoatError(f"{place}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
+        raise CoatError(f"{model_path}: random weights come tiny, or ':real'.", f"{RANDOM}{family}:real")
     if not size:
         return ThinkingModel(random_backbone(family)).eval()
     real = random_backbone(family, sizes=REAL_SIZES[family], dtype=torch.bfloat16, device=default_device())
@@ -153,7 +153,7 @@ def _model(place: str) -> ThinkingModel:
 
 
 def _work(backbone: Backbone, ranges: Any) -> tuple[list[Any], str]:
-    """What the sizes of the family's published checkpoint say, whatever was measured."""
+    """FLOPs and cache of the family's published checkpoint, whichever checkpoint was measured."""
     from coat.benchmark.inference import work_of
     from coat.testing.checkpoints import REAL_SIZES, random_backbone
 

@@ -14,10 +14,10 @@ class Finding:
     """One thing that is there or missing.
 
     Attributes:
-        what: Its name.
-        state: What was found.
+        what: Name of the work.
+        state: State of the component.
         remedy: The command that adds it; empty if nothing is missing.
-        needed_for: What does not work without it.
+        needed_for: Features that do not work without it.
     """
 
     what: str

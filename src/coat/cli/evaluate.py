@@ -356,7 +356,7 @@ def _tell(done: Done) -> None:
 
 
 def _name(model: str, think: str, text_cot: str, audio: str) -> str:
-    """What an evaluation is called if nobody says."""
+    """Default name of an evaluation."""
     name = model.rstrip("/").split("://")[-1].removesuffix("/v1").replace("/", "-").replace(":", "-").strip(".-")
     parts = [name] + ["no-block"] * (think == "off") + [f"cot-{text_cot}"] * (text_cot != "off")
     return "-".join(parts + [audio] * (audio != "real"))

@@ -120,7 +120,7 @@ def _recipe(
 
 
 def _show(console: Console, estimates: Sequence[Estimate], cache: str) -> None:
-    """What there is to do, and whether there is room for it."""
+    """Print the work to do, and whether there is room for it."""
     from rich.table import Column, Table
 
     from coat.features.store import free_bytes

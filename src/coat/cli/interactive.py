@@ -76,7 +76,7 @@ def converse(dialogue: Dialogue, lines: Iterable[str], say: Callable[[str], None
 
     Args:
         dialogue: Remembers.
-        lines: What the user types.
+        lines: Lines that the user types.
         say: Shows a line; answers too where there is no streamer.
         streamer: Shows answers as they come.
     """
@@ -102,7 +102,7 @@ def converse(dialogue: Dialogue, lines: Iterable[str], say: Callable[[str], None
 
 
 def typed_lines(prompt: str = "> ") -> Iterable[str]:
-    """What the user types, line by line, to the end of the input; arrow keys bring earlier lines back."""
+    """Lines that the user types, to the end of the input; arrow keys bring earlier lines back."""
     with contextlib.suppress(ImportError):  # Windows has none
         import readline  # noqa: F401
     while True:

@@ -1,4 +1,4 @@
-"""What several verbs take, and how it is read."""
+"""Options that several commands share, and how they are parsed."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ def probe(
         advance = bar_for(bar)
         advance("models and targets", 0, len(models) * len(chosen))
         for text in models:
-            name, place = _named(text)
-            model = load_model(place)
+            name, model_path = _named(text)
+            model = load_model(model_path)
             answers = out / f"{name}-answers"
             if tasks:
-                _ask(model, place, tasks, [target.task for target in chosen], answers, max_new_tokens)
+                _ask(model, model_path, tasks, [target.task for target in chosen], answers, max_new_tokens)
             readings = []
             for target, each in zip(chosen, sides, strict=True):
                 right = successes(answers, target.task, each.paths[1]) if tasks and target.task else {}
@@ -66,8 +66,8 @@ def probe(
                 advance("models and targets", 1, len(models) * len(chosen))
             write_whole(out / f"{name}.jsonl", plain_lines(readings))
             found[name] = readings
-            if training and (Path(place) / "stages").is_dir():
-                curves[name] = over_training(Path(place), sides, progress=partial(advance, f"{name}: checkpoints"))
+            if training and (Path(model_path) / "stages").is_dir():
+                curves[name] = over_training(Path(model_path), sides, progress=partial(advance, f"{name}: checkpoints"))
                 write_jsonl(out / f"{name}-over-training.jsonl", curves[name])
     chance = {each.target.name: each.chance for each in sides}
     for name, readings in found.items():
@@ -92,11 +92,11 @@ def _target(text: str, kind: Any) -> Any:
 
 
 def _named(text: str) -> tuple[str, str]:
-    name, equals, place = text.partition("=")
-    return (name, place) if equals else (Path(text).name, text)
+    name, equals, model_path = text.partition("=")
+    return (name, model_path) if equals else (Path(text).name, text)
 
 
-def _ask(model: Any, place: str, manifest: Path, tasks: list[str], folder: Path, max_new_tokens: int) -> None:
+def _ask(model: Any, model_path: str, manifest: Path, tasks: list[str], folder: Path, max_new_tokens: int) -> None:
     """The model's own answers to the targets' tasks."""
     from coat.checkpoints import resolve
     from coat.checkpoints.fingerprint import checkpoint_fingerprint
@@ -105,5 +105,5 @@ def _ask(model: Any, place: str, manifest: Path, tasks: list[str], folder: Path,
     from coat.evaluation.sources import open_manifest_tasks
 
     opened = [each for each in open_manifest_tasks(manifest, max_new_tokens=max_new_tokens) if each.task.name in tasks]
-    key = checkpoint_fingerprint(resolve(place))
-    run_tasks(TransformersBackend(model, model_path=place, fingerprint=key), opened, folder)
+    key = checkpoint_fingerprint(resolve(model_path))
+    run_tasks(TransformersBackend(model, model_path=model_path, fingerprint=key), opened, folder)

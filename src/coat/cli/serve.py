@@ -11,7 +11,7 @@ from coat.errors import CoatError
 
 
 def serve(
-    place: Annotated[str, typer.Argument(help="A run, an export or a plain checkpoint.")],
+    model_path: Annotated[str, typer.Argument(help="A run, an export or a plain checkpoint.")],
     name: Annotated[str | None, typer.Option(help="The model's name in requests; the folder's if left out.")] = None,
     host: Annotated[str, typer.Option(help="Where to listen; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
@@ -52,7 +52,7 @@ def serve(
         raise CoatError(f"{api_key_file} is empty.", "Write the key into it.")
     start(
         ServeOptions(
-            place, name, host, port, key, backend,  # type: ignore[arg-type]
+            model_path, name, host, port, key, backend,  # type: ignore[arg-type]
             allowed_hosts=tuple(allow_host or ()), max_batch=max_batch, max_queue=max_queue,
             max_new_tokens=max_new_tokens, max_body_mb=max_body_mb,
             max_prompt_tokens=max_prompt_tokens, request_timeout=request_timeout,

@@ -83,7 +83,7 @@ class Finding:
     Attributes:
         kind: One of ``KINDS``.
         row: The row's id, or its line.
-        text: What exactly.
+        text: Description of the finding.
         audio: The file, where it can be listened to.
     """
 
@@ -95,7 +95,7 @@ class Finding:
 
 @dataclass
 class Checked:
-    """What a check found.
+    """Findings of a check.
 
     Attributes:
         path: Path of the manifest.

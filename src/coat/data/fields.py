@@ -54,7 +54,7 @@ def text_of(value: Any, name: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in JSON's words."""
+    """The JSON type of a value, for messages."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 

@@ -37,7 +37,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Notes:
-    """What is known of every row.
+    """Indexed properties of every row.
 
     Attributes:
         offsets: ``(n,)`` where its line begins.
@@ -81,7 +81,7 @@ class Reading:
 
 @dataclass
 class Found:
-    """What a part of a file holds.
+    """Contents of a part of a file.
 
     Attributes:
         columns: Columns of :class:`Notes`, by name; groups and sources are indices into ``names``.
@@ -156,7 +156,7 @@ def read_part(lines: Path, root: Path, word: str, reading: Reading, part: tuple[
 
     Args:
         lines: The file.
-        root: Where relative paths start.
+        root: Folder that relative paths start from.
         word: What a row is called in messages: ``line`` or ``row``.
         reading: How rows are taken.
         part: From :func:`coat.data.reading.parts_of`.

@@ -41,7 +41,7 @@ class AudioRef:
 
     Attributes:
         path: Path of the file.
-        start: In seconds.
+        start: Start, in seconds.
         end: In seconds; the end of the file if None.
         channel: To take alone, from 0; None mixes them.
         known_seconds: Its duration, where the manifest says so; then no header is read to know it.
@@ -84,7 +84,7 @@ class AudioRef:
         return measure_audio(self.path, start=self.start)
 
     def identity(self) -> tuple[str, float, float, int, int, int]:
-        """What changes when the sound does: file, stretch, channel, size, time of change.
+        """Key that changes when the audio does: file, segment, channel, size, time of change.
 
         Raises:
             OSError: There is no such file.
@@ -102,8 +102,8 @@ class Row:
         id: Unique within the manifest; its line number if it has none.
         messages: ``{"role", "content"}`` each, and ``"loss": False`` where a turn is not to be trained on.
         audios: One entry for each ``<audio>``.
-        task: What is asked, for scores.
-        group: Its task group.
+        task: Name of the task, for scores.
+        group: Task group.
         choices: The options of a multiple-choice question.
         language: Language of speech in it.
         source: The corpus it comes from.
@@ -205,7 +205,7 @@ def row_of(record: Record, root: Path, *, ignore: Collection[str] = (), answered
 
     Args:
         record: As it was read.
-        root: Where relative paths start.
+        root: Folder that relative paths start from.
         ignore: Fields to pass over.
         answered: It must have an answer that is trained on.
 

@@ -21,8 +21,8 @@ class Pool:
     """Rows of one source.
 
     Attributes:
-        source: Its name.
-        group: Its task group.
+        source: Name of the source.
+        group: Task group.
         rows: How many it has.
         hours: Hours of audio in the rows.
     """
@@ -35,10 +35,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Line:
-    """What a stage draws of a source.
+    """Number of rows that a stage draws from a source.
 
     Attributes:
-        source, group: Whose rows are drawn.
+        source, group: Source or group whose rows are drawn.
         pool: Rows that it has.
         samples: Rows that are drawn.
         share: Share of all that is drawn.

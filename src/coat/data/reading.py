@@ -29,8 +29,8 @@ class Record:
 
     Attributes:
         number: Its line, or its index in an array or a table, from 1.
-        where: The same in words.
-        raw: What it holds.
+        where: The same position in words.
+        raw: Content of the record.
         problem: Why it could not be read; then ``raw`` is None.
         offset: Where its line begins in an uncompressed JSON Lines file; -1 elsewhere.
     """

@@ -21,8 +21,8 @@ class Flip:
         id: The item's.
         gained: Whether it became right.
         reference: The right answer.
-        first: What the first run said.
-        second: What the second said.
+        first: Answer of the first run.
+        second: Answer of the second run.
     """
 
     id: str
@@ -37,8 +37,8 @@ class Compared:
     """A task in two runs.
 
     Attributes:
-        task: Its name.
-        title: For tables.
+        task: Name of the task.
+        title: Title in tables.
         differences: Differences of every metric, the leading one first.
         corrected: The leading p-value, by Holm over all tasks.
         flips: Items that flipped.

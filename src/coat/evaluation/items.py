@@ -1,4 +1,4 @@
-"""What is asked: one item a row of a benchmark or of a manifest, with its clip left where it lies."""
+"""Items of an evaluation: one for each row of a benchmark or manifest; clips are read later."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Sound:
     """A clip, not decoded yet.
 
     Attributes:
-        name: For messages.
+        name: Name in messages.
         fetch: Its file's bytes.
-        start: In seconds.
+        start: Start, in seconds.
         end: In seconds; the end of the file if None.
         channel: To take alone; None mixes them.
     """
@@ -85,7 +85,7 @@ class Item:
         prompt: What is asked, without options; or a whole prompt where ``messages`` are given.
         reference: The right answer's text.
         options: Options of a choice, as they stand.
-        right: Which of them.
+        right: Indices of the correct options.
         cluster: Items that share a clip or a speaker are not independent.
         facts: To be shown, and scored apart.
         judge_question: What the judge is told was asked.
@@ -118,7 +118,7 @@ class Item:
         return None if self.right is None else (self.right - order) % len(self.options)
 
     def conversation(self, task: Task, order: int = 0, profile: str = "") -> list[Message]:
-        """What the model is asked, with ``<audio>`` where clips go."""
+        """The prompt, with ``<audio>`` where clips go."""
         if not self.messages:
             marks = MARK * len(self.clips)
             return [{"role": "user", "content": marks + task.ask(self.prompt, self.rotated(order), profile)}]
@@ -143,10 +143,10 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
     """An item of a benchmark's row.
 
     Args:
-        task: Whose.
+        task: Task of the items.
         raw: The row's columns, without the audio.
         place: Index of the row.
-        sound: Its clip.
+        sound: The clip.
 
     Raises:
         CoatError: A column is missing, or the answer is none of the options.

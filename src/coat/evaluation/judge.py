@@ -83,7 +83,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What a run of the judge came to.
+    """Outcome of a run of the judge.
 
     Attributes:
         wanted: Answers that a judge must rate.

@@ -1,4 +1,4 @@
-"""What an answer says: an option, a class, or nothing that can be made out.
+"""Parse answers: an option, a class, or nothing that can be made out.
 
 Nothing is guessed. An answer that names no option, or several, is unparsed; under ``strict`` it is wrong.
 """
@@ -83,7 +83,7 @@ def parse_label(answer: str, labels: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _finals(text: str) -> list[str]:
-    """What follows "the answer is", to the end of its line; the last comes first."""
+    """Texts after "the answer is", to the end of their lines; the last comes first."""
     return [text[match.end() :].split("\n")[0].strip() for match in _FINAL.finditer(text)][::-1]
 
 

@@ -71,7 +71,7 @@ class EvalSettings:
 
 @dataclass(frozen=True)
 class Done:
-    """What a run came to.
+    """Outcome of a run.
 
     Attributes:
         folder: Its folder.
@@ -113,9 +113,9 @@ def run_tasks(
     """Ask every question that has no answer yet.
 
     Args:
-        backend: Who answers.
+        backend: Backend that answers.
         opened: Tasks with their rows.
-        folder: Where answers are kept.
+        folder: Folder of the answers.
         settings: How questions are asked.
         progress: Called with what is done, how many now, and how many in all.
 
@@ -144,7 +144,7 @@ def run_tasks(
 
 
 def audio_mode(name: str) -> AudioMode:
-    """What is heard, by name.
+    """Named ways to change the audio of an item.
 
     Raises:
         CoatError: There is no such mode.
@@ -277,11 +277,11 @@ class Answered:
 
     Attributes:
         task: As it was declared when it was asked.
-        items: What was asked.
+        items: Items that were asked.
         keys: Key of each question, by item and order.
         answers: By item and order; fewer where questions failed.
         predictions: The lines that they come from.
-        place: Where the data is.
+        place: Path or hub id of the data.
         revision: Revision of the data.
         skipped: Rows that were not asked, by why.
         bad: Rows that could not be asked.
@@ -301,7 +301,7 @@ class Answered:
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, Any], list[Answered]]:
-    """What a run's folder holds: how it was asked, and every task with its answers.
+    """Read a run's folder: its settings, and every task with its answers.
 
     Raises:
         CoatError: It holds no evaluation.

@@ -36,7 +36,7 @@ MAX_CLASSES = 40
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """The answer of a model to one item.
 
     Attributes:
         text: Text of the answer alone; a chain of thought before it is taken off.
@@ -56,9 +56,9 @@ class Scored:
     """One answer, scored.
 
     Attributes:
-        item: What was asked.
+        item: The item.
         order: In which order of options.
-        answer: What was said.
+        answer: Text of the answer.
         said: What was read of it: an option's text, a class; None if nothing.
         credit: What it counts; 1 is right. For transcripts, word errors.
         out_of: What it counts of; 1, or words of the reference.
@@ -84,9 +84,9 @@ class TaskScore:
     """A task's scores.
 
     Attributes:
-        task: Its name.
-        title: For tables.
-        protocol: By which.
+        task: Name of the task.
+        title: Title in tables.
+        protocol: Name of the scoring protocol.
         scores: The first leads.
         asked: Items.
         unread: Answers of which nothing could be read.
@@ -145,10 +145,10 @@ def score_task(
     """Score a task.
 
     Args:
-        task: Which.
+        task: The task.
         items: That were asked.
         answers: By item and order of options.
-        protocol: By which.
+        protocol: Name of the scoring protocol.
         skipped: Items that were not asked, by why.
 
     Returns:

@@ -26,9 +26,9 @@ class Opened:
     """A task with its rows.
 
     Attributes:
-        task: Which.
+        task: The task.
         items: What is asked; clips are not decoded, nor measured before :func:`measured`.
-        place: Where they came from.
+        place: Path or hub id of the data.
         revision: Revision of the data.
         skipped: Rows that are not asked, by why: ids.
         bad: Rows that cannot be asked, with what is wrong.
@@ -55,9 +55,9 @@ def open_tasks(
     """Open tasks by name: shipped ones, YAML files, manifests (every task in them), or ``all``.
 
     Args:
-        names: Which.
+        names: Names of tasks.
         data: A folder with a folder a task, or ``sample`` for the rows that ship with each; the hub if None.
-        scratch: Where samples are written.
+        scratch: Folder for samples.
         max_new_tokens: Where answers to a manifest's questions are cut at the latest.
         ignore: Fields of manifests' rows to pass over.
 

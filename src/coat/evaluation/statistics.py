@@ -27,7 +27,7 @@ class Score:
         value: Between 0 and 1 (a WER can exceed 1).
         low: Lower end: Wilson's interval for shares of right answers, which holds at 0 and 1 too, of the effective
             number of items where they come in clusters; else the bootstrap's percentile.
-        high: Its upper end.
+        high: Upper end of the interval.
         items: How many were scored.
         clusters: How many clusters they form.
     """
@@ -53,7 +53,7 @@ class Sums:
     """A metric over items.
 
     Attributes:
-        metric: Its name.
+        metric: Name of the metric.
         rows: ``(items, k)``, what each item adds.
         value: Sums ``(..., k)`` to the metric ``(...)``.
         clusters: ``(items,)`` what each belongs to.
@@ -97,7 +97,7 @@ def ratio(
     """A ratio of sums, such as word errors over words, or right answers over answers.
 
     Args:
-        metric: Its name.
+        metric: Name of the metric.
         top: ``(items,)``.
         bottom: ``(items,)``; ones if None: a mean.
         clusters: What each item belongs to; each to itself if None.
@@ -121,7 +121,7 @@ def weighted_f1(
         references: The right class of each item.
         said: The class that its answer names, if any.
         labels: All classes.
-        clusters: What each item belongs to.
+        clusters: Cluster of each item.
     """
     places = {label: place for place, label in enumerate(labels)}
     count = len(labels)
@@ -168,15 +168,15 @@ class Difference:
     """One run against another on the same items.
 
     Attributes:
-        metric: What is compared.
+        metric: Name of the metric.
         first: Its value in the first run.
         second: In the second.
         low: Lower end of the 95 % interval of second minus first, by paired bootstrap over clusters.
-        high: Its upper end.
+        high: Upper end of the interval.
         p: p-value under no difference: by McNemar's exact test for shares of independent items, else by the paired
             bootstrap.
         items: Compared.
-        test: Which test ``p`` is of.
+        test: Name of the test that ``p`` comes from.
     """
 
     metric: str

@@ -66,7 +66,7 @@ class Columns(_Part):
 
 
 class Profile(_Part):
-    """What a family of models is asked instead, as upstream has it."""
+    """A prompt that replaces the default one for some families of models, as upstream has it."""
 
     prompt: str | None = Field(None, description="In place of the task's.")
     append: str = Field("", description="After the prompt.")

@@ -76,7 +76,7 @@ def word_errors(answer: str, reference: str, rule: UpstreamRule) -> tuple[float,
 
 
 def judge_score(verdict: str, rule: UpstreamRule) -> float | None:
-    """What is read of a judge's words: the first digit from 0 to 5, times 20; or a rating that ends them."""
+    """Score in a judge's answer: the first digit from 0 to 5, times 20; or a rating at its end."""
     if rule == "first_digit":
         found = re.search(r"[0-5]", verdict)
         return 20.0 * int(found[0]) if found else None

@@ -32,7 +32,7 @@ def align(
         frame_rate: r_k in Hz.
         first_frame_seconds: The middle of the first frame.
         num_tokens: How many tokens to make; those past a clip's end repeat its last frame.
-        token_rate: In Hz.
+        token_rate: Audio tokens a second.
         first_token_seconds: The middle of the first token.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every expert E_k is: a frozen module that turns audio into frame features (§3.3)."""
+"""Base class of experts E_k: frozen modules that turn audio into frame features (§3.3)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Picture:
 
     Attributes:
         image: ``(rows, frames)``, low rows at the bottom.
-        title: What it shows.
-        rows: What the vertical axis is.
+        title: Title of the picture.
+        rows: Label of the vertical axis.
         labels: A name for each row, where rows have names.
     """
 

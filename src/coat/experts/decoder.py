@@ -71,7 +71,7 @@ def load_decoder(place: str, hidden_size: int) -> Decode:
     Args:
         place: A file of :class:`MelDecoder`, or ``package.module:function``. The function is called with d, and gives
             what turns embeddings ``(L_a, d)`` into an image ``(frames, rows)``.
-        hidden_size: d.
+        hidden_size: The width d of the language model.
 
     Raises:
         CoatError: There is nothing there, or it is for another size.

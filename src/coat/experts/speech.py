@@ -1,4 +1,4 @@
-"""What SpidR and emotion2vec share: wav2vec's convolutions, convolutional positions, post-norm Transformer blocks.
+"""Layers of SpidR and emotion2vec: wav2vec's convolutions, convolutional positions, post-norm Transformer blocks.
 
 Everything is padding-invariant: a clip's frames are the same whatever it is batched with.
 """

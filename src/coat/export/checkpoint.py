@@ -75,7 +75,7 @@ def export(
         run: A finished run.
         out: A folder that is not there yet; it appears whole or not at all.
         adapter_only: Write the PEFT adapter with tokenizer and processor, and no base weights.
-        say: Where lines for the user go.
+        say: Called with each line for the user.
 
     Returns:
         The folder.

@@ -41,7 +41,7 @@ REBUILD = "Remove what is damaged and compute it again: coat data features ... -
 
 
 class Source(Protocol):
-    """What can be cached: an expert, or a backbone's audio tower."""
+    """Interface of whatever can be cached: an expert, or a backbone's audio tower."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Source(Protocol):
         """At which it wants audio_batch, in Hz."""
 
     def fingerprint(self) -> str:
-        """What its features depend on."""
+        """Hash of everything that its features depend on."""
 
     def to(self, device: torch.device | str) -> Source:
         """Itself, on a device."""
@@ -119,7 +119,7 @@ class FeatureCache:
 
     Args:
         root: Holds a folder for each source.
-        source: Whose features.
+        source: The source that computes the features.
         audio_spec: The backbone's audio token axis.
     """
 

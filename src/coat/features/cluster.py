@@ -15,10 +15,10 @@ from coat.features.store import FeatureJob, FeatureStore, Progress, Unit
 
 
 class UnitWorker:
-    """What one Ray actor does.
+    """The work of one Ray actor.
 
     Args:
-        job: What to load.
+        job: The features to compute.
         units: All of them; each actor has the list, and is told places in it.
     """
 
@@ -43,7 +43,7 @@ def compute_on_ray(
 
     Args:
         store: The same job's feature store in this process; it finds the shards afterwards.
-        job: What workers load.
+        job: The features to compute.
         units: From :meth:`FeatureStore.plan`.
         address: Address of the cluster, ``auto`` for the one this machine belongs to, or ``local`` for one of its own.
         workers: Actors; one for each GPU of the cluster, or for each core where there is none.

@@ -87,7 +87,7 @@ class Unit:
     """Some minutes of sounds, and the sources that lack them.
 
     Attributes:
-        sources: By name.
+        sources: Sources by name.
         sounds: Sorted by length.
     """
 
@@ -102,10 +102,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a source has still to do.
+    """Missing features of one source.
 
     Attributes:
-        source: Its name.
+        source: Name of the source.
         clips: Missing.
         hours: Hours of audio.
         bytes: At most, before compression.
@@ -154,7 +154,7 @@ class FeatureJob:
 
     @classmethod
     def of(cls, recipe: Recipe, *, dtype: torch.dtype = torch.float32) -> FeatureJob:
-        """What a recipe's training would compute.
+        """The features that a recipe's training needs.
 
         Raises:
             CoatError: The recipe names no cache, or no expert that it could hold.
@@ -225,7 +225,7 @@ class FeatureStore:
         return list({sound.key: sound for sound in sounds}.values())
 
     def plan(self, sounds: Iterable[Sound]) -> list[Unit]:
-        """What is still to do, in units of like length."""
+        """Missing features, in units of like length."""
         by_need: dict[tuple[str, ...], list[Sound]] = {}
         for sound in sounds:
             need = tuple(name for name, cache in self.caches.items() if sound.key not in cache)
@@ -308,7 +308,7 @@ def prepare(
     """Fill the caches with every sound of some files, on this machine. A stopped job goes on where it was.
 
     Args:
-        store: What to compute.
+        store: The feature store.
         refs: The files.
         on_bad_row: ``skip`` leaves files out that cannot be heard.
         progress: Called with (what, clips just done, clips in all).

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def manifests() -> Any:
-    """What lmms-eval registers: one model, by both its interfaces."""
+    """Entry point for lmms-eval: one model, by both of its interfaces."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest("coat", "coat.lmms.model.CoatSimple", "coat.lmms.model.CoatChat")

@@ -34,7 +34,7 @@ def write_task_files(folder: Path, names: Sequence[str] = (), data: Path | None 
     """Write task files for lmms-eval's ``--include_path``.
 
     Args:
-        folder: Where.
+        folder: Output folder.
         names: Tasks of this package; all that can be offered if none is named.
         data: A folder with a folder of Parquet files a task; the hub if None.
 
@@ -56,7 +56,7 @@ def write_local_files(folder: Path, upstream: dict[str, Path], files: dict[str, 
     """Write files that include lmms-eval's own definitions, unchanged but for where the data is.
 
     Args:
-        folder: Where.
+        folder: Output folder.
         upstream: lmms-eval's task files by name.
         files: Parquet files by the same names.
 
@@ -118,7 +118,7 @@ def _file(task: Task, data: Path | None) -> str:
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """What the task files name."""
+    """Functions that the task files name."""
     found: dict[str, Callable[..., Any]] = {}
     for name in offered():
         found |= _functions(load_task(name))

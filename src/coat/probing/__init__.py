@@ -1,1 +1,1 @@
-"""What think states hold: linear probes, scores of expert heads, reconstructions."""
+"""Measure the information in think states: linear probes, scores of expert heads, reconstructions."""

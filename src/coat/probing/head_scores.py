@@ -1,4 +1,4 @@
-"""What the heads read in the think states, measured over many clips (Fig. 4 as numbers)."""
+"""Scores of the expert heads over many clips (Fig. 4 as numbers)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HeadScore:
     """Scores of one head.
 
     Attributes:
-        expert: Whose features it predicts.
+        expert: The expert whose features it predicts.
         cosine: Mean over frames of the cosine between prediction and target, each less the data's mean feature.
         explained: R2 over all frames and dimensions, against the data's mean feature.
         own: The expert's own measures, means over clips.
@@ -53,7 +53,7 @@ def score_heads(
         model: With heads, in evaluation mode.
         experts: One for each head.
         load: Conversations of one clip each, called batch by batch.
-        batch_size: At a time.
+        batch_size: Rows in a batch.
         progress: Called with the number of clips just done.
     """
     rates = sorted({expert.sampling_rate for expert in experts.values() if expert.needs_waveform})

@@ -31,7 +31,7 @@ WHERES = ("audio", "think", "pre_generation")
 
 @dataclass(frozen=True)
 class Target:
-    """What is probed.
+    """A probing target.
 
     Attributes:
         name: The field that holds the label.
@@ -49,10 +49,10 @@ class Clips:
     """Labelled clips of one target, in two sides that share no group.
 
     Attributes:
-        target: Which.
+        target: The probing target.
         paths: Paths of the clips to fit on, and of those to score on.
-        labels: Theirs.
-        groups: Theirs.
+        labels: Labels of those clips.
+        groups: Groups of those clips.
     """
 
     target: Target
@@ -72,8 +72,8 @@ class Reading:
     """A probe on one kind of state.
 
     Attributes:
-        target: What it reads.
-        where: On which state.
+        target: Name of the probing target.
+        where: Kind of state.
         score: Its accuracy.
         shuffled: Accuracy of the same probe, fitted on shuffled labels.
         rho: Spearman's correlation of its confidence with the answer's being right, within the model.
@@ -93,7 +93,7 @@ def read_clips(path: Path, target: Target, *, limit: int | None = None, seed: in
 
     Args:
         path: JSON Lines.
-        target: Which.
+        target: The probing target.
         limit: At most so many a side, drawn by the seed.
         seed: Seed of what is drawn, and of sides where clips have no ``split``.
 
@@ -204,7 +204,7 @@ def successes(run: Path, task: str, paths: Sequence[Path]) -> dict[str, float]:
 
     Args:
         run: An evaluation's folder.
-        task: Which of its tasks.
+        task: Name of the task.
         paths: Paths of clips.
     """
     from coat.evaluation.items import Sound
@@ -278,7 +278,7 @@ def plain_lines(readings: Sequence[Reading]) -> str:
 
 
 def read_lines(path: Path) -> list[Reading]:
-    """What :func:`plain_lines` wrote."""
+    """Read the lines that :func:`plain_lines` wrote."""
     return [
         Reading(**{**line, "score": Score(**line["score"]), "shuffled": Score(**line["shuffled"])})
         for line in read_jsonl(path)

@@ -39,7 +39,7 @@ def collect_states(model: ThinkingModel, conversations: Sequence[Conversation], 
     Args:
         model: In evaluation mode.
         conversations: Each ends with a user turn.
-        batch_size: At a time.
+        batch_size: Rows in a batch.
     """
     audio, think, last = [], [], []
     for start in range(0, len(conversations), batch_size):
@@ -60,7 +60,7 @@ def collect_states(model: ThinkingModel, conversations: Sequence[Conversation], 
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe reads on held-out clips.
+    """Result of a probe on held-out clips.
 
     Attributes:
         score: Accuracy, with an interval over groups.

@@ -17,7 +17,7 @@ from coat.training.targets import expert_targets
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What an expert heard in a clip, and what the think states kept of it.
+    """An expert's features of a clip beside those that its head predicts from the think states.
 
     Attributes:
         expert: Its name.

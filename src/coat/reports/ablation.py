@@ -64,7 +64,7 @@ def change_cell(change: Change) -> str:
 
 
 def spread(found: Ablation) -> str:
-    """What ± means in :func:`score_table`."""
+    """Meaning of ± in :func:`score_table`."""
     return "the standard deviation over seeds" if len(found.seeds) > 1 else "half of the 95 % interval over questions"
 
 

@@ -1,4 +1,4 @@
-"""What answers cost, as tables and curves."""
+"""The cost of answers as tables and curves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def write_cost_page(
 
     Args:
         path: Path of the HTML file.
-        title: What was measured.
+        title: Title of the measurement.
         cells: From :func:`coat.benchmark.inference.summarise`.
         own: What the sizes of what was measured say, at the middle of each range.
         work: What the sizes of the family's published checkpoint say, by length.
-        works_of: Whose sizes.
+        works_of: Name of the checkpoint that the sizes come from.
         about: How it was measured.
     """
     sections = [

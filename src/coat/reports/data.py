@@ -18,7 +18,7 @@ def write_data_page(checked: Checked, path: Path) -> None:
     """Write the page of a check.
 
     Args:
-        checked: What was found.
+        checked: Findings of the check.
         path: Path of the HTML file.
     """
     hours = sum(checked.seconds) / 3600

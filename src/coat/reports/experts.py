@@ -14,7 +14,7 @@ from coat.experts.base import Expert
 
 @dataclass(frozen=True)
 class Check:
-    """What a check of an expert found.
+    """Findings of a check of an expert.
 
     Attributes:
         parameters: Number of its parameters.
@@ -68,7 +68,7 @@ def show_expert(expert: Expert, clip: Clip, path: Path) -> Path:
 
     Args:
         expert: One that reads waveforms.
-        clip: What to hear.
+        clip: The clip.
         path: Path of the PNG.
     """
     from coat.reports.plots import plot_picture

@@ -36,8 +36,8 @@ class Player:
 
     Attributes:
         source: Its address, or a ``data:`` URI; empty where there is none to play.
-        caption: What it is.
-        text: Lines below it.
+        caption: Caption of the player.
+        text: Lines below the player.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Section:
     """A part of a report.
 
     Attributes:
-        title: Its heading.
+        title: Heading.
         text: A paragraph, as plain text.
         table: Shown under the text.
         figures: ``data:`` URIs with their captions.
@@ -71,9 +71,9 @@ class Page:
     """A report.
 
     Attributes:
-        title: Its title.
+        title: Title of the page.
         lead: A paragraph under the title.
-        sections: In order.
+        sections: Sections, in order.
     """
 
     title: str
@@ -86,9 +86,9 @@ def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> 
 
     Args:
         path: Where it goes; ``x.html`` has ``x.page.json`` beside it.
-        title: Its title.
+        title: Title of the page.
         lead: A paragraph under the title.
-        sections: In order.
+        sections: Sections, in order.
     """
     page = Page(title, lead, sections)
     _write_html(path, title, lead, [page])
@@ -100,7 +100,7 @@ def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> 
 
 
 def read_page(path: Path) -> Page:
-    """What a report holds.
+    """Read the content of a report.
 
     Args:
         path: Path of the page, or of a folder with one.

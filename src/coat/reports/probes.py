@@ -22,10 +22,10 @@ def write_probe_page(
     """Write ``probes.html``.
 
     Args:
-        found: By model.
+        found: Results by model.
         curves: Over training, by model.
         chance: Share of the commonest label, by target.
-        folder: Where.
+        folder: Output folder.
     """
     sections = [probe_section(found, chance)]
     for name, lines in curves.items():
@@ -42,7 +42,7 @@ def probe_section(found: Mapping[str, Sequence[Reading]], chance: Mapping[str, f
     """Accuracy of probes, as a part of a page.
 
     Args:
-        found: By model.
+        found: Results by model.
         chance: Share of the commonest label, by target.
     """
     rows = []

@@ -16,7 +16,7 @@ from coat.files import read_jsonl
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder tells.
+    """Summary of a run's folder.
 
     Attributes:
         folder: Folder of the run.

@@ -31,7 +31,7 @@ BYTES_A_TOKEN = 16
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What the engine takes.
+    """Limits of the engine.
 
     Attributes:
         max_batch: Requests answered together.
@@ -52,10 +52,10 @@ class Job:
 
     Attributes:
         encoded: What to answer: its prompt, and its clips at the backbone's rate.
-        options: How.
+        options: Options of generation.
         hear: Called from the worker with each new piece of text, and with None at the end.
         text: The answer so far.
-        tokens: Its ids.
+        tokens: Token ids.
         finish_reason: ``stop`` or ``length``; None while it is being made.
         error: Why there is no answer.
         cancelled: Nobody waits any more.
@@ -115,7 +115,7 @@ class Engine:
 
     Args:
         model: In evaluation mode, on its device.
-        limits: What to take.
+        limits: Limits of requests and batches.
         observe: Called with the size of each batch.
     """
 

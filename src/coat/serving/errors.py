@@ -1,4 +1,4 @@
-"""What clients are told when a request cannot be answered."""
+"""Error responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class RefusedError(Exception):
 
     Attributes:
         status: HTTP status.
-        message: What was wrong and what to do.
+        message: The problem and its remedy.
         param: The field that was wrong.
         code: A word for programs.
         headers: To send along.

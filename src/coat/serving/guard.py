@@ -1,4 +1,4 @@
-"""What is around every request: the key, limits of size and time, its id, and what is said when it fails."""
+"""Middleware for every request: the key, limits of size and time, the request id, and error responses."""
 
 from __future__ import annotations
 

@@ -24,18 +24,18 @@ class ServeOptions:
     """Options of ``coat serve``.
 
     Attributes:
-        place: A run, an export or a plain checkpoint, in a folder or on the hub.
-        name: The model's name in requests; the place's own if None.
-        host, port: Where to listen.
+        model_path: A run, an export or a plain checkpoint, in a folder or on the hub.
+        name: The model's name in requests; that of the folder if None.
+        host, port: Address to listen on.
         api_key: Required beyond loopback.
-        backend: Which server.
+        backend: Name of the server.
         allowed_hosts: Where audio may be fetched from.
         max_batch, max_queue, max_new_tokens, max_body_mb, max_prompt_tokens, request_timeout: The embedded server's.
-        transcription_prompt: What transcription asks.
+        transcription_prompt: Prompt of transcription requests.
         extra: Passed to vLLM as it is.
     """
 
-    place: str
+    model_path: str
     name: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -54,23 +54,24 @@ class ServeOptions:
     @property
     def served_name(self) -> str:
         """The model's name in requests."""
-        return self.name or (Path(self.place).resolve().name if Path(self.place).exists() else self.place)
+        path = Path(self.model_path)
+        return self.name or (path.resolve().name if path.exists() else self.model_path)
 
 
 def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
     """Serve until told to stop.
 
     Raises:
-        CoatError: The place is no model, a key is missing, or what was asked for is not installed.
+        CoatError: There is no model at that path, a key is missing, or what was asked for is not installed.
     """
     check_key(options)
-    ref = resolve(options.place)
+    ref = resolve(options.model_path)
     # Named as it was given, loaded from where it is.
-    options = replace(options, name=options.served_name, place=ref.path)
+    options = replace(options, name=options.served_name, model_path=ref.path)
     backend, why = choose_backend(options, ref)
     say(f"Serving {options.served_name} with {backend}: {why}")
     if backend == "vllm":
-        command = vllm_command(options, options.place)
+        command = vllm_command(options, options.model_path)
         os.execve(command[0], command, {**os.environ, **vllm_environment(options)})
     _serve_embedded(options, say)
 
@@ -92,8 +93,8 @@ def choose_backend(options: ServeOptions, ref: Checkpoint) -> tuple[str, str]:
     """Which server, and why.
 
     Args:
-        options: What was asked for.
-        ref: What is to be served.
+        options: Options of the command.
+        ref: The model to serve.
 
     Raises:
         CoatError: vLLM was asked for and cannot be used.
@@ -109,7 +110,7 @@ def choose_backend(options: ServeOptions, ref: Checkpoint) -> tuple[str, str]:
 
 
 def vllm_command(options: ServeOptions, folder: str) -> list[str]:
-    """What starts vLLM's OpenAI server on an export; the plug-in is found by itself."""
+    """Command that starts vLLM's OpenAI server on an export; vLLM finds the plug-in by its entry point."""
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder,
         "--served-model-name", options.served_name, "--host", options.host, "--port", str(options.port),
@@ -120,7 +121,7 @@ def vllm_command(options: ServeOptions, folder: str) -> list[str]:
 
 
 def vllm_environment(options: ServeOptions) -> dict[str, str]:
-    """What vLLM is told besides: the key, which a command line would show to everyone on the machine."""
+    """Environment of vLLM: the key, which a command line would show to everyone on the machine."""
     env = {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
     return env | ({"VLLM_API_KEY": options.api_key} if options.api_key else {})
 
@@ -153,7 +154,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
     from coat.serving.metrics import Metrics
 
     check_port(options.host, options.port)
-    model = load_model(options.place)
+    model = load_model(options.model_path)
     metrics = Metrics()
     limits = EngineLimits(
         max_batch=options.max_batch, max_queue=options.max_queue, max_prompt_tokens=options.max_prompt_tokens

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""Prometheus metrics, served at /metrics."""
 
 from __future__ import annotations
 

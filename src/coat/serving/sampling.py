@@ -71,7 +71,7 @@ class RowSampler(LogitsProcessor):
 
 
 def _processors(option: Options) -> LogitsProcessorList:
-    """What changes logits whether a row samples or not."""
+    """Logits processors that apply whether a row samples or not."""
     made = LogitsProcessorList()
     if option.repetition_penalty != 1:
         made.append(RepetitionPenaltyLogitsProcessor(option.repetition_penalty))
@@ -81,7 +81,7 @@ def _processors(option: Options) -> LogitsProcessorList:
 
 
 def _warpers(option: Options) -> LogitsProcessorList:
-    """What a row samples from, in transformers' order."""
+    """Logits processors for sampling, in transformers' order."""
     made = LogitsProcessorList()
     if option.temperature not in (0.0, 1.0):
         made.append(TemperatureLogitsWarper(option.temperature))

@@ -96,7 +96,7 @@ class ChatMessage(_Part):
 
 
 class StreamOptions(_Part):
-    """What a stream ends with."""
+    """The last chunk of a stream."""
 
     include_usage: bool = False
 
@@ -225,7 +225,7 @@ class Options:
         logit_bias: Added to logits, by token.
         seed: Seed of sampling; two requests with one seed answer alike, whatever they are batched with.
         stop: Texts that end an answer, and are not part of it.
-        think: With the block.
+        think: Whether there is a thinking block.
     """
 
     max_tokens: int = 256

@@ -73,7 +73,7 @@ def build_corpus(
     Args:
         folder: Where it goes; it appears whole or not at all.
         seed: Every clip follows from the seed, its split, kind and index alone.
-        size: Clips a split.
+        size: Number of clips of each split.
         workers: Processes; the number of cores if None.
         progress: Called with (clips done, clips in all).
 

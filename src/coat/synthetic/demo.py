@@ -79,10 +79,10 @@ def run_demo(
     """Run everything that is still missing, print the table, write the report.
 
     Args:
-        folder: Where everything goes.
+        folder: Output folder.
         seeds: Seeds of training; corpus and backbone are the same for all.
         settings: How large it is.
-        console: Where to print.
+        console: Console to print to.
 
     Returns:
         The report's path.

@@ -22,7 +22,7 @@ def _frame_mask(frames: Tensor, longest: int) -> Tensor:
 
 
 class StandInSpeech(Expert):
-    """What is said: log-mel frames with their neighbours, each clip's mean taken off.
+    """Stand-in for a speech expert: log-mel frames with their neighbours, each clip's mean taken off.
 
     Stands where SpidR stands in the paper.
     """

@@ -20,7 +20,7 @@ LEAD_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Passage:
-    """What is played in one clip: a General MIDI program and notes that start together, once or twice."""
+    """The music of one clip: a General MIDI program and notes that start together, once or twice."""
 
     program: int
     notes: tuple[int, ...]

@@ -16,10 +16,10 @@ def speak(text: str, voice: str, mood: str, rng: np.random.Generator) -> np.ndar
     """Speak a sentence in a mood.
 
     Args:
-        text: What to say.
+        text: The words to say.
         voice: An espeak-ng voice, such as ``en-us+f2``.
         mood: A key of ``MOODS``; rate, pitch and loudness vary a little around it.
-        rng: Where the variation comes from.
+        rng: Random generator of the variation.
 
     Returns:
         ``(samples,)`` float32 at 16 kHz, silence trimmed at both ends; None if it would not fit a clip.

@@ -1,4 +1,4 @@
-"""What exists in the small world, and which part of it each split may see.
+"""Voices, instruments, events and words of the small world, and the part of them that each split may use.
 
 A split owns its voices, instrument programs, event styles and sentences, so a model that does well
 on ``test`` has learned the quality (a mood, a pitch class, a family) and not the recording.

@@ -119,7 +119,7 @@ def random_backbone(
 
     Args:
         family: Its key in recipes.
-        folder: Where to write it, if anywhere.
+        folder: Folder to write it to; None writes nothing.
         seed: Seed of the weights.
         sizes: ``REAL_SIZES`` has those of the hub checkpoints.
         dtype: Data type of the weights.

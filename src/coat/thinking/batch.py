@@ -119,7 +119,7 @@ class Encoded:
     Attributes:
         prompt: Its ids.
         clips: Its clips.
-        waveforms: The same at the backbone's rate.
+        waveforms: The same clips at the backbone's rate.
         num_audio_tokens: L_a of each.
     """
 
@@ -136,7 +136,7 @@ def encode(
 
     Args:
         builder: The prompt builder, which knows the backbone.
-        conversation: What to encode.
+        conversation: The conversation to encode.
         tokenizing: Held while the tokenizer works, where several threads encode: tokenizers do not bear two.
 
     Raises:

@@ -26,7 +26,7 @@ RANDOM_VECTORS = 4096
 
 @dataclass(frozen=True)
 class CoatOutput:
-    """What one pass gives.
+    """Output of a forward pass.
 
     Attributes:
         response_logits: ``(R, V)`` at the positions that predict response tokens.
@@ -74,7 +74,7 @@ class ThinkingModel(nn.Module):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """What FSDP gathers at once, by the names of their classes, which it changes: it asks again at every stage."""
+        """Class names of the layers that FSDP wraps; FSDP changes them, and reads this again at every stage."""
         stacks = (self.backbone.language_model, self.backbone.audio_tower)
         return sorted({type(layer).__name__ for stack in stacks for layer in getattr(stack, "layers", ())})
 
@@ -287,7 +287,7 @@ class ThinkingModel(nn.Module):
         return batch.audio if isinstance(batch.audio, list) else self.backbone.audio_embeddings(batch.audio)
 
     def _embeddings(self, batch: Batch, audio: list[Tensor]) -> Tensor:
-        """What the language model reads, ``(B, T, d)``."""
+        """Input embeddings of the language model, ``(B, T, d)``."""
         embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
         if self.thinking.fill == "token" or batch.think_lengths is None:
             return embeddings

@@ -87,7 +87,7 @@ class CoatProcessor(ProcessorMixin):
         return self._insert(inputs, of_text["padding_side"], thinks=audio_think and self.thinking.enabled)
 
     def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What is written to ``processor_config.json``."""
+        """Content of ``processor_config.json``."""
         return {**super().to_dict(*args, **kwargs), "thinking": asdict(self.thinking)}
 
     def _check(self, clip: np.ndarray) -> None:
@@ -126,7 +126,7 @@ class CoatProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the family's model takes."""
+        """Names of the model's inputs."""
         return ["input_ids", "attention_mask", *feature_names(self.family)]
 
 

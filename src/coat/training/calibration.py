@@ -30,7 +30,7 @@ def mean_features(model: ThinkingModel, experts: Mapping[str, Expert], batches: 
 
     Args:
         model: Gives audio embeddings and the think tokens' time axis; its language model does not run.
-        experts: Whose means.
+        experts: Experts, by name.
         batches: Makes some training batches, the same at every call.
 
     Raises:
@@ -56,7 +56,7 @@ def unit_weights(
         model: See :func:`mean_features`.
         experts: To weigh.
         means: From :func:`mean_features`.
-        batches: The same batches.
+        batches: The batches that the means were measured on.
 
     Raises:
         CoatError: An expert's features never vary.

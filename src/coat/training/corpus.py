@@ -34,7 +34,7 @@ class Corpus:
     left_out: int
 
     def plan(self, data: DataConfig, budget: int) -> Plan | None:
-        """What a stage of so many rows draws of each source; None without a mixture."""
+        """Number of rows that a stage draws from each source; None without a mixture."""
         if data.mixture is None:
             return None
         shares = {name: group.share for name, group in data.mixture.groups.items()}
@@ -129,7 +129,7 @@ def open_corpus(
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """What sources are called: by their files, with as many folders before it as tell them apart."""
+    """Names of sources: their file names, with as many folders before them as tell them apart."""
     parts = [Path(path).resolve().with_suffix("").parts for path in paths]
     long = [1 + (own[-1] in ("train", "data", "manifest") and len(own) > 2) for own in parts]
     while True:

@@ -1,4 +1,4 @@
-"""What a recipe would cost: parameters, memory, work and hours, before anything is loaded.
+"""Estimate the cost of a recipe: parameters, memory, FLOPs and hours, before anything is loaded.
 
 Sizes come from the checkpoint's configuration; the model is built without storage. Work is counted by sizes: a
 frozen weight costs 2 FLOP a token forward and 2 backward, a trained one 2 more, and gradient checkpointing one more
@@ -40,7 +40,7 @@ FOUR_BIT = 0.5 + 2 / 64
 
 @dataclass(frozen=True)
 class Row:
-    """What an average row holds.
+    """Contents of an average row.
 
     Attributes:
         seconds: Seconds of audio.
@@ -114,7 +114,7 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
     """The cost of a recipe.
 
     Args:
-        recipe: Which.
+        recipe: The recipe.
         row: What an average row holds; 10 s and 60 tokens of text if None.
 
     Raises:

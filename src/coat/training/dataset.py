@@ -148,7 +148,7 @@ def check_tokens(row: Row, prompt: Prompt, max_tokens: int | None) -> None:
 
 
 def fits(builder: PromptBuilder, max_tokens: int | None = None) -> Callable[[Row, Sequence[float]], None]:
-    """What :func:`coat.data.checks.check_manifest` asks of every row: whether training would take its prompt.
+    """Check for :func:`coat.data.checks.check_manifest`: whether training would accept the prompt of a row.
 
     Args:
         builder: The prompt builder of the backbone, which may be without weights.

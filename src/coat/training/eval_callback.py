@@ -30,7 +30,7 @@ def held_out_losses(trainer: StageTrainer, rows: Manifest) -> dict[str, float]:
 
     Args:
         trainer: The trainer of the stage; its processes share the rows.
-        rows: Held out.
+        rows: Held-out rows.
     """
     args, collator = trainer.args, trainer.data_collator
     trainer.model.eval()
@@ -78,7 +78,7 @@ class EvalCallback(TrainerCallback):
     """Measures every so many steps, in ``held_out.jsonl``; keeps the weights with the least cross-entropy.
 
     Args:
-        rows: Held out.
+        rows: Held-out rows.
         place: The stage's folder.
         lines: The run's ``held_out.jsonl``.
         stage: The stage's name.

@@ -1,4 +1,4 @@
-"""What a run tells: progress with an estimate, metrics as JSON Lines."""
+"""Output of a run: progress with an estimate, metrics as JSON Lines."""
 
 from __future__ import annotations
 

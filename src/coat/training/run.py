@@ -61,10 +61,10 @@ def train(
     """Run every stage of a recipe, or go on with a run that was stopped.
 
     Args:
-        recipe: What to do.
+        recipe: The recipe.
         folder: The run's folder.
         callbacks: Instances of ``transformers.TrainerCallback``; every stage gets them.
-        say: Where lines for the user go.
+        say: Called with each line for the user.
 
     Returns:
         The folder.
@@ -116,7 +116,7 @@ def train(
 
 
 class _Job:
-    """What the stages of one run share."""
+    """State that the stages of one run share."""
 
     def __init__(
         self, recipe: Recipe, folder: Path, model: ThinkingModel, experts: dict[str, Expert], corpus: Corpus,
@@ -196,7 +196,7 @@ class _Job:
             start_at(self.model.heads[name], mean)
 
     def _plans(self) -> dict[str, Any]:
-        """What each stage draws of every source, where there is a mixture."""
+        """Number of rows that each stage draws from every source, where there is a mixture."""
         rows = {stage.name: stage.steps * self.recipe.training.batch_size for stage in self.recipe.stages}
         made = {name: self.corpus.plan(self.recipe.data, budget) for name, budget in rows.items()}
         return {name: plan.as_dict() for name, plan in made.items() if plan}
@@ -309,7 +309,7 @@ def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
 
 
 def _weights_table(weights: Mapping[str, float]) -> str:
-    """What calibration found: an expert a line."""
+    """Table of the calibrated weights, one expert a line."""
     if not weights:
         return "Every weight is explicit: nothing to calibrate."
     width = max(map(len, weights))

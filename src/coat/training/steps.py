@@ -34,7 +34,7 @@ log = logging.getLogger("coat")
 
 @dataclass(frozen=True)
 class Totals:
-    """What a step is made of, over all batches and processes.
+    """Totals of a step over all batches and processes.
 
     Attributes:
         response_tokens: What cross-entropy is divided by.
@@ -60,7 +60,7 @@ class StepTrainer(Trainer):
     """Trains on lists of :class:`Batch`, in this project's order of rows.
 
     Args:
-        model: What to train.
+        model: The model to train.
         dataset: Rows.
         lengths: Lengths of each row, in any unit.
         collator: Rows to the batches of a step.

@@ -1,4 +1,4 @@
-"""What training takes from transformers' Trainer; imported here alone, for its module brings PEFT along."""
+"""Imports from transformers' Trainer, in one place, because its module imports PEFT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the heads are to predict: z_k on the think tokens of a batch."""
+"""Targets of the heads: z_k on the think tokens of a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def expert_targets(
     """z_k aligned to the think tokens, from the batch if they are in it, or computed now.
 
     Args:
-        expert: Whose features.
+        expert: The expert that computes the features.
         batch: Holds cached targets, or the audio_batch.
         audio_embeddings: x_A of every clip, ``(N, L_a, d)``: the target of reconstruction.
         audio_lengths: ``(N,)`` L_a of each clip.

@@ -154,7 +154,7 @@ class StageTrainer(StepTrainer):
 
 
 def unwritable(folder: Path, step: int, error: OSError) -> CoatError:
-    """What to say when a stage's folder could not be written to, be it a checkpoint or a line of metrics."""
+    """The error for a stage's folder that could not be written to, be it a checkpoint or a line of metrics."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     last = next(reversed(list_checkpoints(folder)), None)
     free = shutil.disk_usage(folder).free / 1e6

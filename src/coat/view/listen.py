@@ -1,4 +1,4 @@
-"""What the live page shows, without the page: pictures on one time axis, and two answers with their times."""
+"""Content of the live page: pictures on one time axis, and two answers with their times."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Listener:
         """The run's answer, or that of its backbone as it was.
 
         Args:
-            clip: What is heard.
-            question: What is asked.
+            clip: The clip.
+            question: The question.
             baseline: Without the block and without what was trained.
             max_new_tokens: Where the answer is cut at the latest.
         """

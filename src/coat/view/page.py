@@ -19,7 +19,7 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
     """The page as a Gradio application.
 
     Args:
-        listener: Who listens.
+        listener: Answers questions and draws pictures.
         title: Title of the page.
         examples: Clips to try.
 
@@ -83,7 +83,7 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
 
 
 def took(heard: Heard) -> str:
-    """What an answer took, in a line."""
+    """Time and tokens of an answer, in a line."""
     times = f"{1000 * heard.first:.0f} ms to the first token, {1000 * heard.total:.0f} ms in all"
     block = f", {heard.think_tokens} think tokens in the prompt" if heard.think_tokens else ""
     return f"{times}, {heard.tokens} tokens{block}"
@@ -97,7 +97,7 @@ def serve_page(
     Args:
         folder: A finished run.
         decoder: Draws audio embeddings as spectrograms.
-        host: Where to listen.
+        host: Address to listen on.
         port: Port to listen on.
         share: Through Gradio's tunnel, for others to see.
     """

@@ -23,7 +23,7 @@ class Anything(Corpus):
 
     Args:
         place: ``hub:OWNER/NAME``, or ``hub:OWNER/NAME/CONFIG``.
-        splits: Which to take.
+        splits: Names of the splits to take.
         question: Asked where a row has none, as transcripts have.
         ignore: Columns to pass over.
     """

@@ -1,4 +1,4 @@
-"""What a corpus is: records as its makers publish them, and the questions that are asked about each."""
+"""Base class of corpora: records as their makers publish them, and the questions that are asked about each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Asked:
 
     Attributes:
         question: Without the audio's mark.
-        answer: What is trained on.
-        task: For scores.
+        answer: Answer to train on.
+        task: Name of the task, for scores.
         choices: The options of a multiple-choice question.
         messages: A whole conversation with its marks, in place of question and answer.
         metadata: What else is known of the record.
@@ -44,13 +44,13 @@ class Corpus(ABC):
 
     Attributes:
         name: Its key.
-        title: What it is.
+        title: Name for tables.
         group: Its task group (App. A).
         licence: Licence of the data.
-        access: What one must do to have it.
+        access: Steps to get access.
         hub_id: Where it is on the hub; empty where it comes as files.
         config: Configuration of the hub's data set.
-        splits: To train on.
+        splits: Names of the splits to train on.
         files: What a folder of it holds, for corpora that come as files.
         language: Language of its speech.
         has_audio: False for text alone.
@@ -86,7 +86,7 @@ class Corpus(ABC):
         return pick(record, *AUDIO_COLUMNS)
 
     def key(self, record: Record, place: int) -> str:
-        """What the record is called; unique within the corpus."""
+        """Id of the record; unique within the corpus."""
         del record
         return f"{place:08d}"
 

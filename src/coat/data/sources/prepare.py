@@ -24,7 +24,7 @@ MAX_FLAC_RATE = 655_350
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of a corpus.
+    """Outcome of preparing a corpus.
 
     Attributes:
         manifest: Its path.
@@ -123,7 +123,7 @@ def prepare_corpus(
     """Write a corpus's manifest and sounds.
 
     Args:
-        corpus: Whose.
+        corpus: The corpus.
         out: Gets ``NAME.jsonl`` and ``NAME/`` with sounds.
         records: Gives the records after so many.
         limit: At most so many records.

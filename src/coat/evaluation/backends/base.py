@@ -1,4 +1,4 @@
-"""What is asked of a model, and what comes back, whoever runs it."""
+"""The interface between an evaluation and whatever runs the model: questions and answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Request:
     """One question.
 
     Attributes:
-        name: For messages.
+        name: Name in messages.
         messages: With ``<audio>`` where clips go; the last is the user's.
         load: Decodes the clips.
         seconds: Seconds of audio, to sort by.
@@ -49,7 +49,7 @@ class Backend(Protocol):
 
     Attributes:
         name: ``transformers``, ``vllm`` or ``openai``.
-        model_path: What was given.
+        model_path: Path, hub id or address, as given.
         fingerprint: Key of weights and settings; it changes when the answers may.
         profile: The family of models whose prompts it is given.
     """

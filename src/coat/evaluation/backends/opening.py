@@ -56,7 +56,7 @@ def open_backend(model_path: str, options: BackendOptions | None = None) -> tupl
     Args:
         model_path: A run, an export, a checkpoint, a hub id, ``miniature``, or the address of an OpenAI-compatible
             server.
-        options: How.
+        options: Options of generation.
 
     Returns:
         The backend, and the sentence that asks it for a chain of thought, empty for none.

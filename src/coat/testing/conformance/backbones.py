@@ -1,4 +1,4 @@
-"""What every backbone must do."""
+"""Conformance tests of backbones."""
 
 from __future__ import annotations
 

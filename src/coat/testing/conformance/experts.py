@@ -1,4 +1,4 @@
-"""What every expert must do."""
+"""Conformance tests of experts."""
 
 from __future__ import annotations
 

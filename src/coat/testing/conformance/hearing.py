@@ -1,4 +1,4 @@
-"""What every family must make of sound."""
+"""Conformance tests of audio inputs."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LENGTHS = (0.2, 1.3, 29.99, 30.0, 30.01, 59.9, 60.001, 95.0)
 
 
 class Hearing(Compared):
-    """What a family must make of sound."""
+    """Audio: token counts, embeddings, times."""
 
     @pytest.mark.parametrize("seconds", LENGTHS)
     def test_placeholders_embeddings_and_formula_agree(self, loaded, seconds):

@@ -1,4 +1,4 @@
-"""What every family's passes must give: batches, gradients, saved weights."""
+"""Conformance tests of forward and backward passes."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def gradients(model, batch):
 
 
 class Passes:
-    """What a family's passes must give: batches, gradients, saved weights."""
+    """Passes: batches, gradients, saved weights."""
 
     def test_left_padded_batches_answer_as_each_question_does_alone(self, loaded):
         model = trainable(loaded).eval()

@@ -1,4 +1,4 @@
-"""What every family's prompts must be."""
+"""Conformance tests of prompts."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def ids_of(backbone, text):
 
 
 class Prompts(Compared):
-    """What a family's prompts must be."""
+    """Prompts: the block, labels, turns, several clips, refusals."""
 
     def test_without_a_block_they_are_what_the_stock_processor_makes(self, loaded):
         clips = [noise(1.3), noise(0.4, seed=1)][: 2 if several(loaded) else 1]

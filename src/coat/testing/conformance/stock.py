@@ -43,7 +43,7 @@ def stock_processor(backbone: Backbone) -> Any:
 def stock_inputs(
     backbone: Backbone, clips: Sequence[Clip], text: str = "What is said?", processor: Any = None
 ) -> dict[str, Tensor]:
-    """What the stock processor makes of one question about some clips.
+    """The stock processor's output for one question about some clips.
 
     Args:
         backbone: Renders the prompt.
