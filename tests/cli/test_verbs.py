@@ -179,3 +179,29 @@ def test_what_a_person_may_type_ends_in_words(verb, fault, tmp_path, monkeypatch
     assert ended.value.code in (0, 1, 2, 3, None), said
     assert "Traceback" not in said
     assert said
+
+
+NOWHERE = "/proc/nowhere/out"  # nobody, the superuser included, can write there
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export miniature --out OUT", "export miniature --adapter-only --out OUT", "demo --out OUT",
+        "train recipes/laptop.yaml --set data.train_dataset=ROWS --out OUT",
+        "train recipes/laptop.yaml --set data.train_dataset=ROWS --set data.cache=OUT --out TMP/run",
+        "data features recipes/laptop.yaml --set data.train_dataset=ROWS --cache OUT",
+        "eval run miniature --tasks ROWS --out OUT", "cost miniature --out OUT",
+        "ablate recipes/laptop.yaml --set data.train_dataset=ROWS --tasks ROWS --out OUT",
+        "reconstruct miniature --manifest ROWS --out OUT/page.html",
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_written_is_named(words, manifest, tmp_path, monkeypatch, capsys):
+    words = words.replace("OUT", NOWHERE).replace("ROWS", str(manifest)).replace("TMP", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["coat", *shlex.split(words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "".join(capsys.readouterr())
+    assert ended.value.code in (2, 3), said
+    assert "Traceback" not in said
+    assert "/proc/nowhere" in said.replace("\n", "").replace("│", "").replace(" ", ""), said

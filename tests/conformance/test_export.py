@@ -1,6 +1,7 @@
 """Every family trained for a step, exported, and loaded by those who should: us, transformers, PEFT."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,10 @@ def test_its_files_say_what_servers_must_know(trained, exported):
     assert set(model.tokens.ids) <= set(generation["suppress_tokens"])
     assert model.backbone.tokenizer.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
     assert (exported / "spk_dict.pt").is_file()
-    assert "What is heard?" in (exported / "README.md").read_text()
+    card = (exported / "README.md").read_text()
+    assert "What is heard?" in card
+    assert re.search(r"^# (Qwen|audio-flamingo)[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE)
+    assert "/tmp" not in card  # a path of whoever trained it
     if "thinker_config" in config:
         base = json.loads(Path(run_in(trained).recipe.backbone.path, "config.json").read_text())
         theirs = base.get("thinker_config", base)["text_config"]

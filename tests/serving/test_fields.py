@@ -135,7 +135,9 @@ def test_what_browsers_and_telephones_record(http, tmp_path, kind):
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities[] is not served here."),
         ({"langauge": "en"}, "Did you mean 'language'?"),
         ({"include[]": "logprobs"}, "include[] is not served here."),
-        ({"response_format": "srt"}, "json or text"),
+        ({"response_format": "srt"}, "'srt' needs the times of words"),
+        ({"response_format": "yaml"}, "not 'yaml'"),
+        ({"language": "frr"}, "Did you mean 'fr'?"),
     ],
 )
 def test_fields_of_transcriptions(http, field, message):

@@ -20,8 +20,8 @@ def cost(
     model: Annotated[
         str,
         typer.Argument(
-            help="A run, export or checkpoint; 'random:FAMILY' for a tiny one of random weights, 'random:FAMILY:real' "
-            "for one of the family's true sizes."
+            help="A run, export or checkpoint; or a family with random weights, such as random:qwen2_audio (tiny) or "
+            "random:qwen2_audio:real (in its published size)."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the measurement.")],

@@ -13,12 +13,16 @@ from coat.errors import CoatError
 def serve(
     model_path: Annotated[str, typer.Argument(help="A run, an export or a plain checkpoint.")],
     name: Annotated[str | None, typer.Option(help="The model's name in requests; the folder's if left out.")] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; beyond loopback a key is needed.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a key is needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     api_key_file: Annotated[Path | None, typer.Option(help="A file that holds the API key.")] = None,
     backend: Annotated[str, typer.Option(help="auto (vLLM where it is installed), vllm, or transformers.")] = "auto",
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A host that audio may be fetched from; .example.org for all below it.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of web pages that may call the server, such as https://example.org; * for any."),
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Requests answered together.")] = 16,
     max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 128,
@@ -53,8 +57,8 @@ def serve(
     start(
         ServeOptions(
             model_path, name, host, port, key, backend,  # type: ignore[arg-type]
-            allowed_hosts=tuple(allow_host or ()), max_batch=max_batch, max_queue=max_queue,
-            max_new_tokens=max_new_tokens, max_body_mb=max_body_mb,
+            allowed_hosts=tuple(allow_host or ()), allowed_origins=tuple(allow_origin or ()),
+            max_batch=max_batch, max_queue=max_queue, max_new_tokens=max_new_tokens, max_body_mb=max_body_mb,
             max_prompt_tokens=max_prompt_tokens, request_timeout=request_timeout,
             transcription_prompt=transcription_prompt, extra=tuple(vllm_args or ()),
         ),

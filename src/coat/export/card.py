@@ -41,7 +41,9 @@ def model_card(
         f"| {stage.name} | {stage.steps} | {stage.learning_rate:g} | {_experts(stage.experts)} |"
         for stage in recipe.stages
     )
+    name = model.backbone.hub_id if Path(source).is_dir() else source
     title = " with Continuous Audio Thinking" if model.thinking.enabled else ", fine-tuned"
+    base = "Base: a local checkpoint" if Path(source).is_dir() else f"Base `{source}`"
     checked = (
         f"Read back after writing: logits of a probe clip within {agreement.unmerged:.2g} of the run's "
         f"(largest {agreement.scale:.3g}).\n\n"
@@ -49,11 +51,11 @@ def model_card(
         else ""
     )
     return (
-        _header(source, adapter_only) + f"# {Path(source).name}{title}\n\n"
+        _header(source, adapter_only) + f"# {name.rpartition('/')[2]}{title}\n\n"
         f"{BLOCK if model.thinking.enabled else PLAIN}\n\n"
         f"{_usage(model, source, adapter_only)}"
         "## How it was made\n\n"
-        f"Base `{source}`, family `{recipe.backbone.family}`, placement `{recipe.thinking.placement}`, "
+        f"{base}, family `{recipe.backbone.family}`, placement `{recipe.thinking.placement}`, "
         f"{_stride(model.thinking)}, LoRA rank {recipe.lora.rank} (alpha {recipe.lora.alpha}), batch "
         f"{recipe.training.batch_size}, seed {recipe.training.seed}, coat {coat.__version__}. "
         "The whole recipe is in `recipe.yaml`.\n\n"
@@ -71,8 +73,9 @@ def _header(source: str, adapter_only: bool) -> str:
 def _usage(model: ThinkingModel, source: str, adapter_only: bool) -> str:
     load = f"model = transformers.{model.backbone.model_class}.from_pretrained(here)\n"
     if adapter_only:
+        base = "BASE" if Path(source).is_dir() else source
         load = (
-            f'model = transformers.{model.backbone.model_class}.from_pretrained("{source}")\n'
+            f'model = transformers.{model.backbone.model_class}.from_pretrained("{base}")\n'
             "if len(processor.tokenizer) > model.get_input_embeddings().num_embeddings:\n"
             "    model.resize_token_embeddings(len(processor.tokenizer))\n"
             "model = peft.PeftModel.from_pretrained(model, here)\n"

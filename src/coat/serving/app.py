@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 import coat
 from coat.audio import decode_audio
@@ -27,6 +28,7 @@ from coat.errors import CoatError
 from coat.serving.engine import Engine, Job, QueueFullError, StoppingError
 from coat.serving.errors import RefusedError
 from coat.serving.guard import Guard, GuardSettings
+from coat.serving.languages import language_name
 from coat.serving.metrics import Metrics
 from coat.serving.remote import fetch
 from coat.serving.schema import ChatMessage, ChatRequest, Options, ProcessorOptions, conversation_of, whole_text
@@ -46,7 +48,8 @@ class ServerSettings:
     Attributes:
         name: The model's name in requests.
         guard: Key and limits of bodies.
-        allowed_hosts: Where audio may be fetched from; none by default.
+        allowed_hosts: Hosts that audio may be fetched from; none by default.
+        allowed_origins: Origins of web pages that may call the server from a browser; ``*`` for any.
         max_new_tokens: Longest answer, and what is answered where a request names no length.
         request_timeout: Seconds from arrival to last token.
         transcription_prompt: What /v1/audio/transcriptions asks the model.
@@ -55,6 +58,7 @@ class ServerSettings:
     name: str
     guard: GuardSettings = field(default_factory=GuardSettings)
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     max_new_tokens: int = 1024
     request_timeout: float = 300.0
     transcription_prompt: str = "Transcribe the speech."
@@ -78,6 +82,14 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
 
     app = FastAPI(title="coat", version=coat.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, settings=settings.guard, metrics=metrics)
+    if settings.allowed_origins:  # around the guard: a browser asks first without the key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allowed_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["x-request-id", "Retry-After"],
+        )
     _add_error_handlers(app)
     service = _Service(engine, settings, metrics)
 
@@ -117,12 +129,25 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
     ) -> Response:
         check_form(await request.form())
         service.check_model(model)
-        if response_format not in ("json", "text"):
-            raise RefusedError(400, "response_format is json or text.", param="response_format")
-        question = " ".join(filter(None, (settings.transcription_prompt, language and f"({language})", prompt)))
+        check_format(response_format)
+        spoken = f"({language_name(language)})" if language else ""
+        question = " ".join(filter(None, (settings.transcription_prompt, spoken, prompt)))
         return await service.transcribe(await file.read(), question, temperature, response_format, stream, request)
 
     return app
+
+
+def check_format(response_format: str) -> None:
+    """Refuse what a transcript cannot be given as.
+
+    Raises:
+        RefusedError: It has times, or is no format.
+    """
+    if response_format in ("srt", "vtt", "verbose_json"):
+        problem = f"response_format '{response_format}' needs the times of words, which a language model does not give."
+        raise RefusedError(400, f"{problem} Take json or text.", param="response_format")
+    if response_format not in ("json", "text"):
+        raise RefusedError(400, f"response_format is json or text, not '{response_format}'.", param="response_format")
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -29,7 +29,8 @@ class ServeOptions:
         host, port: Address to listen on.
         api_key: Required beyond loopback.
         backend: Name of the server.
-        allowed_hosts: Where audio may be fetched from.
+        allowed_hosts: Hosts that audio may be fetched from.
+        allowed_origins: Origins of web pages that may call the embedded server.
         max_batch, max_queue, max_new_tokens, max_body_mb, max_prompt_tokens, request_timeout: The embedded server's.
         transcription_prompt: Prompt of transcription requests.
         extra: Passed to vLLM as it is.
@@ -42,6 +43,7 @@ class ServeOptions:
     api_key: str | None = None
     backend: Backend = "auto"
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     max_batch: int = 16
     max_queue: int = 128
     max_new_tokens: int = 1024
@@ -168,6 +170,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
             private_metrics=not _is_loopback(options.host),
         ),
         allowed_hosts=options.allowed_hosts,
+        allowed_origins=options.allowed_origins,
         max_new_tokens=options.max_new_tokens,
         request_timeout=options.request_timeout,
         transcription_prompt=options.transcription_prompt,
