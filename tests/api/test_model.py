@@ -8,6 +8,7 @@ from transformers.utils.generic import ModelOutput
 from coat import CoatError, CoatModel, CoatTrainer
 from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
+from coat.hub import locate
 from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import noise
 from tests.training.test_run import recipe
@@ -122,3 +123,16 @@ def test_a_plain_checkpoint_is_no_adapter(tiny_path):
     assert load_backbone("qwen2_audio", str(tiny_path))
     with pytest.raises(CoatError, match="no adapter"):
         CoatModel.from_pretrained(tiny_path, adapter=tiny_path)
+
+
+def test_it_is_evaluated_as_the_command_evaluates_it(manifest, tmp_path):
+    from coat.evaluation.results import leading_scores
+
+    model = CoatModel.from_pretrained("miniature")
+    scores = model.evaluate([manifest], tmp_path / "eval", max_new_tokens=4)
+    assert scores["transcription"].leading.items == 10
+    assert leading_scores(tmp_path / "eval")["transcription"] == scores["transcription"].leading
+    again = model.evaluate([manifest], tmp_path / "eval", max_new_tokens=4)
+    assert again == scores
+    with pytest.raises(CoatError, match="another model"):
+        CoatModel.from_pretrained(locate("miniature")).evaluate([manifest], tmp_path / "eval", max_new_tokens=4)

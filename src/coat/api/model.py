@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from coat.api.evaluation import evaluate_model
 from coat.api.inputs import conversation, question
 from coat.checkpoints import load_model
 from coat.checkpoints.references import Checkpoint, RunRef, resolve, resolve_adapter
@@ -25,6 +26,9 @@ from coat.generation import generate
 from coat.reasoning import MORE_TOKENS, reasoned, reasoning_prompt
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
+
+if TYPE_CHECKING:
+    from coat.evaluation.scoring import Protocol, TaskScore
 
 
 @dataclass
@@ -218,6 +222,46 @@ class CoatModel:
             times=audio_spec.first_token_seconds + middle / audio_spec.token_rate,
             predictions={name: rows[0] for name, rows in output.predictions.items()} or None,
         )
+
+    def evaluate(
+        self,
+        tasks: Sequence[str | Path],
+        output_dir: str | Path,
+        *,
+        data: str | None = None,
+        limit: int | None = None,
+        max_new_tokens: int = 256,
+        batch_size: int = 32,
+        protocol: Protocol = "strict",
+    ) -> dict[str, TaskScore]:
+        """Ask the questions of tasks and score the answers, as ``coat eval run`` does; it needs ``coat-audio[eval]``.
+
+        Args:
+            tasks: Names of benchmarks (``coat eval list`` shows them), YAML files, or manifests: every task in them.
+            output_dir: Folder of the answers; what is there already is not asked again.
+            data: Folder with a folder for each benchmark, or ``sample`` for the rows that ship with each; the hub if
+                None.
+            limit: Items of a task at most, chosen evenly.
+            max_new_tokens: Longest answer to a manifest's question.
+            batch_size: Questions in a batch.
+            protocol: ``strict``, ``paper`` or ``upstream``; see docs/evaluation.md.
+
+        Returns:
+            Scores by task; ``scores["mmau"].leading`` has ``metric``, ``value`` and its 95 % interval.
+
+        Raises:
+            CoatError: A task or its data is not there, a question failed, or the folder is of another model.
+
+        Example:
+            >>> from coat import CoatModel
+            >>> model = CoatModel.from_pretrained("miniature")
+            >>> scores = model.evaluate(["my-test.jsonl"], "runs/eval")  # doctest: +SKIP
+            >>> scores["transcription"].leading.value  # doctest: +SKIP
+        """
+        return evaluate_model(
+            self.model, self.source, tasks, output_dir, data=data, limit=limit, max_new_tokens=max_new_tokens,
+            batch_size=batch_size, protocol=protocol,
+        )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path, *, adapter_only: bool = False) -> Path:
         """Write a checkpoint that transformers, vLLM and others load, block included; see ``coat export``.
