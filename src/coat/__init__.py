@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
+from coat.versions import VERSION
+
 if TYPE_CHECKING:
     from coat.api.model import CoatModel, ThinkOutput
     from coat.api.trainer import CoatTrainer
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from coat.errors import CoatError
     from coat.thinking.auto import CoatProcessor
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Clip": "coat.audio",

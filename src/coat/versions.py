@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable
 
+VERSION = "0.1.0"
 MISSING = "not installed"
 
 

@@ -12,7 +12,13 @@ DOCUMENTED = (
     "coat.api.inputs",
     "coat.api.model",
     "coat.api.trainer",
+    "coat.audio.clip",
     "coat.checkpoints",
+    "coat.config.recipe",
+    "coat.extras",
+    "coat.serving.languages",
+    "coat.testing.clips",
+    "coat.thinking.processor",
     "coat.config.thinking",
 )
 

@@ -39,6 +39,15 @@ class ThinkOutput(ModelOutput):
         think_hidden: H_think, ``(L, d)``: the final-layer states of the think tokens.
         times: ``(L,)`` the time at the middle of the audio that each of them stands for, in seconds.
         predictions: Each head's P_k(H_think), ``(L, e_k)``, by expert; None unless the model was loaded with heads.
+
+    Example:
+        >>> from coat import CoatModel
+        >>> from coat.testing.clips import noise
+        >>> thought = CoatModel.from_pretrained("miniature", heads=True).think(noise(1.0))
+        >>> thought.think_hidden.shape, thought.times[:3]
+        (torch.Size([25, 128]), tensor([0.0100, 0.0500, 0.0900]))
+        >>> sorted(thought.predictions)
+        ['audio_reconstruction', 'basic_pitch', 'standin_affect', 'standin_speech']
     """
 
     think_hidden: Tensor | None = None

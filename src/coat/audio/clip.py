@@ -19,7 +19,12 @@ class Clip:
     Attributes:
         waveform: ``(samples,)`` float32 in [-1, 1].
         sampling_rate: Samples a second.
-        name: Where it came from, for messages.
+        name: Name in messages.
+
+    Example:
+        >>> clip = Clip(np.zeros(24_000, np.float32), 16_000)
+        >>> clip.seconds, len(clip.at(8_000))
+        (1.5, 12000)
     """
 
     waveform: np.ndarray

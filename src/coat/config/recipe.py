@@ -173,7 +173,14 @@ class TrainingConfig(_Part):
 
 
 class Recipe(_Part):
-    """A whole training run."""
+    """A whole training run; docs/recipes.md has every field.
+
+    Example:
+        >>> stage = {"name": "pitch", "steps": 800, "experts": {"basic_pitch": "auto"}}
+        >>> recipe = parse_recipe({"stages": [stage], "data": {"train_dataset": "train.jsonl"}})
+        >>> recipe.backbone.family, recipe.lora.rank, recipe.active_experts()
+        ('qwen2_audio', 16, ['basic_pitch'])
+    """
 
     backbone: BackboneConfig = BackboneConfig()
     thinking: ThinkingConfig = ThinkingConfig()
@@ -254,6 +261,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     A recipe may begin with ``extends: other.yaml`` (relative to itself): its own fields are laid over the
     other's, part by part. Lists are replaced whole.
+
+    Example:
+        >>> load_recipe("my.yaml", ["training.seed=1"]).training.seed  # doctest: +SKIP
+        1
 
     Raises:
         CoatError: The file is missing or malformed; every bad field is named with what it may be.

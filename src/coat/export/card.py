@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import coat
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.experts import expert_class
+from coat.export.agreement import Agreement
 from coat.thinking.model import ThinkingModel
-
-if TYPE_CHECKING:
-    from coat.export.checkpoint import Agreement
+from coat.versions import VERSION
 
 BLOCK = (
     "After audio and question stands a block of think tokens, one for each audio token, consumed in the same "
@@ -57,7 +54,7 @@ def model_card(
         "## How it was made\n\n"
         f"{base}, family `{recipe.backbone.family}`, placement `{recipe.thinking.placement}`, "
         f"{_stride(model.thinking)}, LoRA rank {recipe.lora.rank} (alpha {recipe.lora.alpha}), batch "
-        f"{recipe.training.batch_size}, seed {recipe.training.seed}, coat {coat.__version__}. "
+        f"{recipe.training.batch_size}, seed {recipe.training.seed}, coat {VERSION}. "
         "The whole recipe is in `recipe.yaml`.\n\n"
         f"| stage | steps | learning rate | experts |\n| --- | --- | --- | --- |\n{stages}\n\n"
         f"{_last_metrics(run)}{_licences(recipe)}{checked}"

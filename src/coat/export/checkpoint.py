@@ -17,7 +17,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from coat.checkpoints import load_model
 from coat.checkpoints.references import RunRef, run_in
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
+from coat.export.agreement import Agreement
 from coat.export.card import model_card
 from coat.files import write_whole
 from coat.thinking.batch import Batch, make_batch
@@ -49,21 +49,6 @@ GUARD = (
     "written by users') }}"
     "{%- endif %}{%- endfor %}{%- endfor %}{%- endfor %}"
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How an export compares with the run it was made from, on a probe clip.
-
-    Attributes:
-        unmerged: Largest difference of logits between the run and the export that was read back.
-        scale: Largest logit, to judge the difference by.
-        same_choices: Share of positions whose likeliest token is the same.
-    """
-
-    unmerged: float
-    scale: float
-    same_choices: float
 
 
 def export(

@@ -21,7 +21,6 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-import coat
 from coat.audio import decode_audio
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
@@ -32,6 +31,7 @@ from coat.serving.languages import language_name
 from coat.serving.metrics import Metrics
 from coat.serving.remote import fetch
 from coat.serving.schema import ChatMessage, ChatRequest, Options, ProcessorOptions, conversation_of, whole_text
+from coat.versions import VERSION
 
 FORM_FIELDS = ("file", "model", "prompt", "language", "response_format", "temperature", "stream")
 KNOWN_FIELDS = [*ChatRequest.model_fields, *ChatMessage.model_fields, *ProcessorOptions.model_fields]
@@ -80,7 +80,7 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
         yield
         await to_thread.run_sync(engine.stop)
 
-    app = FastAPI(title="coat", version=coat.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="coat", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, settings=settings.guard, metrics=metrics)
     if settings.allowed_origins:  # around the guard: a browser asks first without the key
         app.add_middleware(

@@ -37,6 +37,18 @@ class CoatProcessor(ProcessorMixin):
         assistant_header: The text that opens an assistant turn.
         max_seconds: The longest clip; what is longer is refused, never truncated.
         thinking: How the model thinks, or the fields of it; blocks are left out where it is not enabled.
+
+    Example:
+        >>> import numpy as np
+        >>> from coat import CoatModel
+        >>> processor = CoatModel.from_pretrained("miniature").model.processor()
+        >>> content = [{"type": "audio", "audio": np.ones(16_000) * 0.1}, {"type": "text", "text": "What is heard?"}]
+        >>> content[0]["audio"][::2] *= -1
+        >>> inputs = processor.apply_chat_template(
+        ...     [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True
+        ... )
+        >>> inputs["input_ids"][0].count(processor.tokenizer.convert_tokens_to_ids("<|audio_think|>"))
+        25
     """
 
     def __init__(
