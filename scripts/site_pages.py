@@ -82,12 +82,14 @@ def _resolve(page: Path, link: str) -> Path | None:
 
 
 def _is_source(target: Path) -> bool:
-    return str(target) not in PAGES and target.parts[:1] != ("docs",)
+    return str(target) not in PAGES and target.parts[:1] != ("docs",) and target.suffix != ".ipynb"
 
 
 def _on_site(target: Path) -> str:
     if str(target) in PAGES:
         return PAGES[str(target)]
+    if target.suffix == ".ipynb":
+        return str(target.with_suffix(".md"))
     if target.parts[:1] == ("docs",):
         return str(PurePosixPath(*target.parts[1:]))
     return f"source/{target}.md"

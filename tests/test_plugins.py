@@ -105,7 +105,7 @@ def test_a_class_needs_a_key_of_its_own():
 @pytest.mark.parametrize(
     ("page", "file", "chosen"),
     [
-        ("add-an-expert.md", "test_loudness.py", "not ten_minutes"),
+        ("add-an-expert.md", "test_loudness.py", "not five_minutes"),
         ("add-a-backbone.md", "test_my_model.py", "block or template or alone"),
     ],
 )

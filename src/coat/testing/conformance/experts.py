@@ -10,7 +10,7 @@ import torch
 
 from coat.audio import AudioSpec
 from coat.experts.base import Expert
-from coat.testing.conformance.memory import memory_of_ten_minutes, waves
+from coat.testing.conformance.memory import memory_of_five_minutes, waves
 
 # The backbone that targets are aligned to.
 AUDIO_SPEC = AudioSpec(sampling_rate=16_000, token_rate=25.0, first_token_seconds=0.01, max_seconds=30.0)
@@ -91,11 +91,11 @@ class ExpertConformance:
         if kind == "120 s":  # a rate that is a little wrong would put the end of a long clip out of place
             assert abs(int(frames[0]) - 120 * expert.frame_rate) <= 1.5
 
-    def test_ten_minutes_fit_into_memory(self, expert, maker):
+    def test_five_minutes_fit_into_memory(self, expert, maker):
         """Neither attention, the square of a length, nor fine first layers may be as large as a clip is long."""
         if not expert.needs_waveform:
             pytest.skip("takes x_A from the backbone")
-        assert memory_of_ten_minutes(maker) < 3 * 2**30
+        assert memory_of_five_minutes(maker) < 2 * 2**30
 
     def test_what_is_not_sound_is_refused(self, expert):
         if not expert.needs_waveform:

@@ -1,4 +1,4 @@
-"""The memory that ten minutes of sound ask of an expert.
+"""The memory that five minutes of sound ask of an expert.
 
 In a process of its own: what is asked for is the highest that a process has held. One block of attention of those that
 have several, for blocks come one after another and hold nothing once they are through.
@@ -19,8 +19,8 @@ from torch import Tensor
 from coat.experts.base import Expert
 from coat.experts.speech import SpeechExpert
 
-MINUTES = 10
-PATIENCE_SECONDS = 300
+MINUTES = 5
+PATIENCE_SECONDS = 1800
 
 
 def waves(expert: Expert, *seconds: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def waves(expert: Expert, *seconds: float, seed: int = 0) -> tuple[Tensor, Tenso
     return out, torch.tensor(lengths)
 
 
-def memory_of_ten_minutes(make: Callable[[], Expert]) -> int:
+def memory_of_five_minutes(make: Callable[[], Expert]) -> int:
     """In bytes, beyond what a second takes.
 
     Args:
@@ -45,7 +45,7 @@ def memory_of_ten_minutes(make: Callable[[], Expert]) -> int:
     process.start()
     there.close()
     try:
-        assert here.poll(PATIENCE_SECONDS), "ten minutes of sound took longer than five"
+        assert here.poll(PATIENCE_SECONDS), f"{MINUTES} minutes of sound took longer than {PATIENCE_SECONDS} s"
         return here.recv()
     finally:
         process.join(10)
