@@ -16,7 +16,7 @@ DOCUMENTED = (
     "coat.checkpoints",
     "coat.config.recipe",
     "coat.extras",
-    "coat.serving.languages",
+    "coat.serving.transcription",
     "coat.testing.clips",
     "coat.thinking.processor",
     "coat.config.thinking",

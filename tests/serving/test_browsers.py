@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from coat.serving.guard import GuardSettings
-from coat.serving.languages import language_name
+from coat.serving.transcription import language_name
 from tests.serving.conftest import running
 
 PAGE = "https://example.org"

@@ -17,7 +17,6 @@ from anyio import to_thread
 from fastapi import FastAPI, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -27,13 +26,12 @@ from coat.errors import CoatError
 from coat.serving.engine import Engine, Job, QueueFullError, StoppingError
 from coat.serving.errors import RefusedError
 from coat.serving.guard import Guard, GuardSettings
-from coat.serving.languages import language_name
 from coat.serving.metrics import Metrics
 from coat.serving.remote import fetch
 from coat.serving.schema import ChatMessage, ChatRequest, Options, ProcessorOptions, conversation_of, whole_text
+from coat.serving.transcription import check_form, check_format, language_name
 from coat.versions import VERSION
 
-FORM_FIELDS = ("file", "model", "prompt", "language", "response_format", "temperature", "stream")
 KNOWN_FIELDS = [*ChatRequest.model_fields, *ChatMessage.model_fields, *ProcessorOptions.model_fields]
 TAGS = ("text", "input_audio", "audio_url")
 SAMPLES_A_SECOND = 2 * 48_000
@@ -137,19 +135,6 @@ def make_app(engine: Engine, settings: ServerSettings, metrics: Metrics | None =
     return app
 
 
-def check_format(response_format: str) -> None:
-    """Refuse what a transcript cannot be given as.
-
-    Raises:
-        RefusedError: It has times, or is no format.
-    """
-    if response_format in ("srt", "vtt", "verbose_json"):
-        problem = f"response_format '{response_format}' needs the times of words, which a language model does not give."
-        raise RefusedError(400, f"{problem} Take json or text.", param="response_format")
-    if response_format not in ("json", "text"):
-        raise RefusedError(400, f"response_format is json or text, not '{response_format}'.", param="response_format")
-
-
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> Response:
@@ -190,22 +175,6 @@ def _told(problem: Mapping[str, Any]) -> str:
         return f"{field}: {problem['msg']}" if field else problem["msg"]
     near = get_close_matches(field.rpartition(".")[2], KNOWN_FIELDS, n=1)
     return f"{field} is not served here." + (f" Did you mean '{near[0]}'?" if near else "")
-
-
-def check_form(form: FormData) -> None:
-    """Refuse fields of a transcription that are not served, or are given twice.
-
-    Raises:
-        RefusedError: There is one.
-    """
-    names = [name for name, value in form.multi_items() if value != ""]
-    for name in names:
-        if name not in FORM_FIELDS:
-            near = get_close_matches(name, FORM_FIELDS, n=1)
-            guess = f" Did you mean '{near[0]}'?" if near else ""
-            raise RefusedError(400, f"{name[:80]} is not served here.{guess}", param=name[:80])
-        if names.count(name) > 1:
-            raise RefusedError(400, f"{name} is given twice.", param=name)
 
 
 class _Service:
