@@ -20,5 +20,6 @@ cd "$DIR"
 "$DIR/empty/bin/coat" chat --miniature clip.wav "What is heard?"
 "$DIR/empty/bin/coat" eval list > /dev/null
 echo '{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Yes."}]}' > rows.jsonl
-"$DIR/empty/bin/coat" data check rows.jsonl > said.txt 2>&1 || grep "coat-audio\[train\]" said.txt
+if "$DIR/empty/bin/coat" data check rows.jsonl > said.txt 2>&1; then exit 1; fi
+grep "coat-audio\[train\]" said.txt
 du -sm "$DIR/empty/lib" | cut -f1 | xargs -I{} echo "installed: {} MB"

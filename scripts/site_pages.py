@@ -22,7 +22,6 @@ PAGES = {
 }  # fmt: skip
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".toml": "toml", ".json": "json"}
-IMAGES = (".png", ".svg")
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -14,6 +14,7 @@ import yaml
 from coat.cli.app import app
 from coat.config.recipe import Recipe, parse_recipe
 from coat.experts import REGISTRY
+from coat.synthetic.demo import OTHER_END
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -39,6 +40,14 @@ def test_every_expert_has_a_page(name):
     page = ROOT / "docs" / "experts" / f"{name.replace('_', '-')}.md"
     assert "hears" in page.read_text()
     assert f"({page.name})" in (page.parent / "index.md").read_text()
+
+
+def test_what_the_demo_says_of_every_clip_labelled_is_what_was_measured():
+    rows = (ROOT / "docs" / "results.md").read_text().split("## How few labels?")[1].split("## ")[0].splitlines()
+    last = [row.split("|")[-2] for row in rows if row.startswith(("| difference", "| word errors, difference"))]
+    assert len(last) == 3
+    for cell, figure in zip(last, re.findall(r"[+-]\d\.\d", OTHER_END), strict=True):
+        assert cell.strip(" *").startswith(figure)
 
 
 def test_the_architecture_page_shows_every_room():
