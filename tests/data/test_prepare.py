@@ -125,3 +125,10 @@ def test_decoded_columns_of_a_saved_data_set(tmp_path):
     made = prepare(tmp_path, list(rows))
     for index, found in enumerate(sounds(made)):
         np.testing.assert_array_equal(found, wave(index))
+
+
+def test_rows_in_a_manifests_form_have_a_list_of_one():
+    corpus = Anything("hub:local/train")
+    assert corpus.audio({"audios": ["a.wav"], "text": "hello"}) == "a.wav"
+    with pytest.raises(CoatError, match=r"2 clips in 'audios'"):
+        corpus.audio({"audios": ["a.wav", "b.wav"], "text": "hello"})
