@@ -6,7 +6,7 @@ import torch
 
 from coat.audio import AudioSpec
 from coat.errors import CoatError
-from coat.experts import cache as cache_module
+from coat.features import cache as cache_module
 from coat.features.cache import ExpertSource, FeatureCache
 from coat.synthetic.experts import StandInSpeech
 from coat.testing.clips import noise
