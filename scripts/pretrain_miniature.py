@@ -49,7 +49,7 @@ class _Pretraining(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         features = batch.audio
         assert features is None or isinstance(features, AudioFeatures)
-        audio = self.backbone.audio_embeddings(features, frozen=False) if features else []
+        audio = self.backbone.audio_embeddings(features) if features else []
         embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
         hidden = self.backbone.hidden_states(embeddings, batch.attention_mask)
         predicts = batch.labels[:, 1:] != IGNORE

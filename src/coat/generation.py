@@ -207,13 +207,13 @@ class Embeddings:
             return
         features = model.backbone.audio_features(list(new.values()))
         features = replace(features, values=features.values.to(model.backbone.device))
-        self.rows.update(zip(new, model.backbone.audio_embeddings(features), strict=True))
+        self.rows.update(zip(new, model.backbone.tower_states(features), strict=True))
         held = sum(row.nbytes for row in self.rows.values())
         while held > self.kept_bytes and len(self.rows) > len(wanted):
             held -= self.rows.popitem(last=False)[1].nbytes
 
     def of(self, clip: Clip, length: int) -> Tensor:
-        """x_A of a clip with so many audio tokens, ``(L_a, d)``."""
+        """The tower's states of a clip with so many audio tokens, ``(L_a, audio_size)``."""
         return self.rows[clip.content_key, length]
 
     def clear(self) -> None:

@@ -83,7 +83,7 @@ def test_losses_are_those_of_features_computed_on_the_fly(tiny_path, manifest, t
     cached = recipe(tiny_path, manifest, str(tmp_path / "cache"), cache_embeddings=cache_embeddings)
     ahead = train(cached, tmp_path / "ahead")
     held = {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir() if path.is_dir()}
-    assert held == {*EXPERTS} | ({"audio_embeddings"} if cache_embeddings else set())
+    assert held == {*EXPERTS} | ({"tower_states"} if cache_embeddings else set())
     lines = [read_jsonl(run / "metrics.jsonl") for run in (live, ahead)]
     assert len(lines[0]) == 6
     for left, right in zip(*lines, strict=True):

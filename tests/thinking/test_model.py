@@ -74,7 +74,9 @@ def test_cached_embeddings_change_nothing(model):
     model.eval()
     conversations = [conversation(0.5), conversation(1.3, seed=2)]
     live = make_batch(model.builder, conversations)
-    rows = dict(zip([c.clips[0].content_key for c in conversations], model.audio_embeddings(live), strict=True))
+    rows = dict(
+        zip([c.clips[0].content_key for c in conversations], model.backbone.tower_states(live.audio), strict=True)
+    )
     cached = make_batch(model.builder, conversations, embed=lambda clip, count: rows[clip.content_key])
     torch.testing.assert_close(model(cached).response_logits, model(live).response_logits)
 

@@ -7,6 +7,7 @@ and tiny local ones load through the same ``from_pretrained``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -64,7 +65,9 @@ class Backbone(nn.Module, ABC):
         model_types: What configurations of its checkpoints call themselves, for families of other packages.
         audio_token: The placeholder.
         adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
+        adapted_tower_layers: The same of the audio tower's, where a recipe trains it.
         max_clips: Clips that one conversation may hold; None for any number.
+        projector_modules: Modules from the tower's states to the language model's size, by the ends of their names.
         think_prompt: What the family's own mode of thinking in text is asked by; empty where it has none.
         model: The transformers model.
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
@@ -82,7 +85,9 @@ class Backbone(nn.Module, ABC):
     adapted_layers: ClassVar[tuple[str, ...]] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
+    adapted_tower_layers: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
     max_clips: ClassVar[int | None] = None
+    projector_modules: ClassVar[tuple[str, ...]] = ("multi_modal_projector",)
     think_prompt: ClassVar[str] = ""
 
     def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
@@ -166,17 +171,36 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, features: AudioFeatures) -> list[Tensor]:
-        """x_A of each clip, ``(L_a, d)``: exactly what the language model consumes."""
+        """The tower's states of each clip, ``(L_a, audio_size)``: what the projector reads."""
 
-    def audio_embeddings(self, features: AudioFeatures, *, frozen: bool = True) -> list[Tensor]:
-        """x_A of each clip, ``(L_a, d)``.
+    @property
+    def projector(self) -> nn.Module:
+        """What leads from the tower's states to the language model's size, or its first module."""
+        return self.model.model.multi_modal_projector
+
+    def project(self, states: Tensor) -> Tensor:
+        """The projector over the tower's states, ``(..., audio_size)`` to ``(..., d)``."""
+        return self.projector(states)
+
+    def tower_states(self, features: AudioFeatures) -> list[Tensor]:
+        """The tower's states of each clip, ``(L_a, audio_size)``; with a gradient only where the tower is trained."""
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.audio_tower.parameters())
+        with torch.set_grad_enabled(trained):
+            return self.encode(features)
+
+    def project_all(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """x_A of each clip, ``(L_a, d)``: exactly what the language model consumes.
 
         Args:
-            features: Features of N clips.
-            frozen: Keep no gradient, as everywhere but in pre-training.
+            states: The tower's states of each clip, ``(L_a, audio_size)``.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            return self.encode(features)
+        weight = next(self.projector.parameters())
+        rows = torch.cat(list(states)).to(weight.device, weight.dtype)  # a trained one is in full precision
+        return list(self.project(rows).to(self.dtype).split([len(row) for row in states]))
+
+    def audio_embeddings(self, features: AudioFeatures) -> list[Tensor]:
+        """x_A of each clip, ``(L_a, d)``: tower and projector."""
+        return self.project_all(self.tower_states(features))
 
     @property
     def audio_token_id(self) -> int:
@@ -185,7 +209,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def audio_tower(self) -> nn.Module:
-        """f_A; always frozen and in evaluation mode."""
+        """f_A; frozen unless a recipe trains it, and always in evaluation mode."""
         return self.model.model.audio_tower
 
     @property
@@ -202,6 +226,11 @@ class Backbone(nn.Module, ABC):
     def lora_targets(self) -> str:
         """A regular expression over module names: the layers that LoRA adapts unless a recipe says otherwise."""
         return rf"{self.within_language_model}.*\.({'|'.join(self.adapted_layers)})"
+
+    @property
+    def tower_lora_targets(self) -> str:
+        """The same of the audio tower, where a recipe trains it."""
+        return rf".*audio_tower\.layers\..*\.({'|'.join(self.adapted_tower_layers)})"
 
     @property
     def lm_head(self) -> nn.Module:
@@ -231,6 +260,11 @@ class Backbone(nn.Module, ABC):
     def hidden_size(self) -> int:
         """d, read from the configuration."""
         return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def audio_size(self) -> int:
+        """Size of the tower's states, read from the configuration."""
+        return int(self.model.config.audio_config.d_model)
 
     @property
     def dtype(self) -> torch.dtype:

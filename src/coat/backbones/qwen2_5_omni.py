@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from coat.backbones.base import AudioFeatures
 from coat.backbones.thinker import Thinker, save_thinker
@@ -23,15 +23,21 @@ class Qwen25Omni(Thinker, WhisperBackbone):
     hub_id = "Qwen/Qwen2.5-Omni-7B"
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
     look_ahead = 0
+    projector_modules = ("audio_tower.proj",)
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""
-        tower: Any = self.audio_tower
         lengths = features.lengths.to(self.device)
         rows = features.values.to(self.device).transpose(1, 2)
         packed = torch.cat([row[:n] for row, n in zip(rows, features.lengths.tolist(), strict=True)]).T
-        states = tower(packed, feature_lens=lengths, aftercnn_lens=(lengths - 1) // 2 + 1).last_hidden_state
+        states = self.tower_output(packed, feature_lens=lengths, aftercnn_lens=(lengths - 1) // 2 + 1)
         return list(states.split(features.num_audio_tokens.tolist()))
+
+    @property
+    def projector(self) -> nn.Module:
+        """See :meth:`Backbone.projector`."""
+        tower: Any = self.audio_tower
+        return tower.proj
 
     def save_model(self, folder: str) -> None:
         """Write the thinker as a part of the full model, as the hub has it."""

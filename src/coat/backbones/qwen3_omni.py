@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import AudioSpec
@@ -24,6 +24,7 @@ class Qwen3Omni(Thinker):
     audio_token = "<|audio_pad|>"
     # The experts' weights are single three-dimensional tensors, which LoRA on linear layers does not reach.
     adapted_layers = ("q_proj", "k_proj", "v_proj", "o_proj")
+    projector_modules = ("audio_tower.proj1", "audio_tower.proj2")
 
     def _audio_spec(self) -> AudioSpec:
         extractor = self.feature_extractor
@@ -60,11 +61,21 @@ class Qwen3Omni(Thinker):
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""
-        tower: Any = self.audio_tower
         rows = features.values.to(self.device).transpose(1, 2)
         packed = torch.cat([row[:n] for row, n in zip(rows, features.lengths.tolist(), strict=True)]).T
-        states = tower(packed, feature_lens=features.lengths.to(self.device)).last_hidden_state
+        states = self.tower_output(packed, feature_lens=features.lengths.to(self.device))
         return list(states.split(features.num_audio_tokens.tolist()))
+
+    @property
+    def projector(self) -> nn.Module:
+        """See :meth:`Backbone.projector`."""
+        tower: Any = self.audio_tower
+        return tower.proj1
+
+    def project(self, states: Tensor) -> Tensor:
+        """See :meth:`Backbone.project`."""
+        tower: Any = self.audio_tower
+        return tower.proj2(tower.act(tower.proj1(states)))
 
     def save_model(self, folder: str) -> None:
         """Write the thinker as a part of the full model, as the hub has it."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from coat.backbones.base import Backbone
 
@@ -33,6 +33,26 @@ class Thinker(Backbone):
     def language_model(self) -> nn.Module:
         """See :meth:`Backbone.language_model`."""
         return self.model.model.language_model if self._nested else self.model.model
+
+    def tower_output(self, packed: Tensor, **lengths: Tensor) -> Tensor:
+        """States of the tower before its last layers, which are the projector of these families, ``(tokens, d_A)``.
+
+        Args:
+            packed: Log-mel of all clips, ``(mels, frames)``.
+            **lengths: What else the tower takes.
+        """
+        read: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            read.append(inputs[0])
+            return (inputs[0].to(next(module.parameters()).dtype),)  # a trained projector is in full precision
+
+        hook = self.projector.register_forward_pre_hook(keep)
+        try:
+            self.audio_tower(packed, **lengths)
+        finally:
+            hook.remove()
+        return read[0]
 
     @property
     def within_language_model(self) -> str:

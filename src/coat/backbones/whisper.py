@@ -48,17 +48,16 @@ def log_mel(extractor: Any, waveforms: list[np.ndarray], *, look_ahead: int = 0)
     return features["input_features"][..., : min(longest, extractor.nb_max_frames)], frames
 
 
-def encode_windows(tower: Any, projector: Any, values: Tensor, lengths: Tensor) -> list[Tensor]:
-    """Run a tower's own layers over windows of true length, then the projector.
+def encode_windows(tower: Any, values: Tensor, lengths: Tensor) -> list[Tensor]:
+    """Run a tower's own layers over windows of true length.
 
     Args:
         tower: Two convolutions, positions, layers, average pooling, a norm.
-        projector: To the language model's size.
         values: ``(W, mels, frames)``.
         lengths: ``(W,)`` true mel frames.
 
     Returns:
-        Embeddings of each window, ``(tokens, d)``.
+        States of each window, ``(tokens, audio_size)``.
     """
     from transformers.masking_utils import create_bidirectional_mask
 
@@ -71,8 +70,8 @@ def encode_windows(tower: Any, projector: Any, values: Tensor, lengths: Tensor) 
     for layer in tower.layers:
         states = layer(states, mask)
     pooled = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
-    projected = projector(tower.layer_norm(pooled))
-    return [row[: pooled_frames(length)] for row, length in zip(projected, lengths.tolist(), strict=True)]
+    normed = tower.layer_norm(pooled)
+    return [row[: pooled_frames(length)] for row, length in zip(normed, lengths.tolist(), strict=True)]
 
 
 class WhisperBackbone(Backbone):
@@ -110,5 +109,4 @@ class WhisperBackbone(Backbone):
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""
-        projector = self.model.model.multi_modal_projector
-        return encode_windows(self.audio_tower, projector, features.values, features.lengths)
+        return encode_windows(self.audio_tower, features.values, features.lengths)

@@ -44,11 +44,14 @@ def build_model(
 
 
 def adapt(model: ThinkingModel, recipe: Recipe) -> list[str]:
-    """Add the recipe's LoRA; returns the names of the adapted modules."""
-    lora = recipe.lora
+    """Add what the recipe trains of the backbone; returns the names of the modules that LoRA adapts."""
+    lora, parts = recipe.lora, recipe.train
     return model.add_lora(
         rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.target_modules,
         train_embeddings=recipe.train_embeddings,
+        language_model=parts.trained("language_model"),
+        audio_tower=parts.trained("audio_tower"),
+        projector=parts.trained("projector"),
     )  # fmt: skip
 
 

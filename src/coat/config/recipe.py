@@ -39,7 +39,7 @@ class BackboneConfig(_Part):
 
 
 class LoraConfig(_Part):
-    """LoRA on the language model (App. A)."""
+    """LoRA, on the language model unless train says otherwise (App. A)."""
 
     rank: int = Field(16, ge=1, description="Rank r of the two factors.")
     alpha: int = Field(32, ge=1, description="The update is scaled by alpha / rank.")
@@ -47,6 +47,38 @@ class LoraConfig(_Part):
     target_modules: str | None = Field(
         None, description="Regular expression over module names; the family's own if None."
     )
+
+
+class TrainConfig(_Part):
+    """Parts of the backbone that are trained, beside the three token rows and the heads.
+
+    The paper trains LoRA on the language model alone (App. A). A number trains a part at that learning rate, in every
+    stage; a word, at the stage's.
+    """
+
+    language_model: float | Literal["lora", "frozen"] = Field("lora", description="By LoRA, or not at all.")
+    projector: float | Literal["full", "frozen"] = Field(
+        "frozen", description="From the tower's states to the language model's size: whole, or not at all."
+    )
+    audio_tower: float | Literal["lora", "frozen"] = Field(
+        "frozen", description="By LoRA, or not at all; a tower that is trained runs for every row."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _rates_are_positive(cls, value: Any) -> Any:
+        if isinstance(value, float) and value <= 0:
+            raise ValueError(f"a learning rate is positive, not {value}")
+        return value
+
+    def trained(self, part: str) -> bool:
+        """Whether a part is trained, by its name here."""
+        return getattr(self, part) != "frozen"
+
+    def learning_rates(self) -> dict[str, float]:
+        """Learning rates of the parts that have their own."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, float)}
 
 
 class HeadConfig(_Part):
@@ -103,7 +135,7 @@ class DataConfig(_Part):
     )
     cache: str | None = Field(None, description="Folder of precomputed expert features; None computes them live.")
     cache_embeddings: bool = Field(
-        True, description="Keep the audio embeddings in the cache too: large, but then the tower does not run."
+        True, description="Keep the tower's states in the cache too: large, but then the tower does not run."
     )
     max_tokens: int | None = Field(
         None, ge=1, description="Rows whose prompt is longer are unusable; None: any length."
@@ -184,6 +216,7 @@ class Recipe(_Part):
 
     backbone: BackboneConfig = BackboneConfig()
     thinking: ThinkingConfig = ThinkingConfig()
+    train: TrainConfig = TrainConfig()
     lora: LoraConfig = LoraConfig()
     heads: HeadConfig = HeadConfig()
     train_embeddings: Literal["rows", "full"] = Field(
@@ -216,6 +249,12 @@ class Recipe(_Part):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _trained_towers_run(self) -> Recipe:
+        if self.train.trained("audio_tower") and self.data.cache and self.data.cache_embeddings:
+            raise ValueError("the states of a tower that is trained cannot be kept: set data.cache_embeddings: false")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Compute once what is frozen: expert features and audio embeddings of a fixed data set.
+"""Compute once what is frozen: expert features and the audio tower's states, of a fixed data set.
 
 Sounds are indexed first, so that every unusable file is named before anything long begins and no sound is
 computed twice. What is missing is cut into units of some minutes; each is decoded once for all sources and
@@ -38,32 +38,32 @@ UNIT_SECONDS = 600.0
 # Padded audio in one pass of a source.
 BATCH_SECONDS = 60.0
 TRIAL_CLIPS = 4
-EMBEDDINGS = "audio_embeddings"
+TOWER_STATES = "tower_states"
 
 Progress = Callable[[str, int, int], None]
 
 
 class TowerSource:
-    """A backbone's audio tower and projector, as something to cache. The model consumes x_A: it is kept in full.
+    """A backbone's audio tower, as something to cache: its states before the projector, which may be trained.
 
     Args:
         backbone: With its weights.
     """
 
-    name = EMBEDDINGS
+    name = TOWER_STATES
     dtype = torch.float32
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self.feature_dim, self.rates = backbone.hidden_size, [backbone.audio_spec.sampling_rate]
+        self.feature_dim, self.rates = backbone.audio_size, [backbone.audio_spec.sampling_rate]
 
     def fingerprint(self) -> str:
-        """A hash of every weight outside the language model, and of the precision in which they are used."""
-        inside = {id(p) for part in (self.backbone.language_model, self.backbone.lm_head) for p in part.parameters()}
-        dtype = next(self.backbone.audio_tower.parameters()).dtype
+        """A hash of the tower's weights, and of the precision in which they are used."""
+        tower, dtype = self.backbone.audio_tower, self.backbone.dtype
         digest = blake2b(f"{self.backbone.family}/{dtype}".encode(), digest_size=8)
-        for name, parameter in self.backbone.model.named_parameters():
-            if id(parameter) not in inside:
+        beyond = tuple(f".{name}." for name in self.backbone.projector_modules)
+        for name, parameter in tower.named_parameters(prefix=".audio_tower"):
+            if not any(part in name for part in beyond):
                 digest.update(name.encode())
                 digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -77,9 +77,9 @@ class TowerSource:
     def compute(
         self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
     ) -> Tensor:
-        """x_A, ``(N, max L_a, d)``; from the waveforms that a prompt would be made of."""
+        """The tower's states, ``(N, max L_a, audio_size)``; from the waveforms that a prompt would be made of."""
         waveforms = [clip.at(audio_spec.sampling_rate) for clip in clips]
-        return pad_sequence(self.backbone.audio_embeddings(self.backbone.audio_features(waveforms)), batch_first=True)
+        return pad_sequence(self.backbone.tower_states(self.backbone.audio_features(waveforms)), batch_first=True)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class FeatureJob:
         family: Family of the backbone, whose token axis features are on.
         path: Its checkpoint.
         experts: Options of each expert.
-        embeddings: Compute x_A too, which takes the backbone's weights.
+        embeddings: Compute the tower's states too, which takes the backbone's weights.
         dtype: Data type of the backbone.
     """
 
@@ -179,9 +179,9 @@ class FeatureStore:
 
     Args:
         root: The cache's folder.
-        backbone: Whose token axis features are on; with weights only where its embeddings are wanted.
-        experts: By name; those that read the backbone's embeddings need no cache of their own.
-        embeddings: Whether x_A is cached.
+        backbone: Whose token axis features are on; with weights only where the tower's states are wanted.
+        experts: By name; those that read x_A need no cache of their own.
+        embeddings: Whether the tower's states are cached.
     """
 
     def __init__(
@@ -196,13 +196,13 @@ class FeatureStore:
 
     @property
     def audio_cache(self) -> FeatureCache | None:
-        """The cache of x_A, if there is one."""
-        return self.caches.get(EMBEDDINGS)
+        """The cache of the tower's states, if there is one."""
+        return self.caches.get(TOWER_STATES)
 
     @property
     def expert_caches(self) -> dict[str, FeatureCache]:
         """The caches of experts."""
-        return {name: cache for name, cache in self.caches.items() if name != EMBEDDINGS}
+        return {name: cache for name, cache in self.caches.items() if name != TOWER_STATES}
 
     def index(
         self,

@@ -8,7 +8,7 @@ L_a audio tokens, L think tokens.
 | input_ids, attention_mask, labels | (B, T) | the prompts |
 | think_lengths | (N,) | think tokens of each clip; absent where prompts have no blocks |
 | think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
-| audio | AudioFeatures, or N of (L_a, d) | for the tower, or cached x_A; None if N = 0 |
+| audio | AudioFeatures, or N of (L_a, audio_size) | for the tower, or its cached states; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
 | audio_batch | AudioBatch | the clips themselves, for experts that run live |
 | clip_counts | (B,) on the host | clips of each conversation |
@@ -167,7 +167,7 @@ def collate(
         encoded: From :func:`encode`.
         padding_side: Right for training, left for generation.
         live_rates: Rates at which live experts want the waveforms.
-        embed: Gives the cached x_A of a clip with L_a tokens; without it the tower's features are computed.
+        embed: Gives the tower's cached states of a clip with L_a tokens; without it its input features are computed.
     """
     backbone = builder.backbone
     clips = [clip for item in encoded for clip in item.clips]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,39 +125,58 @@ class ThinkingModel(nn.Module):
         dropout: float = 0.0,
         targets: str | None = None,
         train_embeddings: Literal["rows", "full"] = "rows",
+        language_model: bool = True,
+        audio_tower: bool = False,
+        projector: bool = False,
     ) -> list[str]:
         """Adapt the language model with LoRA, and train the three token rows where there are blocks (App. A).
+
+        Beyond the paper, the audio tower can be adapted too, and the projector be trained whole.
 
         Args:
             rank: r.
             alpha: Scale over r.
             dropout: On LoRA's input.
-            targets: A regular expression over module names; the family's own if None.
+            targets: A regular expression over names of the language model's modules; the family's own if None.
             train_embeddings: The three rows, or the whole token embedding.
+            language_model: Whether LoRA adapts the language model.
+            audio_tower: Whether it adapts the audio tower.
+            projector: Whether all weights of the projector are trained.
 
         Returns:
             The names of the adapted modules.
 
         Raises:
-            CoatError: The expression matches nothing, or reaches outside the language model.
+            CoatError: Nothing would be trained, or the expression matches nothing or reaches outside the language
+                model.
         """
         with no_bitsandbytes(self.backbone.model):
             from peft import LoraConfig, get_peft_model
+            from peft.utils.constants import DUMMY_TARGET_MODULES
 
-        rows = {"embed_tokens": list(self.tokens.ids)} if self.thinking.enabled else None
+        backbone = self.backbone
+        rows = {"embed_tokens": list(self.tokens.ids)} if self.thinking.enabled and train_embeddings == "rows" else None
+        whole = [*(backbone.projector_modules if projector else ()), *(["embed_tokens"] * (train_embeddings == "full"))]
+        expressions = [
+            *([targets or backbone.lora_targets] if language_model else ()),
+            *([backbone.tower_lora_targets] if audio_tower else ()),
+        ]
+        if not (expressions or whole or rows):
+            raise CoatError("The recipe trains nothing.", "Set a part in train: language_model: lora")
+        elsewhere = rf"(?!{backbone.within_language_model}).*"
         config = LoraConfig(
             r=rank,
             lora_alpha=alpha,
             lora_dropout=dropout,
-            target_modules=targets or self.backbone.lora_targets,
+            target_modules=_either(expressions) if expressions else DUMMY_TARGET_MODULES,
             # For mixtures of experts PEFT turns the expression into bare layer names, which the tower has too.
-            exclude_modules=None if targets else rf"(?!{self.backbone.within_language_model}).*",
-            trainable_token_indices=rows if train_embeddings == "rows" else None,
-            modules_to_save=["embed_tokens"] if train_embeddings == "full" else None,
+            exclude_modules=None if targets or audio_tower or not language_model else elsewhere,
+            trainable_token_indices=rows,
+            modules_to_save=whole or None,
         )
         try:
             with no_bitsandbytes(self.backbone.model):
-                self._attach(get_peft_model(self.backbone.model, config))
+                self._attach(get_peft_model(backbone.model, config))
         except ValueError as error:
             raise CoatError(
                 f"LoRA found no module to adapt: {error}", "Check lora.target_modules in the recipe."
@@ -166,7 +185,7 @@ class ThinkingModel(nn.Module):
             # In half precision a small step is rounded away: at 1e-5 five of six weights would never move.
             if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
                 parameter.data = parameter.data.float()
-        return self._check_adapted()
+        return self._check_adapted(audio_tower=audio_tower)
 
     def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
         """Load LoRA weights and token rows that :meth:`save_adapter` wrote.
@@ -217,23 +236,40 @@ class ThinkingModel(nn.Module):
     def _attach(self, peft_model: Any) -> None:
         self._peft = [peft_model]
 
-    def _check_adapted(self) -> list[str]:
-        language_model = {id(module) for module in self.backbone.language_model.modules()}
+    def _check_adapted(self, *, audio_tower: bool = True) -> list[str]:
+        """Names of the modules that LoRA adapts, none of them outside the parts that it may."""
+        parts = [self.backbone.language_model, *([self.backbone.audio_tower] if audio_tower else [])]
+        inside = {id(module) for part in parts for module in part.modules()}
         adapted = {name: m for name, m in self.backbone.model.named_modules() if hasattr(m, "lora_A")}
-        outside = [name for name, module in adapted.items() if id(module) not in language_model]
+        outside = [name for name, module in adapted.items() if id(module) not in inside]
         if outside:
             raise CoatError(
                 f"LoRA would adapt {len(outside)} modules outside the language model, such as {outside[0]}.",
-                "Narrow lora.target_modules in the recipe; the audio tower stays frozen.",
+                "Narrow lora.target_modules in the recipe; train.audio_tower: lora is for the tower.",
             )
         return sorted(adapted)
+
+    def part_of(self, name: str) -> str | None:
+        """The part of the backbone that a trained weight is of: ``projector``, ``audio_tower``, ``language_model``.
+
+        Args:
+            name: The weight's, as :meth:`trainable` has it.
+
+        Returns:
+            The part, by its name in a recipe's ``train``; None for heads and token rows.
+        """
+        if any(f".{module}." in name for module in self.backbone.projector_modules):
+            return "projector"
+        if "lora_" not in name:
+            return None
+        return "audio_tower" if ".audio_tower." in name else "language_model"
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Every parameter that gradients reach, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> ThinkingModel:
-        """Heads and LoRA change mode; the frozen tower always evaluates."""
+        """Heads and LoRA change mode; the tower always evaluates."""
         super().train(mode)
         self.backbone.audio_tower.eval()
         return self
@@ -249,8 +285,7 @@ class ThinkingModel(nn.Module):
         """
         names = list(self.heads if head_names is None else head_names)
         audio = self.audio_embeddings(batch)
-        if batch.idle_audio is not None:
-            self.backbone.audio_embeddings(batch.idle_audio)
+        idle = [] if audio or not whole_path else self._idle_audio(batch)
         hidden = self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask)
         predicts = batch.labels[:, 1:] != IGNORE
         output: dict[str, Any] = {
@@ -273,6 +308,7 @@ class ThinkingModel(nn.Module):
             zeros = hidden[:1, :1] * 0
             mask = torch.ones(1, 1, dtype=torch.bool, device=hidden.device)
             output["idle"] = sum((self._head(name, zeros, mask).sum() * 0 for name in names), hidden.new_zeros(()))
+            output["idle"] = sum((row.sum() * 0 for row in idle), output["idle"])
         return CoatOutput(**output)
 
     def _head(self, name: str, think: Tensor, mask: Tensor) -> Tensor:
@@ -281,10 +317,17 @@ class ThinkingModel(nn.Module):
         return self.heads[name](think.to(weight.dtype), mask)
 
     def audio_embeddings(self, batch: Batch) -> list[Tensor]:
-        """x_A of every clip of a batch, ``(L_a, d)`` each: by the tower, or as they were cached."""
+        """x_A of every clip of a batch, ``(L_a, d)`` each; the tower's states are computed, or as they were cached."""
         if batch.audio is None:
             return []
-        return batch.audio if isinstance(batch.audio, list) else self.backbone.audio_embeddings(batch.audio)
+        states = batch.audio if isinstance(batch.audio, list) else self.backbone.tower_states(batch.audio)
+        return self.backbone.project_all(states)
+
+    def _idle_audio(self, batch: Batch) -> list[Tensor]:
+        """x_A of silence, by what is trained of tower and projector: they have a gradient then, which is zero."""
+        if batch.idle_audio is not None:
+            return self.backbone.audio_embeddings(batch.idle_audio)
+        return self.backbone.project_all([torch.zeros(1, self.backbone.audio_size, device=self.backbone.device)])
 
     def _embeddings(self, batch: Batch, audio: list[Tensor]) -> Tensor:
         """Input embeddings of the language model, ``(B, T, d)``."""
@@ -321,6 +364,10 @@ class ThinkingModel(nn.Module):
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
         self.heads.load_state_dict(_in_shards(weights, self.heads.state_dict()))
+
+
+def _either(expressions: Sequence[str]) -> str:
+    return expressions[0] if len(expressions) == 1 else "|".join(f"({each})" for each in expressions)
 
 
 def _refuse_gaps(tokenizer: Any) -> None:

@@ -140,7 +140,8 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
         "heads": sum(heads.values()),
         "experts": sum(count(expert) for expert in experts.values()),
     }
-    trained = lora + parameters["token rows"] + parameters["heads"]
+    projector = count(backbone.projector) if recipe.train.trained("projector") else 0
+    trained = lora + projector + parameters["token rows"] + parameters["heads"]
     config = backbone.model.config.get_text_config()
     layers = int(config.num_hidden_layers)
     memory = _memory(recipe, parameters, trained, tokens, layers, hidden, row, int(config.vocab_size))
@@ -157,10 +158,11 @@ def _stage(
     stage = recipe.stages[index]
     forward = language_flops(backbone, tokens, logits=row.response_tokens)
     passes = 3 if recipe.training.gradient_checkpointing else 2  # forward, backward to inputs, forward again
+    tower_passes = 2 if recipe.train.trained("audio_tower") else 1
     cached = recipe.data.cache is not None
     work = {
         "language model": passes * forward + 6 * lora * tokens,
-        "tower": 0.0 if cached and recipe.data.cache_embeddings else tower_flops(backbone, row.seconds),
+        "tower": 0.0 if cached and recipe.data.cache_embeddings else tower_passes * tower_flops(backbone, row.seconds),
         "heads": sum(6 * heads[name] * max(think - 2, 0) for name in stage.experts),
         "experts": 0.0
         if cached
@@ -214,9 +216,13 @@ def _head_size(recipe: Recipe, hidden: int, feature_dim: int) -> int:
 
 
 def _lora_size(recipe: Recipe, backbone: Backbone) -> int:
-    pattern = re.compile(recipe.lora.target_modules or backbone.lora_targets)
+    parts = {
+        "language_model": recipe.lora.target_modules or backbone.lora_targets,
+        "audio_tower": backbone.tower_lora_targets,
+    }
+    patterns = [re.compile(pattern) for part, pattern in parts.items() if recipe.train.trained(part)]
     return sum(
         recipe.lora.rank * (module.in_features + module.out_features)
         for name, module in backbone.model.named_modules()
-        if isinstance(module, nn.Linear) and pattern.fullmatch(name)
+        if isinstance(module, nn.Linear) and any(pattern.fullmatch(name) for pattern in patterns)
     )

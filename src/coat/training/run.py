@@ -93,7 +93,9 @@ def train(
     if recipe.training.gradient_checkpointing:
         language_model: Any = model.backbone.language_model
         language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    say(f"LoRA adapts {len(adapted)} modules of the language model: {_summarise(adapted)}")
+    say(f"LoRA adapts {len(adapted)} modules: {_summarise(adapted)}" if adapted else "LoRA adapts nothing.")
+    if recipe.train.trained("projector"):
+        say("The projector is trained whole.")
     experts = build_experts(recipe, model)
     for expert in experts.values():
         if not expert.commercial:
@@ -243,6 +245,7 @@ class _Job:
             group_by_length=self.recipe.data.group_by_length,
             max_bad_steps=self.recipe.training.max_bad_steps,
             keep_checkpoints=self.recipe.training.keep_checkpoints,
+            learning_rates=self.recipe.train.learning_rates(),
         )
         for callback in measured:
             callback.trainer = trainer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class StageTrainer(StepTrainer):
         experts: Every expert by name.
         weights: w_k of the active ones.
         keep_checkpoints: How many to keep.
+        learning_rates: Of parts of the backbone that have their own; see :meth:`ThinkingModel.part_of`.
         **options: See :class:`StepTrainer`.
     """
 
@@ -48,9 +50,11 @@ class StageTrainer(StepTrainer):
         experts: dict[str, Expert],
         weights: dict[str, float],
         keep_checkpoints: int = 2,
+        learning_rates: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         self.experts, self.weights, self.keep_checkpoints = experts, weights, keep_checkpoints
+        self.learning_rates = dict(learning_rates or {})
         self._parts: dict[str, Tensor] = {}
         self._step_parts: dict[str, Tensor] = {}
         self._monitor: dict[str, float] = {}
@@ -59,6 +63,21 @@ class StageTrainer(StepTrainer):
         super().__init__(model, **options)
         for expert in experts.values():
             expert.to(self.args.device)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The Trainer's, with groups of their own for parts that have their own learning rate."""
+        optimizer = super().create_optimizer(model)
+        if self.learning_rates:
+            trained = self.accelerator.unwrap_model(self.model)
+            parts = {id(weight): trained.part_of(name) for name, weight in trained.trainable().items()}
+            split: list[dict[str, Any]] = []
+            for group in optimizer.param_groups:
+                for part in (None, *self.learning_rates):
+                    inside = [w for w in group["params"] if _own(parts[id(w)], self.learning_rates) == part]
+                    rate = group["lr"] if part is None else self.learning_rates[part]
+                    split += [{**group, "params": inside, "lr": rate}] if inside else []
+            optimizer.param_groups = split
+        return optimizer
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -151,6 +170,10 @@ class StageTrainer(StepTrainer):
                 made.rename(folder / made.name)
             for old in list_checkpoints(folder)[: -self.keep_checkpoints]:
                 shutil.rmtree(old)
+
+
+def _own(part: str | None, rates: Mapping[str, float]) -> str | None:
+    return part if part in rates else None
 
 
 def unwritable(folder: Path, step: int, error: OSError) -> CoatError:

@@ -153,3 +153,34 @@ class Passes:
         assert names
         assert all(id(loaded.model.get_submodule(name)) in inside for name in names)
         assert all(isinstance(loaded.model.get_submodule(name).base_layer, nn.Linear) for name in names)
+
+    def test_projector_and_tower_are_trained_where_a_recipe_says_so(self, loaded, tmp_path):
+        """Gradients reach them, and what is saved, loaded and merged has them."""
+        model = ThinkingModel(loaded)
+        names = model.add_lora(rank=2, alpha=4, audio_tower=True, projector=True)
+        tower = {id(module) for module in loaded.audio_tower.modules()}
+        assert {id(loaded.model.get_submodule(name)) in tower for name in names} == {True, False}
+        batch = training_batch(model)
+        model(batch).response_logits.square().mean().backward()
+        parts = {model.part_of(name) for name, weight in model.trainable().items() if weight.grad is not None}
+        assert parts == {"projector", "audio_tower", "language_model", None}
+        with torch.no_grad():
+            for index, (name, weight) in enumerate(sorted(model.trainable().items())):
+                noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(index))
+                weight.add_(0.02 * noise if model.part_of(name) else 0.0)
+        model.eval()
+        expected = model(batch).response_logits
+        model.save_adapter(str(tmp_path / "adapter"))
+        again = ThinkingModel(load_backbone(loaded.family, loaded.model.config._name_or_path))
+        again.load_adapter(str(tmp_path / "adapter"))
+        torch.testing.assert_close(again.eval()(batch).response_logits, expected)
+        again.merge_adapter()
+        torch.testing.assert_close(again(batch).response_logits, expected, atol=1e-4, rtol=1e-4)
+        again.backbone.save_pretrained(str(tmp_path / "merged"))
+        merged = ThinkingModel(load_backbone(loaded.family, str(tmp_path / "merged"))).eval()
+        torch.testing.assert_close(merged(batch).response_logits, expected, atol=1e-4, rtol=1e-4)
+
+    def test_the_projector_alone_is_trained_beside_a_frozen_language_model(self, loaded):
+        model = ThinkingModel(loaded)
+        assert model.add_lora(rank=2, alpha=4, language_model=False, projector=True) == []
+        assert {model.part_of(name) for name in model.trainable()} == {"projector", None}

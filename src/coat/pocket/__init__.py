@@ -1,0 +1,1 @@
+"""Pocket: a small audio language model that is put together on the user's machine from parts in package registries."""
