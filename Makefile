@@ -1,4 +1,4 @@
-# make demo | test | test-vllm | test-lmms | test-oldest | lint | miniature | clean
+# make demo | test | test-vllm | test-lmms | test-pocket | test-oldest | lint | miniature | clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -7,7 +7,7 @@ PYTHON ?= python3
 # What depends on versions: the families, building and loading models, training.
 OLDEST_TESTS := tests/conformance tests/backbones tests/checkpoints tests/training/test_run.py
 
-.PHONY: test-system demo test test-vllm test-lmms test-oldest conformance lint site bench miniature install system clean
+.PHONY: test-system demo test test-vllm test-lmms test-pocket test-oldest conformance lint site bench miniature install system clean
 
 demo: $(STAMP) system   ## install, then run the whole method on the small world
 	$(VENV)/bin/coat demo
@@ -22,6 +22,9 @@ test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with tran
 test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model and tasks, compare scores
 	sh scripts/lmms_env.sh $(VENV)-lmms
 	$(PY) -m pytest -m lmms --lmms=$(VENV)-lmms/bin/python
+
+test-pocket: $(STAMP)   ## fetch pocket's parts, put them together, and compare them with what they were made for
+	$(PY) -m pytest -m pocket tests/pocket
 
 test-oldest: $(STAMP)   ## with the oldest transformers, PEFT and accelerate that are allowed
 	sh scripts/oldest_env.sh $(VENV)-oldest $(VENV)

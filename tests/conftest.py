@@ -15,6 +15,7 @@ from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import RATE, assistant, noise, user
 
 OTHER_ENVIRONMENTS = ("vllm", "lmms")
+ON_REQUEST = (*OTHER_ENVIRONMENTS, "pocket")
 # Tests run side by side; two that each want every core slow each other down tenfold.
 torch.set_num_threads(1)
 
@@ -27,8 +28,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that need another environment run when they are asked for: ``-m vllm``, ``-m lmms``."""
-    left_out = [name for name in OTHER_ENVIRONMENTS if name not in config.getoption("-m")]
+    """What needs another environment or fetches much runs when it is asked for: ``-m vllm``, ``-m pocket``."""
+    left_out = [name for name in ON_REQUEST if name not in config.getoption("-m")]
     items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in left_out)]
 
 

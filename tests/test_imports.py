@@ -22,7 +22,7 @@ LAYERS = [
     {"thinking"},
     {"checkpoints"},
     {"generation", "reasoning"},
-    {"features"},
+    {"features", "pocket"},
     {"training", "evaluation"},
     {"ablation", "benchmark", "export", "probing"},
     {"reports"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from coat.errors import CoatError
 
 HUB_TIMEOUT = 10.0
-MINIATURE = "miniature"
+MINIATURE, POCKET = "miniature", "pocket"
 REMEDY = "Give a run, an export, a checkpoint's folder, or owner/name on the hub."
 
 
@@ -18,12 +18,23 @@ def shipped_folder() -> Path:
     return Path(str(files("coat"))) / "synthetic" / "shipped"
 
 
+def cache_folder() -> Path:
+    """Where what was fetched and converted is kept."""
+    return Path.home() / ".cache" / "coat"
+
+
+def pocket_folder() -> Path:
+    """Where ``coat pocket build`` puts its model."""
+    return cache_folder() / POCKET
+
+
 @lru_cache
 def locate(model_path: str) -> str:
     """A folder or repository that is there, asked for once, before libraries ask for it again and again.
 
     Args:
-        model_path: A folder, ``owner/name`` on the hub, or ``miniature`` for the base of the miniature that ships.
+        model_path: A folder, ``owner/name`` on the hub, ``miniature`` for the base of the miniature that ships, or
+            ``pocket`` for the model that ``coat pocket build`` has put together.
 
     Returns:
         What to load from: the same; or the folder of the hub's cache where the hub does not answer, or not to us.
@@ -35,6 +46,10 @@ def locate(model_path: str) -> str:
         return model_path
     if model_path == MINIATURE and shipped_folder().is_dir():
         return str(shipped_folder() / "backbone")
+    if model_path == POCKET:
+        if not (pocket_folder() / "config.json").is_file():
+            raise CoatError("The model pocket has not been put together on this machine.", "coat pocket build")
+        return str(pocket_folder())
     owner, slash, name = model_path.partition("/")
     if not slash or not owner.strip(".") or "/" in name or Path(owner).is_dir():
         raise CoatError(f"There is nothing at {model_path}.", REMEDY)

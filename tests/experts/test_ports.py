@@ -29,7 +29,7 @@ def name(request):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
-    monkeypatch.setattr(weights_module, "cache_folder", lambda: folder)
+    monkeypatch.setattr(weights_module, "experts_folder", lambda: folder)
     return folder
 
 

@@ -31,7 +31,7 @@ def checkpoints(tmp_path_factory):
     """Light checkpoints under their makers' names of weights, read as published ones are."""
     folder = tmp_path_factory.mktemp("weights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "cache_folder", lambda: folder / "cache")
+        patch.setattr(weights, "experts_folder", lambda: folder / "cache")
         for name in ("spidr", "panns", "emotion2vec"):
             torch.save({"model": read(name)[1]}, folder / f"{name}.pt")
         yield folder

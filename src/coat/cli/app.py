@@ -20,6 +20,7 @@ from coat.cli import (
     import_corpus,
     labels,
     lmms,
+    pocket,
     probe,
     reconstruct,
     report,
@@ -72,4 +73,5 @@ app.command("probe")(probe.probe)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("report")(report.report)
 app.add_typer(runs.runs, name="runs")
+app.add_typer(pocket.pocket, name="pocket")
 app.command("doctor")(doctor.doctor)

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from coat.errors import CoatError
 from coat.experts.base import Expert
+from coat.hub import cache_folder
 
 RANDOM = "random"
 
 
-def cache_folder() -> Path:
+def experts_folder() -> Path:
     """Where converted weights are kept."""
-    return Path.home() / ".cache" / "coat" / "experts"
+    return cache_folder() / "experts"
 
 
 class PretrainedExpert(Expert):
@@ -99,7 +100,7 @@ class PretrainedExpert(Expert):
         given = Path(source)
         key = source if not given.is_file() else f"{given.resolve()}-{given.stat().st_size}-{given.stat().st_mtime_ns}"
         digest = blake2b(f"{key}/{cls.version}".encode(), digest_size=8).hexdigest()
-        ready = cache_folder() / f"{cls.name}-{digest}.safetensors"
+        ready = experts_folder() / f"{cls.name}-{digest}.safetensors"
         if ready.is_file():
             return ready
         with tempfile.TemporaryDirectory() as place:

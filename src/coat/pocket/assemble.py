@@ -27,7 +27,7 @@ def assemble(encoder: bytes | Path, language_model: Path) -> Qwen2Audio:
     Returns:
         The backbone, in float32, with three audio tokens added to its tokenizer.
     """
-    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
+    import transformers
 
     variables = read_variables(encoder)
     decoder, tokenizer = _language_model(language_model)
@@ -38,7 +38,8 @@ def assemble(encoder: bytes | Path, language_model: Path) -> Qwen2Audio:
     text.pop("quantization_config", None)  # the weights are whole again
     # transformers' Qwen2-Audio has no way to tie its output layer to the embedding: it gets a copy.
     text["tie_word_embeddings"] = False
-    config = Qwen2AudioConfig(
+    model_class = getattr(transformers, Qwen2Audio.model_class)
+    config = model_class.config_class(
         text_config=text,
         audio_config=tower_config(variables),
         audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO_TOKENS[0]),
@@ -46,11 +47,13 @@ def assemble(encoder: bytes | Path, language_model: Path) -> Qwen2Audio:
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)  # of the projector
-    model = Qwen2AudioForConditionalGeneration(config)
+    model = model_class(config)
     model.model.audio_tower.load_state_dict(tower_weights(variables))
     model.model.language_model.load_state_dict(decoder.model.state_dict())
     model.lm_head.load_state_dict(decoder.lm_head.state_dict())
-    extractor = WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins, chunk_length=CLIP_SECONDS)
+    extractor = transformers.WhisperFeatureExtractor(
+        feature_size=config.audio_config.num_mel_bins, chunk_length=CLIP_SECONDS
+    )
     return Qwen2Audio(model, tokenizer, extractor)
 
 

