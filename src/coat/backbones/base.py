@@ -65,7 +65,7 @@ class Backbone(nn.Module, ABC):
         model_types: What configurations of its checkpoints call themselves, for families of other packages.
         audio_token: The placeholder.
         adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
-        adapted_tower_layers: The same of the audio tower's, where a recipe trains it.
+        adapted_tower_layers: Names of the audio tower's linear layers that LoRA adapts where a recipe trains it.
         max_clips: Clips that one conversation may hold; None for any number.
         projector_modules: Modules from the tower's states to the language model's size, by the ends of their names.
         think_prompt: What the family's own mode of thinking in text is asked by; empty where it has none.
@@ -175,7 +175,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def projector(self) -> nn.Module:
-        """What leads from the tower's states to the language model's size, or its first module."""
+        """The module that leads from the tower's states to the language model's size, or its first one."""
         return self.model.model.multi_modal_projector
 
     def project(self, states: Tensor) -> Tensor:
