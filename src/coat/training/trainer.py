@@ -39,7 +39,8 @@ class StageTrainer(StepTrainer):
         experts: Every expert by name.
         weights: w_k of the active ones.
         keep_checkpoints: How many to keep.
-        learning_rates: Learning rates of the parts of the backbone that have their own; see :meth:`ThinkingModel.part_of`.
+        learning_rates: Learning rates of parts of the backbone, for those that have their own; see
+            :meth:`ThinkingModel.part_of`.
         **options: See :class:`StepTrainer`.
     """
 
