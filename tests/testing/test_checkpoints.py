@@ -8,7 +8,13 @@ from coat.testing.checkpoints import REAL_SIZES, random_backbone
 
 @pytest.mark.parametrize(
     ("family", "billions"),
-    [("qwen2_audio", 8.4), ("audio_flamingo3", 8.3), ("qwen2_5_omni", 8.3), ("qwen3_omni", 31.2)],
+    [
+        ("qwen2_audio", 8.4),
+        ("audio_flamingo3", 8.3),
+        ("music_flamingo", 8.3),
+        ("qwen2_5_omni", 8.3),
+        ("qwen3_omni", 31.2),
+    ],
 )
 def test_real_sizes_are_those_of_the_hub_checkpoints(family, billions):
     """Without memory: on the meta device. Image parts, which are not heard, are left small."""

@@ -21,6 +21,7 @@ REGISTRY = {
     "qwen2_audio": "coat.backbones.qwen2_audio:Qwen2Audio",
     "qwen2_5_omni": "coat.backbones.qwen2_5_omni:Qwen25Omni",
     "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
+    "music_flamingo": "coat.backbones.music_flamingo:MusicFlamingo",
     "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
 }
 
@@ -30,6 +31,7 @@ MODEL_TYPES = {
     "qwen2_5_omni": "qwen2_5_omni",
     "qwen2_5_omni_thinker": "qwen2_5_omni",
     "audioflamingo3": "audio_flamingo3",
+    "musicflamingo": "music_flamingo",
     "qwen3_omni_moe": "qwen3_omni",
     "qwen3_omni_moe_thinker": "qwen3_omni",
 }

@@ -11,7 +11,12 @@ from transformers import BatchFeature
 from coat.backbones.token_counts import chunked_frames, pooled_frames
 
 # Families whose processor in transformers serves audio and text as it is.
-STOCK = {"qwen2_audio": "Qwen2AudioProcessor", "audio_flamingo3": "AudioFlamingo3Processor"}
+STOCK = {
+    "qwen2_audio": "Qwen2AudioProcessor",
+    "audio_flamingo3": "AudioFlamingo3Processor",
+    "music_flamingo": "MusicFlamingoProcessor",
+}
+FLAMINGOS = ("audio_flamingo3", "music_flamingo")
 OMNI = ("qwen2_5_omni", "qwen3_omni")
 
 
@@ -37,7 +42,7 @@ def has_processor(family: str) -> bool:
 
 def feature_names(family: str) -> list[str]:
     """Names of the model's audio inputs: the features and their mask."""
-    return ["input_features", "input_features_mask" if family == "audio_flamingo3" else "feature_attention_mask"]
+    return ["input_features", "input_features_mask" if family in FLAMINGOS else "feature_attention_mask"]
 
 
 class OmniAudioProcessor:

@@ -100,6 +100,7 @@ _QWEN2_7B = Sizes(3584, 18_944, 28, 28, 4, 152_064, 1280, 32, 20)
 REAL_SIZES = {
     "qwen2_audio": Sizes(4096, 11_008, 32, 32, 32, 156_032, 1280, 32, 20),
     "audio_flamingo3": _QWEN2_7B,
+    "music_flamingo": _QWEN2_7B,
     "qwen2_5_omni": _QWEN2_7B,
     "qwen3_omni": Sizes(2048, 768, 48, 32, 4, 152_064, 1280, 32, 20, (128, 8, 768)),
 }
@@ -212,28 +213,39 @@ def _qwen2_audio(sizes: Sizes) -> Backbone:
     return make_qwen2_audio(tokenizer, seed=int(torch.initial_seed()), text=sizes.text, audio=sizes.tower)
 
 
-def _audio_flamingo3(sizes: Sizes) -> Backbone:
-    from transformers import (
-        AudioFlamingo3Config,
-        AudioFlamingo3EncoderConfig,
-        AudioFlamingo3ForConditionalGeneration,
-        Qwen2Config,
-        WhisperFeatureExtractor,
-    )
+def _flamingo(sizes: Sizes, family: str, special: list[str], **fields: Any) -> Backbone:
+    """Audio Flamingo 3, or a family of the same parts."""
+    import transformers
 
     tokenizer = train_tokenizer(TEXTS, vocabulary=300)
-    tokenizer.add_tokens(["<sound>"], special_tokens=True)
-    config = AudioFlamingo3Config(
-        audio_config=AudioFlamingo3EncoderConfig(**sizes.tower),
-        text_config=Qwen2Config(**_text_fields(tokenizer, sizes)),
+    tokenizer.add_tokens(special, special_tokens=True)
+    model_class = getattr(transformers, backbone_class(family).model_class)
+    config = model_class.config_class(
+        audio_config=transformers.AudioFlamingo3EncoderConfig(**sizes.tower),
+        text_config=transformers.Qwen2Config(**_text_fields(tokenizer, sizes)),
         audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
-    )
-    model = AudioFlamingo3ForConditionalGeneration(config)
+        **{name: tokenizer.convert_tokens_to_ids(value) if isinstance(value, str) else value
+           for name, value in fields.items()},
+    )  # fmt: skip
+    model = model_class(config)
     positions = model.model.audio_tower.embed_positions.weight
     with torch.no_grad():
         positions.copy_(sinusoids(*positions.shape))
-    extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
-    return backbone_class("audio_flamingo3")(model, tokenizer, extractor, CHATML.replace("AUDIO", "<sound>"))
+    extractor = transformers.WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
+    return backbone_class(family)(model, tokenizer, extractor, CHATML.replace("AUDIO", "<sound>"))
+
+
+def _audio_flamingo3(sizes: Sizes) -> Backbone:
+    return _flamingo(sizes, "audio_flamingo3", ["<sound>"])
+
+
+def _music_flamingo(sizes: Sizes) -> Backbone:
+    bos, eos = "<|sound_bos|>", "<|sound_eos|>"
+    rope = {"rope_type": "default", "rope_theta": 1200.0}
+    return _flamingo(
+        sizes, "music_flamingo", ["<sound>", bos, eos],
+        audio_bos_token_id=bos, audio_eos_token_id=eos, rope_parameters=rope,
+    )  # fmt: skip
 
 
 def _omni_fields(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
@@ -312,6 +324,7 @@ def _qwen3_omni(sizes: Sizes) -> Backbone:
 _MAKERS: dict[str, Callable[..., Backbone]] = {
     "qwen2_audio": _qwen2_audio,
     "audio_flamingo3": _audio_flamingo3,
+    "music_flamingo": _music_flamingo,
     "qwen2_5_omni": _qwen2_5_omni,
     "qwen3_omni": _qwen3_omni,
 }

@@ -46,13 +46,19 @@ def stock_inputs(
     """The stock processor's output for one question about some clips.
 
     Args:
-        backbone: Renders the prompt.
+        backbone: Its tokenizer and chat template make the prompt.
         clips: Any rate.
         text: The question.
         processor: The family's; :func:`stock_processor` if None.
     """
     content = [AUDIO] * len(clips) + [{"type": "text", "text": text}]
-    prompt = backbone.render([{"role": "user", "content": content}], add_generation_prompt=True)
+    # By the template itself: some processors write more around a clip than their template, and so does render().
+    prompt = backbone.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        chat_template=backbone.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
     waves = [clip.at(RATE) for clip in clips]
     processor = processor or stock_processor(backbone)
     return processor(text=[prompt], audio=waves, sampling_rate=RATE, return_tensors="pt")
