@@ -35,7 +35,7 @@ class MusicFlamingo(AudioFlamingo3):
 
     @classmethod
     def from_pretrained(cls, path: str, **options: Any) -> MusicFlamingo:
-        """See :meth:`Backbone.from_pretrained`; the longest clip is the processor's, the family's own or an export's."""
+        """See :meth:`Backbone.from_pretrained`; the longest clip is what the processor says."""
         import transformers
 
         backbone = super().from_pretrained(path, **options)
