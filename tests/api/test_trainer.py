@@ -7,8 +7,9 @@ import pytest
 import soundfile
 import transformers
 
-from coat import CoatError, CoatTrainer
+from coat import CoatError, CoatModel, CoatTrainer
 from coat.files import read_jsonl
+from coat.testing.checkpoints import random_backbone
 from tests.training.test_run import losses, recipe
 
 
@@ -120,3 +121,24 @@ def test_nothing_is_written_for_a_recipe_that_is_wrong(tiny_path, manifest, rows
 def test_a_generator_is_refused(tiny_path, manifest, rows, tmp_path):
     with pytest.raises(CoatError, match="once"):
         CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", train_dataset=iter(rows))
+
+
+def test_one_recipe_trains_any_model(tiny_path, manifest, tmp_path):
+    asked = recipe(tiny_path, manifest).model_dump() | {"backbone": {"path": "Qwen/Qwen2-Audio-7B-Instruct"}}
+    random_backbone("music_flamingo", tmp_path / "other")
+    forms = {
+        str(tiny_path): ("qwen2_audio", str(tiny_path)),
+        "miniature": ("qwen2_audio", "miniature"),
+        CoatModel.from_pretrained(tmp_path / "other"): ("music_flamingo", str(tmp_path / "other")),
+    }
+    for model, expected in forms.items():
+        backbone = CoatTrainer(asked, tmp_path / "run", model=model).recipe.backbone
+        assert (backbone.family, backbone.path) == expected
+    asked["backbone"] = {"path": "x", "load_in_4bit": True}
+    assert CoatTrainer(asked, tmp_path / "run", model=tiny_path).recipe.backbone.load_in_4bit
+
+
+def test_training_starts_from_a_plain_checkpoint(tiny_path, manifest, tmp_path):
+    run = CoatModel.from_pretrained("miniature")
+    with pytest.raises(CoatError, match="is no plain checkpoint"):
+        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", model=run)

@@ -1,6 +1,7 @@
 """Every corpus on rows of its documented schema, through the writer, to a manifest that training reads."""
 
 import csv
+import gzip
 import io
 import json
 import shutil
@@ -9,7 +10,9 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from coat.cli.app import app
 from coat.data.index import open_manifest
 from coat.data.manifest import read_manifest
 from coat.data.sources import REGISTRY, corpus
@@ -168,7 +171,22 @@ def audiocaps_qa_files(folder):
     wav(folder / "a.wav")
 
 
+def asterisk_files(folder):
+    for name in ("activated", "digits/1", "beep"):
+        wav(folder / f"{name}.wav")
+    lines = ["; Core sounds", "", "activated: Activated.", "digits/1:  one", "beep: [this is a tone]", "gone: Gone."]
+    (folder / "core-sounds-en.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
+def tuxpaint_files(folder):
+    for name in ("animals/dog", "animals/dog_desc", "animals/dog_desc_fr", "tools/saw"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.ogg").write_bytes(sound(form="OGG"))
+    (folder / "animals/dog.txt").write_text("A dog. It barks.\nfr.utf8=Un chien.\n")
+
+
 FILES = {
+    "asterisk_prompts": asterisk_files, "tuxpaint_stamps": tuxpaint_files,
     "switchboard": switchboard_files, "iemocap": iemocap_files, "iemocap_qa": iemocap_files, "librisqa": librisqa_files,
     "librisqa_choice": librisqa_files, "clotho": clotho_files, "clotho_aqa": clotho_files, "meld": meld_files,
     "musicbench": musicbench_files, "audiocaps_qa": audiocaps_qa_files,
@@ -230,6 +248,30 @@ def test_transcripts_are_normalised(prepared):
     assert answers(prepared("common_voice")) == ["He said so.", "Never mind."]
     assert answers(prepared("voxpopuli")) == ["Madam President, thank you."]
     assert answers(prepared("switchboard")) == ["hi um yeah i'd like", "well okay"]
+
+
+def test_prompts_without_words_and_things_without_names_are_left_out(prepared):
+    assert [(row.id, row.answer) for row in prepared("asterisk_prompts")] == [
+        ("asterisk_prompts-activated", "Activated."),
+        ("asterisk_prompts-digits/1", "one"),
+    ]
+    stamps = {row.id: (row.task, row.answer) for row in prepared("tuxpaint_stamps")}
+    assert stamps == {
+        "tuxpaint_stamps-animals/dog": ("sound", "a dog"),
+        "tuxpaint_stamps-animals/dog_desc": ("transcription", "A dog. It barks."),
+    }
+
+
+def test_what_a_system_package_has_installed_is_found(tmp_path, monkeypatch):
+    from coat.data.sources.asterisk_prompts import AsteriskPrompts
+
+    monkeypatch.setattr(AsteriskPrompts, "installed", str(tmp_path / "sounds"))
+    out = ["data", "import", "asterisk_prompts", "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, out)
+    assert "apt-get install asterisk-core-sounds-en" in str(refused.exception.remedy)
+    asterisk_files(tmp_path / "sounds")
+    assert CliRunner().invoke(app, out).exit_code == 0
+    assert len(read_manifest(tmp_path / "out" / "asterisk_prompts.jsonl")) == 2
 
 
 def test_turns_of_a_conversation_are_cut_from_their_channel(prepared, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from coat.api.model import CoatModel
+from coat.checkpoints.references import BaseRef, RunRef, resolve
 from coat.config.recipe import Recipe, load_recipe, parse_recipe
 from coat.data.sources.anything import PREFIX, Anything
 from coat.data.sources.base import Record
@@ -18,6 +19,7 @@ from coat.data.sources.prepare import plain_records, prepare_corpus
 from coat.errors import CoatError
 from coat.extras import need
 from coat.files import write_whole
+from coat.hub import MINIATURE
 from coat.training.processes import processes
 from coat.training.run import log, train
 
@@ -30,6 +32,8 @@ class CoatTrainer:
     Args:
         recipe: A :class:`Recipe`, the path of a YAML file, or its content as a mapping.
         output_dir: The run's folder.
+        model: The backbone to train, in place of the recipe's: a checkpoint's folder or hub id, ``miniature``,
+            ``pocket``, or a :class:`CoatModel` that was loaded from one.
         train_dataset: A manifest's path; a ``datasets.Dataset`` or ``IterableDataset`` with a column of sound, and
             questions and answers in any form of docs/data.md (``messages``, ``question`` and ``answer``, ``text``,
             others); or an iterable of such rows. What the recipe names if None.
@@ -44,8 +48,10 @@ class CoatTrainer:
 
     Example:
         >>> from coat import CoatTrainer
-        >>> trainer = CoatTrainer("recipes/qwen2-audio-pitch.yaml", "runs/pitch", train_dataset="train.jsonl")
-        ... # doctest: +SKIP
+        >>> trainer = CoatTrainer(
+        ...     "recipes/qwen2-audio-pitch.yaml", "runs/pitch",
+        ...     model="Qwen/Qwen2-Audio-7B-Instruct", train_dataset="train.jsonl",
+        ... )  # doctest: +SKIP
         >>> model = trainer.train()  # doctest: +SKIP
     """
 
@@ -54,6 +60,7 @@ class CoatTrainer:
         recipe: Recipe | str | Path | dict[str, Any],
         output_dir: str | Path,
         *,
+        model: str | Path | CoatModel | None = None,
         train_dataset: Data | None = None,
         eval_dataset: Data | None = None,
         callbacks: Sequence[Any] = (),
@@ -66,6 +73,8 @@ class CoatTrainer:
         self._question, self._ignored = question, tuple(ignore_columns)
         self._datasets: dict[str, Any] = {}
         raw = _raw(recipe)
+        if model is not None:
+            raw["backbone"] = {**_fields(raw.get("backbone")), **_backbone(model)}
         data = raw.setdefault("data", {})
         if train_dataset is not None:
             data["train_dataset"], data["mixture"] = self._place(train_dataset, "train"), None
@@ -137,6 +146,24 @@ def _raw(recipe: Recipe | str | Path | dict[str, Any]) -> dict[str, Any]:
         if isinstance(recipe, Recipe)
         else {**recipe, "data": dict(recipe.get("data", {}))}
     )
+
+
+def _fields(backbone: Any) -> dict[str, Any]:
+    """A recipe's backbone as fields; it may be the name of one."""
+    return {"path": backbone} if isinstance(backbone, str) else dict(backbone or {})
+
+
+def _backbone(model: str | Path | CoatModel) -> dict[str, str]:
+    """Family and path of the checkpoint that is to be trained."""
+    ref = model.source if isinstance(model, CoatModel) else resolve(model)
+    if str(model) == MINIATURE and isinstance(ref, RunRef):  # a run, whose base is what recipes mean by the name
+        return {"family": ref.family, "path": MINIATURE}
+    if not isinstance(ref, BaseRef):
+        raise CoatError(
+            f"{'The model' if ref is None else ref.path} is no plain checkpoint, and training starts from one.",
+            "Give the checkpoint that it was trained on, or export the run and train on that.",
+        )
+    return {"family": ref.family, "path": ref.path}
 
 
 def _records(data: Iterable[Any]) -> Iterator[Record]:

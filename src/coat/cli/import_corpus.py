@@ -15,7 +15,8 @@ def import_corpus(
     source: Annotated[str, typer.Argument(help="A corpus by name (coat data sources), or hub:OWNER/NAME.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for manifest and sounds.")] = Path("data"),
     folder: Annotated[
-        Path | None, typer.Option("--from", help="Folder with the corpus, where it comes as files.")
+        Path | None,
+        typer.Option("--from", help="Folder with the corpus, where it comes as files, not installed."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Import at most so many records.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the wordings of questions.")] = 0,
@@ -27,6 +28,8 @@ def import_corpus(
     """Import a corpus: write its manifest and sounds. Stopped and started again, it goes on where it was.
 
     coat data import librispeech --out data
+
+    coat data import asterisk_prompts --out data
 
     coat data import hub:PolyAI/minds14/en-US --question "What is said?"
     """
@@ -42,10 +45,13 @@ def import_corpus(
     console = Console()
     ignore = split([ignore_fields])
     found = Anything(source, tuple(split([splits])), question, ignore) if source.startswith(PREFIX) else corpus(source)
+    if folder is None and found.installed and Path(found.installed).is_dir():
+        folder = Path(found.installed)
     if folder is None and not found.hub_id:
         raise CoatError(f"{found.name} comes as files: {found.files}.", f"{found.access} Then: --from FOLDER")
     if not found.access.startswith("open"):
-        console.print(f"{found.title}. Licence: {found.licence}. {found.access}", soft_wrap=True)
+        access = "" if folder else f" {found.access}"
+        console.print(f"{found.title}. Licence: {found.licence}.{access}", soft_wrap=True)
     with make_progress() as bar:
         advance = bar_for(bar)
         made = prepare_corpus(

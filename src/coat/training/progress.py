@@ -35,12 +35,12 @@ def make_progress() -> Progress:
 
 
 def bar_for(progress: Progress) -> Callable[[str, int, int], None]:
-    """A function that advances one bar for each name it is called with: (name, just done, in all)."""
+    """A function that advances one bar for each name it is called with: (name, just done, in all; 0 if unknown)."""
     tasks: dict[str, TaskID] = {}
 
     def advance(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = progress.add_task(name, total=total, note="")
+            tasks[name] = progress.add_task(name, total=total or None, note="")
         progress.advance(tasks[name], done)
 
     return advance

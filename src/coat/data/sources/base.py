@@ -52,6 +52,7 @@ class Corpus(ABC):
         config: Configuration of the hub's data set.
         splits: Names of the splits to train on.
         files: What a folder of it holds, for corpora that come as files.
+        installed: The folder where a system package puts those files.
         language: Language of its speech.
         has_audio: False for text alone.
     """
@@ -66,6 +67,7 @@ class Corpus(ABC):
     splits: ClassVar[Sequence[str]] = ("train",)
     load_options: ClassVar[Mapping[str, Any]] = {}
     files: ClassVar[str] = ""
+    installed: ClassVar[str] = ""
     language: ClassVar[str] = "en"
     has_audio: ClassVar[bool] = True
 
