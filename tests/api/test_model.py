@@ -136,3 +136,34 @@ def test_it_is_evaluated_as_the_command_evaluates_it(manifest, tmp_path):
     assert again == scores
     with pytest.raises(CoatError, match="another model"):
         CoatModel.from_pretrained(locate("miniature")).evaluate([manifest], tmp_path / "eval", max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def piano():
+    """Four single notes of the small world's test split, by fluidsynth, and their names."""
+    import shutil
+
+    if shutil.which("fluidsynth") is None:
+        pytest.skip("fluidsynth plays them")
+    from coat.experts.basic_pitch import NOTE_NAMES
+    from coat.synthetic.corpus import _draw
+
+    drawn = [(fact, wave) for fact, wave, _ in _draw(0, "test", "music", 0, 8) if "pitch_class" in fact]
+    return [(wave.astype(np.float32), NOTE_NAMES[fact["notes"][0] - 21]) for fact, wave in drawn[:4]]
+
+
+def test_think_states_tell_which_note_is_when(piano):
+    """The miniature's own: trained once, so the answers are what they are."""
+    model = CoatModel.from_pretrained("miniature", heads=True)
+    right = 0
+    for wave, name in piano:
+        events = model.events((wave, 16_000))
+        assert all(0 <= event.start < event.end <= len(wave) / 16_000 + 0.04 for event in events)
+        longest = max(events, key=lambda event: event.confidence * (event.end - event.start), default=None)
+        right += longest is not None and (longest.label, longest.expert) == (name, "basic_pitch")
+    assert right >= 2
+
+
+def test_events_take_a_run_with_heads():
+    with pytest.raises(CoatError, match="read by the heads"):
+        CoatModel.from_pretrained("miniature").events(np.zeros(16_000, np.float32) + 0.1)

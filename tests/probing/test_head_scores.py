@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from coat.experts import make_expert
-from coat.experts.basic_pitch import notes_of
+from coat.experts.basic_pitch import intervals_of, notes_of
 from coat.probing.head_scores import score_heads
 from coat.testing.clips import conversation
 from coat.thinking.model import ThinkingModel
@@ -62,7 +62,9 @@ def test_notes_by_hand():
     contour[5:15, 3 * 48 + 1] = 0.5  # its upper third belongs to the same key
     contour[20:22, 3 * 50] = 0.9  # too short
     contour[30:40, 3 * 52] = 0.2  # too faint
-    spans, pitches = notes_of(contour, 25.0)
+    (note,) = notes = notes_of(contour, 25.0)
+    assert (note.label, note.confidence) == ("A4", pytest.approx(0.9))
+    spans, pitches = intervals_of(notes)
     np.testing.assert_allclose(spans, [[0.2, 0.6]])
     np.testing.assert_allclose(pitches, [440.0])
 

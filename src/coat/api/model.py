@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -16,10 +16,13 @@ from transformers.utils.generic import ModelOutput
 from coat.api.evaluation import evaluate_model
 from coat.api.inputs import conversation, question
 from coat.checkpoints import load_model
+from coat.checkpoints.building import build_experts
 from coat.checkpoints.references import Checkpoint, RunRef, resolve, resolve_adapter
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
+from coat.experts.base import Expert
+from coat.experts.events import Event
 from coat.export.checkpoint import export
 from coat.export.hub import push
 from coat.generation import generate
@@ -71,6 +74,7 @@ class CoatModel:
     def __init__(self, model: ThinkingModel, source: Checkpoint | None = None) -> None:
         self.model = model.eval()
         self.source = source
+        self._experts: dict[str, Expert] | None = None
 
     @classmethod
     def from_pretrained(
@@ -232,6 +236,41 @@ class CoatModel:
             predictions={name: rows[0] for name, rows in output.predictions.items()} or None,
         )
 
+    def events(self, audio: Any, text: str = "Describe the audio.") -> list[Event]:
+        """A time line of a clip, read from its think states by the heads: notes, sound events.
+
+        Args:
+            audio: A clip in any form of :func:`coat.api.inputs.as_clip`.
+            text: The question that is asked about it.
+
+        Returns:
+            Events by start, in the terms of those experts that have names for what they hear (``basic_pitch``,
+            ``panns``, experts of your own with :meth:`coat.experts.base.Expert.events`).
+
+        Raises:
+            CoatError: The model was not loaded from a run with ``heads=True``, or the clip cannot be read.
+
+        Example:
+            >>> from coat import CoatModel
+            >>> model = CoatModel.from_pretrained("miniature", heads=True)
+            >>> model.events("piano.wav")  # doctest: +SKIP
+            [Event(start=0.52, end=1.04, label='A4', confidence=0.83, expert='basic_pitch')]
+        """
+        if not isinstance(self.source, RunRef) or not self.model.heads:
+            raise CoatError("Events are read by the heads of a training run.", "from_pretrained(RUN, heads=True)")
+        if self._experts is None:
+            self._experts = build_experts(self.source.recipe, self.model)
+        thought = self.think(audio, text)
+        assert thought.times is not None
+        (stride,) = {1} if len(thought.times) < 2 else {round(float(thought.times.diff()[0]) * self._token_rate)}
+        rate = self._token_rate / stride
+        found = [
+            replace(event, expert=name)
+            for name, rows in (thought.predictions or {}).items()
+            for event in self._experts[name].events(rows, rate)
+        ]
+        return sorted(found, key=lambda event: (event.start, event.expert, event.label))
+
     def evaluate(
         self,
         tasks: Sequence[str | Path],
@@ -302,6 +341,10 @@ class CoatModel:
         """
         with TemporaryDirectory() as scratch:
             push(self.save_pretrained(Path(scratch) / "export", adapter_only=adapter_only), repository, private=private)
+
+    @property
+    def _token_rate(self) -> float:
+        return self.model.backbone.audio_spec.token_rate
 
     @property
     def _longest(self) -> float:

@@ -26,6 +26,7 @@ from coat.cli import (
     report,
     runs,
     serve,
+    think,
     train,
     view,
 )
@@ -57,6 +58,7 @@ def options(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
+app.command("think")(think.think)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("view")(view.view)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from coat.errors import CoatError
 from coat.experts.align import align
+from coat.experts.events import Event
 
 # Targets are rounded to this, live as in a cache, so that a cache changes no loss.
 TARGET_DTYPE = torch.float16
@@ -105,6 +106,16 @@ class Expert(nn.Module, ABC):
                 of its target, or the two could not be compared.
         """
         return Picture(features.float().cpu().numpy().T, self.name, "dimension")
+
+    def events(self, features: Tensor, frame_rate: float) -> list[Event]:
+        """Named events in the features of one clip, by their starts; none unless the expert has names.
+
+        Args:
+            features: ``(L, e_k)``, the expert's own or a head's prediction of them.
+            frame_rate: Frames a second; the first frame begins at 0.
+        """
+        del features, frame_rate
+        return []
 
     def agreement(self, prediction: Tensor, target: Tensor, frame_rate: float) -> dict[str, float]:
         """Measures of one clip's prediction in the expert's own terms; none unless the expert has some.

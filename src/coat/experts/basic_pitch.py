@@ -12,6 +12,7 @@ L_pitch = MSE(z^, z) + w_aux focal-BCE(h(z^), h(z)).
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from coat.errors import CoatError
 from coat.experts.base import Expert, Picture
+from coat.experts.events import Event, events_of
 from coat.losses import focal_bce
 
 SAMPLING_RATE = 22_050
@@ -36,6 +38,8 @@ WINDOW_SAMPLES = 43_844
 # advance 188 samples less than the frames they keep, so times drift by 0.5 %; ours advance exactly.
 # Of the posteriorgram, and of the shortest note that counts.
 NOTE_THRESHOLD, NOTE_SECONDS = 0.3, 0.1
+PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+NOTE_NAMES = [f"{PITCH_CLASSES[(9 + key) % 12]}{(9 + key) // 12}" for key in range(88)]  # from A0
 MARGIN_FRAMES = 15
 # Where the harmonics 0.5, 1, 2, ... 7 lie, in CQT bins.
 HARMONIC_SHIFTS = (-36, 0, 36, 57, 72, 84, 93, 101)
@@ -177,13 +181,15 @@ class BasicPitch(Expert):
         roll = self.posteriorgram(features[None])[0]
         return Picture(roll.detach().cpu().numpy().T, "pitch roll", "pitch (thirds of a semitone from A0)")
 
+    def events(self, features: Tensor, frame_rate: float) -> list[Event]:
+        """Notes by name: A4 is 440 Hz."""
+        return notes_of(self.posteriorgram(features[None])[0].detach().cpu().numpy(), frame_rate)
+
     def agreement(self, prediction: Tensor, target: Tensor, frame_rate: float) -> dict[str, float]:
         """F1 of notes by ``mir_eval``: onsets within 100 ms, pitches within a quarter tone, ends free."""
         from mir_eval.transcription import precision_recall_f1_overlap
 
-        made, known = (
-            notes_of(self.posteriorgram(x[None])[0].detach().cpu().numpy(), frame_rate) for x in (prediction, target)
-        )  # fmt: skip
+        made, known = (intervals_of(self.events(x, frame_rate)) for x in (prediction, target))
         if not len(known[0]):
             return {}
         if not len(made[0]):
@@ -192,30 +198,32 @@ class BasicPitch(Expert):
         return {"note F1": float(found[2])}
 
 
-def notes_of(contour: np.ndarray, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
+def notes_of(contour: np.ndarray, frame_rate: float) -> list[Event]:
     """Notes of a contour posteriorgram: semitones that stay above a threshold for a while.
 
     Args:
         contour: ``(L, 264)``, three bins a semitone from A0.
         frame_rate: Frames a second.
-
-    Returns:
-        ``(notes, 2)`` beginnings and ends in seconds, and ``(notes,)`` pitches in Hz.
     """
+    return events_of(_peaks(contour), NOTE_NAMES, frame_rate, threshold=NOTE_THRESHOLD, min_seconds=NOTE_SECONDS)
+
+
+def intervals_of(notes: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
+    """``(notes, 2)`` beginnings and ends in seconds, and ``(notes,)`` pitches in Hz, as ``mir_eval`` takes them."""
+    spans = [(note.start, note.end) for note in notes]
+    pitches = [27.5 * 2 ** (NOTE_NAMES.index(note.label) / 12) for note in notes]
+    return np.array(spans).reshape(-1, 2), np.array(pitches)
+
+
+def _peaks(contour: np.ndarray) -> np.ndarray:
+    """Probabilities of semitones ``(L, 88)``, zero where a neighbour is stronger."""
     # A semitone is in the middle of its three bins, and A0 is the first of all.
     centred = np.pad(contour, ((0, 0), (1, 0)))[:, : contour.shape[1]]
     semitones = centred.reshape(len(contour), -1, 3).max(-1)
     # Neighbours of a note sound along; only the strongest of three is one.
     padded = np.pad(semitones, ((0, 0), (1, 1)))
     peaks = (semitones > padded[:, :-2]) & (semitones >= padded[:, 2:]) & (semitones >= NOTE_THRESHOLD)
-    spans, pitches = [], []
-    for key in np.flatnonzero(peaks.any(0)):
-        edges = np.flatnonzero(np.diff(np.pad(peaks[:, key].astype(int), 1)))
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
-            if (last - first) / frame_rate >= NOTE_SECONDS:
-                spans.append((first / frame_rate, last / frame_rate))
-                pitches.append(27.5 * 2 ** (key / 12))
-    return np.array(spans).reshape(-1, 2), np.array(pitches)
+    return semitones * peaks
 
 
 def cut_windows(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

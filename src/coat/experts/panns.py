@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coat.experts.base import Picture
+from coat.experts.events import Event, events_of
 from coat.experts.weights import PretrainedExpert
 
 UPSTREAM = "qiuqiangkong/audioset_tagging_cnn d2f4b8c"
@@ -21,6 +22,8 @@ POOLED = 32
 # Of a class's probability; AudioSet taggers seldom give much.
 HEARD = 0.1
 SHOWN = 12
+# Its frames are 0.3 s long; a shorter event is a part of one.
+EVENT_SECONDS = 0.2
 
 
 class ConvBlock(nn.Module):
@@ -152,6 +155,11 @@ class Panns(PretrainedExpert):
         most = known.amax(0).topk(min(SHOWN, scores.shape[-1])).indices.sort(descending=True).values
         names = audioset_labels()
         return Picture(scores[:, most].numpy().T, "sound events", "class", [names[i] for i in most.tolist()])
+
+    def events(self, features: Tensor, frame_rate: float) -> list[Event]:
+        """AudioSet's classes where PANNs gives them at least ``HEARD``."""
+        scores = self.classifier(features.to(self.classifier.weight.dtype)).sigmoid().float().detach().cpu().numpy()
+        return events_of(scores, audioset_labels(), frame_rate, threshold=HEARD, min_seconds=EVENT_SECONDS)
 
     def agreement(self, prediction: Tensor, target: Tensor, frame_rate: float) -> dict[str, float]:
         """Average precision over frames and classes; a class is there where PANNs gives it at least ``HEARD``."""

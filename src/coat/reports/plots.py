@@ -12,6 +12,8 @@ import numpy as np
 
 from coat.audio import Clip
 from coat.experts.base import Picture
+from coat.experts.basic_pitch import NOTE_NAMES
+from coat.experts.events import Event
 from coat.probing.reconstructions import Reconstruction
 
 mpl.use("Agg")
@@ -110,6 +112,32 @@ def plot_listening(clip: Clip, made: Sequence[Reconstruction]) -> Any:
             _name_rows(axes, picture)
     grid[-1].set_xlabel("seconds")
     return figure
+
+
+def plot_events(clip: Clip, events: Sequence[Event]) -> Any:
+    """The waveform, and below it on the same time axis a bar for each event, as dark as it is sure."""
+    names = sorted({(event.expert, event.label) for event in events}, key=_reading_order)
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(9, 1.6 + 0.2 * max(4, len(names))), sharex=True, height_ratios=[1, max(2, len(names) / 4)],
+        layout="constrained",
+    )  # fmt: skip
+    above.plot(np.linspace(0, clip.seconds, len(clip.waveform)), clip.waveform, linewidth=0.4, color=COLOURS[1])
+    above.set_yticks([])
+    experts = sorted({expert for expert, _ in names})
+    for event in events:
+        colour = COLOURS[1 + experts.index(event.expert) % (len(COLOURS) - 1)]
+        row = names.index((event.expert, event.label))
+        below.barh(row, event.end - event.start, left=event.start, color=colour, alpha=0.25 + 0.75 * event.confidence)
+    below.set_yticks(range(len(names)), [label for _, label in names], fontsize=7.5)
+    below.set_xlim(0, clip.seconds)
+    below.set_xlabel("seconds")
+    return figure
+
+
+def _reading_order(name: tuple[str, str]) -> tuple[str, int, str]:
+    """Notes by pitch, everything else by name."""
+    expert, label = name
+    return expert, NOTE_NAMES.index(label) if label in NOTE_NAMES else 0, label
 
 
 def plot_picture(picture: Picture, waveform: np.ndarray, seconds: float) -> Any:
