@@ -16,8 +16,9 @@ from coat.testing.clips import RATE, assistant, noise, user
 
 OTHER_ENVIRONMENTS = ("vllm", "lmms")
 ON_REQUEST = (*OTHER_ENVIRONMENTS, "pocket")
-# Tests run side by side; two that each want every core slow each other down tenfold.
+# Tests run side by side; two that each want every core slow each other down tenfold, and so do their child processes.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):

@@ -18,7 +18,7 @@ def code_of(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path):
     notebook = nbformat.read(path, 4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(out.get("text", "") for cell in code_of(notebook) for out in cell.outputs)
     assert {"add-an-expert": "13 passed", "train-on-recordings": "right of 15"}[path.stem] in printed
 

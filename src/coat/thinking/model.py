@@ -285,7 +285,7 @@ class ThinkingModel(nn.Module):
         """
         names = list(self.heads if head_names is None else head_names)
         audio = self.audio_embeddings(batch)
-        idle = [] if audio or not whole_path else self._idle_audio(batch)
+        idle = [] if audio else self._idle_audio(batch, whole_path=whole_path)
         hidden = self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask)
         predicts = batch.labels[:, 1:] != IGNORE
         output: dict[str, Any] = {
@@ -323,10 +323,12 @@ class ThinkingModel(nn.Module):
         states = batch.audio if isinstance(batch.audio, list) else self.backbone.tower_states(batch.audio)
         return self.backbone.project_all(states)
 
-    def _idle_audio(self, batch: Batch) -> list[Tensor]:
-        """x_A of silence, by what is trained of tower and projector: they have a gradient then, which is zero."""
+    def _idle_audio(self, batch: Batch, *, whole_path: bool) -> list[Tensor]:
+        """x_A of nothing that matters, by tower and projector: what is trained of them has a gradient then, zero."""
         if batch.idle_audio is not None:
             return self.backbone.audio_embeddings(batch.idle_audio)
+        if not whole_path:
+            return []
         return self.backbone.project_all([torch.zeros(1, self.backbone.audio_size, device=self.backbone.device)])
 
     def _embeddings(self, batch: Batch, audio: list[Tensor]) -> Tensor:
