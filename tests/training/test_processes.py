@@ -70,11 +70,15 @@ def test_a_bad_row_that_is_all_of_a_processs_share_is_left_out(mixed, tiny_path,
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
-    """Steps of two rows: some with audio on one process only, some on both, some on none."""
+    """Steps of two rows: some with audio on one process only, some on both, some on none.
+
+    With a cache, the projector is trained; without, LoRA on the tower too.
+    """
     asked = recipe(tiny_path, mixed, batch_size=2, micro_batch_size=1).model_dump()
     asked["data"]["group_by_length"] = False
     asked["stages"][1]["steps"] = 10
     asked["data"]["eval_dataset"], asked["training"]["eval_steps"] = str(mixed), 5
+    asked["train"] = {"projector": 1e-3, "audio_tower": "frozen" if cached else 1e-6}
     if cached:
         asked["data"]["cache"] = str(tmp_path / "features")
     asked = parse_recipe(asked)
