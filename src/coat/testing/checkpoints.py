@@ -241,7 +241,7 @@ def _audio_flamingo3(sizes: Sizes) -> Backbone:
 
 def _music_flamingo(sizes: Sizes) -> Backbone:
     bos, eos = "<|sound_bos|>", "<|sound_eos|>"
-    rope = {"rope_type": "default", "rope_theta": 1200.0}
+    rope = {"rope_type": "default", "rope_theta": 1200.0, "partial_rotary_factor": 0.2}
     return _flamingo(
         sizes, "music_flamingo", ["<sound>", bos, eos],
         audio_bos_token_id=bos, audio_eos_token_id=eos, rope_parameters=rope,
