@@ -30,6 +30,8 @@ class AsteriskPrompts(Corpus):
 
     def read(self, folder: Path) -> Iterator[Record]:
         """Prompts that say words; tones and silence have a description in brackets for a text."""
+        if next(folder.rglob("*.wav"), None) is None:
+            raise CoatError(f"{folder} holds no .wav files.", f"{self.name} needs {self.files}. {self.access}")
         for line in self._texts(folder).splitlines():
             name, colon, text = line.partition(":")
             path = folder / f"{name.strip()}.wav"
