@@ -181,7 +181,7 @@ def _replies(
 
 
 class Embeddings:
-    """x_A of clips, so that a clip that is asked about again is encoded once.
+    """The tower's states of clips, so that a clip that is asked about again is encoded once.
 
     Args:
         kept_bytes: The oldest go beyond this; clips of the batch that is being answered stay.

@@ -86,8 +86,16 @@ def test_a_tower_that_is_trained_is_not_cached(tiny_path, manifest):
         recipe(tiny_path, manifest, {"audio_tower": "lora"}, cache="features")
 
 
-@pytest.mark.parametrize(("parts", "said"), [({"projector": "lora"}, "projector"), ({"projector": -1}, "positive"),
-                                             ({"language_model": "full"}, "language_model")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"projector": "lora"}, "projector"),
+        ({"projector": -1}, "positive"),
+        ({"projector": float("inf")}, "positive"),
+        ({"projector": True}, "not true"),
+        ({"language_model": "full"}, "language_model"),
+    ],
+)
 def test_what_a_part_cannot_be_is_refused(tiny_path, manifest, parts, said):
     with pytest.raises(CoatError, match=said):
         recipe(tiny_path, manifest, parts)

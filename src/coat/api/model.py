@@ -207,7 +207,6 @@ class CoatModel:
         asked = [conversation(messages, max_seconds=self._longest) for messages in conversations]
         return generate(self.model, asked, max_new_tokens=max_new_tokens, **options)
 
-    @torch.inference_mode()
     def think(self, audio: Any, text: str = "Describe the audio.") -> ThinkOutput:
         """The think states of a clip before an answer to ``text``, and what each head reads in them.
 
@@ -218,6 +217,11 @@ class CoatModel:
         Raises:
             CoatError: The model has no thinking block, or the clip cannot be read.
         """
+        return self._think(audio, text)[0]
+
+    @torch.inference_mode()
+    def _think(self, audio: Any, text: str) -> tuple[ThinkOutput, int]:
+        """What :meth:`think` returns, and how many audio tokens a think token stands for."""
         if not self.thinking.enabled:
             raise CoatError("This model has no thinking block.", "Load a run whose recipe has thinking.enabled: true.")
         asked = question(audio, text, max_seconds=self._longest)
@@ -230,11 +234,12 @@ class CoatModel:
         audio_tokens = int(output.audio_lengths[0])
         # A think token stands for `stride` audio tokens, the last one for those that are left.
         middle = (tokens * stride + torch.clamp((tokens + 1) * stride, max=audio_tokens) - 1) / 2
-        return ThinkOutput(
+        thought = ThinkOutput(
             think_hidden=output.think_hidden[0],
             times=audio_spec.first_token_seconds + middle / audio_spec.token_rate,
             predictions={name: rows[0] for name, rows in output.predictions.items()} or None,
         )
+        return thought, stride
 
     def events(self, audio: Any, text: str = "Describe the audio.") -> list[Event]:
         """A time line of a clip, read from its think states by the heads: notes, sound events.
@@ -260,10 +265,8 @@ class CoatModel:
             raise CoatError("Events are read by the heads of a training run.", "from_pretrained(RUN, heads=True)")
         if self._experts is None:
             self._experts = build_experts(self.source.recipe, self.model)
-        thought = self.think(audio, text)
-        assert thought.times is not None
-        (stride,) = {1} if len(thought.times) < 2 else {round(float(thought.times.diff()[0]) * self._token_rate)}
-        rate = self._token_rate / stride
+        thought, stride = self._think(audio, text)
+        rate = self.model.backbone.audio_spec.token_rate / stride
         found = [
             replace(event, expert=name)
             for name, rows in (thought.predictions or {}).items()
@@ -341,10 +344,6 @@ class CoatModel:
         """
         with TemporaryDirectory() as scratch:
             push(self.save_pretrained(Path(scratch) / "export", adapter_only=adapter_only), repository, private=private)
-
-    @property
-    def _token_rate(self) -> float:
-        return self.model.backbone.audio_spec.token_rate
 
     @property
     def _longest(self) -> float:

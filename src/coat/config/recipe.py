@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -64,10 +65,17 @@ class TrainConfig(_Part):
         "frozen", description="By LoRA, or not at all; a tower that is trained runs for every row."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _rates_are_numbers(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would take true for a rate of 1
+            raise ValueError(f"give frozen, a way to train it or a learning rate, not {str(value).lower()}")
+        return value
+
     @field_validator("*")
     @classmethod
     def _rates_are_positive(cls, value: Any) -> Any:
-        if isinstance(value, float) and value <= 0:
+        if isinstance(value, float) and not 0 < value < math.inf:
             raise ValueError(f"a learning rate is positive, not {value}")
         return value
 

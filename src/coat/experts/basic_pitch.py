@@ -222,8 +222,7 @@ def _peaks(contour: np.ndarray) -> np.ndarray:
     semitones = centred.reshape(len(contour), -1, 3).max(-1)
     # Neighbours of a note sound along; only the strongest of three is one.
     padded = np.pad(semitones, ((0, 0), (1, 1)))
-    peaks = (semitones > padded[:, :-2]) & (semitones >= padded[:, 2:]) & (semitones >= NOTE_THRESHOLD)
-    return semitones * peaks
+    return semitones * ((semitones > padded[:, :-2]) & (semitones >= padded[:, 2:]))
 
 
 def cut_windows(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
