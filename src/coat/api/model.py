@@ -221,7 +221,7 @@ class CoatModel:
 
     @torch.inference_mode()
     def _think(self, audio: Any, text: str) -> tuple[ThinkOutput, int]:
-        """What :meth:`think` returns, and how many audio tokens a think token stands for."""
+        """Return the output of :meth:`think`, and the number of audio tokens for each think token."""
         if not self.thinking.enabled:
             raise CoatError("This model has no thinking block.", "Load a run whose recipe has thinking.enabled: true.")
         asked = question(audio, text, max_seconds=self._longest)
