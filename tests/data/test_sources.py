@@ -179,10 +179,11 @@ def asterisk_files(folder):
 
 
 def tuxpaint_files(folder):
-    for name in ("animals/dog", "animals/dog_desc", "animals/dog_desc_fr", "tools/saw"):
+    for name in ("animals/dog", "animals/dog_desc", "animals/dog_desc_fr", "household/saw", "symbols/math/0"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.ogg").write_bytes(sound(form="OGG"))
     (folder / "animals/dog.txt").write_text("A dog. It barks.\nfr.utf8=Un chien.\n")
+    (folder / "symbols/math/0.txt").write_text("Zero\n")  # spoken, and no sound of a thing
 
 
 FILES = {

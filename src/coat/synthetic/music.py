@@ -46,14 +46,19 @@ def find_soundfont() -> Path:
     )
 
 
-def play(passages: list[Passage]) -> list[np.ndarray]:
-    """Render passages, each ``(samples,)`` float32 at 16 kHz and ``SLOT_SECONDS`` long."""
+def play(passages: list[Passage], soundfont: Path | None = None) -> list[np.ndarray]:
+    """Render passages, each ``(samples,)`` float32 at 16 kHz and ``SLOT_SECONDS`` long.
+
+    Args:
+        passages: Played one after another.
+        soundfont: A General MIDI soundfont; that of this machine if None.
+    """
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder) / "notes.mid", Path(folder) / "notes.wav"
         _write_midi(passages, midi)
         command = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", "0.6", "-r", str(2 * SAMPLING_RATE)]
-        subprocess.run([*command, "-T", "wav", "-F", str(wav), str(find_soundfont()), str(midi)], check=True,
-                       capture_output=True)  # fmt: skip
+        files = ["-T", "wav", "-F", str(wav), str(soundfont or find_soundfont()), str(midi)]
+        subprocess.run([*command, *files], check=True, capture_output=True)
         music = load_audio(wav).at(SAMPLING_RATE)
     slot = round(SLOT_SECONDS * SAMPLING_RATE)
     music = np.pad(music, (0, max(0, slot * len(passages) - len(music))))

@@ -17,6 +17,8 @@ SOUND = (
     "Name the source of the sound.",
 )
 SPOKEN, MADE = "spoken", "made"
+# Elsewhere (letters, digits, signs, festivals) a stamp's sound is music or speech that its name does not say.
+SOUNDING = ("animals", "hobbies", "household", "naturalforces", "vehicles")
 
 
 class TuxpaintStamps(Corpus):
@@ -31,7 +33,10 @@ class TuxpaintStamps(Corpus):
     installed = "/usr/share/tuxpaint/stamps"
 
     def read(self, folder: Path) -> Iterator[Record]:
-        """Sounds whose thing has a written name; names in other languages (``NAME_desc_fr.ogg``) are left out."""
+        """Spoken names, and sounds of animals, tools, instruments, weather and vehicles, each with a written name.
+
+        Names in other languages (``NAME_desc_fr.ogg``) and sounds of letters, digits and signs are left out.
+        """
         found = sorted(folder.rglob("*.ogg"))
         if not found:
             raise CoatError(f"{folder} holds no .ogg files.", f"It needs {self.files}. {self.access}")
@@ -41,8 +46,10 @@ class TuxpaintStamps(Corpus):
             if not text.is_file():
                 continue
             name = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
-            kind = SPOKEN if path.stem.endswith("_desc") else MADE
             key = path.relative_to(folder).with_suffix("").as_posix()
+            kind = SPOKEN if path.stem.endswith("_desc") else MADE
+            if kind == MADE and key.partition("/")[0] not in SOUNDING:
+                continue
             yield {"id": key, "text": name, "kind": kind, "audio": {"path": str(path)}}
 
     def key(self, record: Record, place: int) -> str:

@@ -1,0 +1,244 @@
+"""Manifests from which pocket learns to hear, made from installed packages and a seed.
+
+    python -m experiments.pocket.lessons --out runs/pocket
+
+Speech by flite's voices (with the times of its words, for ``align``), a telephone exchange's prompts by a human voice,
+sounds of things, notes of real instruments, and questions in text whose answers are the language model's own.
+Held out: sentences, prompts, recordings; notes of the held-out split are another soundfont's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import typer
+
+from coat.data.sources.asterisk_prompts import AsteriskPrompts
+from coat.data.sources.prompts import TRANSCRIBE
+from coat.data.sources.tuxpaint_stamps import MADE, SPOKEN, TuxpaintStamps
+from coat.errors import CoatError
+from coat.synthetic.music import Passage, play
+from experiments.pocket.voices import SAMPLING_RATE, VOICES, Flite, timed
+
+WORDNET = Path("/usr/share/wordnet")
+SOUNDFONTS = {"train": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"), "dev": Path("/usr/share/sounds/sf2/TimGM6mb.sf2")}
+SONIC_PI = Path("/usr/share/sonic-pi/samples")
+MIN_SECONDS, MAX_SECONDS = 0.5, 6.0
+NOTE_SECONDS = 2.0
+
+# Clips of each kind: for learning, and held out.
+SPEECH, SPEECH_HELD_OUT = 6000, 60
+PROMPTS_HELD_OUT, NAMES_HELD_OUT = 60, 16
+NOTES = {"train": 1200, "dev": 60}
+# How often the few recordings of human voices and of things are shown.
+HUMAN_TIMES, SOUND_TIMES = 4, 4
+
+INSTRUMENTS = {
+    0: "a piano", 6: "a harpsichord", 10: "a music box", 11: "a vibraphone", 13: "a xylophone", 19: "a church organ",
+    21: "an accordion", 24: "an acoustic guitar", 30: "an electric guitar", 33: "a bass guitar", 40: "a violin",
+    42: "a cello", 46: "a harp", 52: "a choir", 56: "a trumpet", 57: "a trombone", 65: "a saxophone", 68: "an oboe",
+    71: "a clarinet", 73: "a flute", 104: "a sitar", 105: "a banjo", 114: "steel drums",
+}  # fmt: skip
+INSTRUMENT = ("Which instrument is played?", "What instrument is this?", "Name the instrument.")
+SOUND = ("What makes this sound?", "What is heard?", "Name the source of the sound.")
+SPEAKER = ("Is the speaker a man or a woman?", "Who is speaking, a man or a woman?")
+KIND = ("Is this speech, music or another sound?", "What kind of audio is this: speech, music, or another sound?")
+DRUMS = (
+    (r"bd_|drum_heavy_kick|elec_(hollow|soft)_kick", "a bass drum"), (r"sn_|drum_snare|elec_.*snare", "a snare drum"),
+    (r"drum_(cymbal|splash)|elec_cymbal", "a cymbal"), (r"drum_tom|elec_fuzz_tom", "a tom drum"),
+    (r"tabla_", "a tabla"),
+    (r"loop_(amen|breakbeat|compus|garzul|industrial|mehackit|mika|perc|safari|tabla)", "a drum loop"),
+    (r"guit_", "an electric guitar"), (r"bass_", "a synthesiser bass"), (r"vinyl_", "a record player"),
+    (r"perc_bell|elec_bell|elec_chime|elec_triangle", "a bell"), (r"drum_cowbell", "a cowbell"),
+    (r"perc_door", "a door"), (r"misc_crow", "a crow"), (r"misc_burp", "a burp"), (r"ambi_piano", "a piano"),
+    (r"mehackit_robot|glitch_robot", "a robot"), (r"perc_snap", "fingers that snap"), (r"perc_till", "a cash register"),
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Write ``train.jsonl``, ``dev.jsonl``, ``align.jsonl`` and the clips."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    rng = random.Random(0)
+    rows: dict[str, list[Row]] = {"train": [], "dev": []}
+    for part in (speech(out, rng, arguments.workers), recordings(rng), notes(out, rng), text(rng)):
+        for split, made in part.items():
+            rows[split] += made
+    for split, made in rows.items():
+        rng.shuffle(made)
+        lines = [json.dumps({"id": f"{split}-{i:05d}", **row}, ensure_ascii=False) for i, row in enumerate(made)]
+        (out / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        typer.echo(f"{split}: {len(made)} rows")
+
+
+def sentences() -> list[str]:
+    """Example sentences of WordNet with three to nine words, in an order of their own."""
+    found = set()
+    for part in ("noun", "verb", "adj", "adv"):
+        path = WORDNET / f"data.{part}"
+        if not path.is_file():
+            raise CoatError(f"There is no {path}.", "apt-get install wordnet-base")
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for quoted in re.findall(r'"([^"]+)"', line.partition("| ")[2]):
+                sentence = quoted.strip()
+                if re.fullmatch(r"[A-Za-z][A-Za-z' ,-]+[?!.]?", sentence) and 3 <= len(sentence.split()) <= 9:
+                    found.add(sentence)
+    ordered = sorted(found)
+    random.Random(0).shuffle(ordered)
+    return ordered
+
+
+def written(sentence: str) -> str:
+    """A sentence with a capital and an end."""
+    return sentence[0].upper() + sentence[1:] + ("" if sentence[-1] in ".?!" else ".")
+
+
+def speech(out: Path, rng: random.Random, workers: int) -> dict[str, list[Row]]:
+    """Transcription and the speaker's sex; ``align.jsonl`` holds every clip with its words' times."""
+    wanted = sentences()[: SPEECH + SPEECH_HELD_OUT]
+    parts = [(out, list(enumerate(wanted))[start::8], start) for start in range(8)]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        spoken = sorted((clip for part in pool.starmap(_speak, parts) for clip in part), key=lambda clip: clip["place"])
+    (out / "align.jsonl").write_text("".join(json.dumps(c) + "\n" for c in spoken if c["place"] < SPEECH))
+    rows: dict[str, list[Row]] = {"train": [], "dev": []}
+    for clip in spoken:
+        split = "train" if clip["place"] < SPEECH else "dev"
+        rows[split].append(row(clip["path"], rng.choice(TRANSCRIBE), written(clip["text"]), "transcription"))
+        if clip["place"] % 12 == 0:
+            answer = "A woman." if clip["voice"] == "us_slt" else "A man."
+            rows[split].append(row(clip["path"], rng.choice(SPEAKER), answer, "speaker"))
+        if clip["place"] % 40 == 0:
+            rows[split].append(row(clip["path"], rng.choice(KIND), "Speech.", "kind"))
+    return rows
+
+
+def _speak(out: Path, part: list[tuple[int, str]], seed: int) -> list[Row]:
+    flite, rng, spoken = Flite(), random.Random(seed), []
+    for place, sentence in part:
+        voice, stretch = rng.choice(VOICES), rng.uniform(0.8, 1.2)
+        samples, words = flite.say(sentence, voice, stretch)
+        own = timed(sentence, words)
+        if own is None or not MIN_SECONDS < len(samples) / SAMPLING_RATE < MAX_SECONDS:
+            continue
+        path = out / "clips" / f"speech-{place:05d}.flac"
+        soundfile.write(path, samples, SAMPLING_RATE)
+        times = [(word.text, word.begin, word.end) for word in own]
+        spoken.append({"place": place, "path": str(path), "text": sentence, "voice": voice, "words": times})
+    return spoken
+
+
+def recordings(rng: random.Random) -> dict[str, list[Row]]:
+    """A human voice's prompts, spoken names, and sounds of things."""
+    prompts = [
+        row(str(record["audio"]["path"]), rng.choice(TRANSCRIBE), record["text"], "transcription")
+        for record in AsteriskPrompts().read(Path(AsteriskPrompts.installed))
+        if record["text"] and _fits(record["audio"]["path"])
+    ]
+    stamps = [r for r in TuxpaintStamps().read(Path(TuxpaintStamps.installed)) if _fits(r["audio"]["path"])]
+    names = [
+        row(str(r["audio"]["path"]), rng.choice(TRANSCRIBE), r["text"], "transcription")
+        for r in stamps
+        if r["kind"] == SPOKEN
+    ]
+    sounds = [
+        row(str(r["audio"]["path"]), rng.choice(SOUND), written(r["text"].partition(".")[0].split(" (")[0]), "sound")
+        for r in stamps
+        if r["kind"] == MADE
+    ]
+    drums = []
+    for path in sorted(SONIC_PI.glob("*.flac")):
+        answer = next((answer for pattern, answer in DRUMS if re.match(pattern, path.stem)), None)
+        if answer and _fits(path):
+            drums.append(row(str(path), rng.choice(SOUND), written(answer), "sound"))
+    rows: dict[str, list[Row]] = {"train": [], "dev": []}
+    for found, times, held_out in (
+        (prompts, HUMAN_TIMES, PROMPTS_HELD_OUT),
+        (names, HUMAN_TIMES, NAMES_HELD_OUT),
+        (sounds, SOUND_TIMES, 0),
+        (drums, SOUND_TIMES, len(drums) // 5),
+    ):
+        rng.shuffle(found)
+        rows["dev"] += found[:held_out]
+        rows["train"] += found[held_out:] * times
+        if found in (sounds, drums):
+            answer = "Another sound." if found is sounds else "Music."
+            rows["train"] += [
+                row(r["audios"][0], rng.choice(KIND), answer, "kind") for r in found[held_out :: 1 + (found is sounds)]
+            ]
+    return rows
+
+
+def _fits(path: str | Path) -> bool:
+    return MIN_SECONDS / 2 < soundfile.info(path).duration < MAX_SECONDS
+
+
+def notes(out: Path, rng: random.Random) -> dict[str, list[Row]]:
+    """Single notes of instruments, each split from a soundfont of its own."""
+    rows: dict[str, list[Row]] = {}
+    for split, count in NOTES.items():
+        chosen = [
+            Passage(
+                rng.choice(list(INSTRUMENTS)), (rng.randint(45, 84),), rng.randint(70, 120), rng.uniform(0.6, 1.6), 1
+            )
+            for _ in range(count)
+        ]
+        rows[split] = []
+        for place, (passage, music) in enumerate(zip(chosen, play(chosen, SOUNDFONTS[split]), strict=True)):
+            path = out / "clips" / f"note-{split}-{place:04d}.flac"
+            soundfile.write(path, music[: round(NOTE_SECONDS * SAMPLING_RATE)].clip(-1, 1), SAMPLING_RATE)
+            rows[split].append(
+                row(str(path), rng.choice(INSTRUMENT), written(INSTRUMENTS[passage.program]), "instrument")
+            )
+    return rows
+
+
+def text(rng: random.Random) -> dict[str, list[Row]]:
+    """Questions without sound: glosses of WordNet's nouns, so that the model keeps answering in words."""
+    found = []
+    for line in (WORDNET / "data.noun").read_text(encoding="utf-8", errors="replace").splitlines():
+        fields, _, gloss = line.partition("| ")
+        words = fields.split()
+        gloss = gloss.partition(";")[0].strip()
+        if gloss and words[3] == "01" and re.fullmatch("[a-z]{4,9}", words[4]) and 20 < len(gloss) < 70:
+            found.append((words[4], gloss))
+    rng.shuffle(found)
+    asked = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What does the word “{word}” mean?"},
+                {"role": "assistant", "content": written(gloss)},
+            ],
+            "task": "text_only",
+        }
+        for word, gloss in found[:300]
+    ]
+    return {"train": asked, "dev": []}
+
+
+def row(path: str, question: str, answer: str, task: str) -> Row:
+    """One row of a manifest."""
+    return {
+        "audios": [path],
+        "messages": [
+            {"role": "user", "content": f"<audio>{question}"},
+            {"role": "assistant", "content": answer},
+        ],
+        "task": task,
+    }
+
+
+if __name__ == "__main__":
+    main()
