@@ -38,7 +38,7 @@ def make(folder: Path, target: Path, settings: DemoSettings, *, pretrain_steps: 
 
     Args:
         folder: Corpus, backbone and runs.
-        target: Where the shipped run goes.
+        target: Folder of the shipped run.
         settings: The settings of the comparison.
         pretrain_steps: Steps of pre-training of the backbone.
         seed: Seed of the arm.

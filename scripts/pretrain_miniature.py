@@ -89,7 +89,7 @@ def pretrain(
 
     Args:
         corpus: From :func:`coat.synthetic.corpus.build_corpus`.
-        folder: Where the checkpoint goes; it appears whole or not at all.
+        folder: Folder of the checkpoint; it appears whole or not at all.
         steps: Optimizer steps.
         batch_size: Rows a step.
         learning_rate: Peak, on a cosine.

@@ -1,4 +1,4 @@
-"""Docstrings and help texts are whole phrases: "Seed of the weights", never "Of the weights" or "Which"."""
+"""Docstrings and help texts are whole phrases: "Seed of the weights", never "Of the weights" or "Which weights"."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 import coat
 
 SOURCE = Path(coat.__file__).parent
-BEGINS = r'"""(?:Of|What) |^ +\*{0,2}[a-z_]+(?:, [a-z_]+)*: Of |(?:help|description)="Of '
-ELLIPTIC = re.compile(BEGINS + r"|^ +[a-z_]+: (?:Which|Theirs|Whose|Where|What|The same)\.$", re.MULTILINE)
+BEGINS = r'"""(?:Of|What) |(?:help|description)="Of '
+FIELDS = r"^ +\*{0,2}[a-z_]+(?:, [a-z_]+)*: (?:(?:Of|What|Which|Where|Whose|Who|How|When) |(?:Theirs|The same)\.$)"
+ELLIPTIC = re.compile(f"{BEGINS}|{FIELDS}", re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

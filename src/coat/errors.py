@@ -7,7 +7,7 @@ class CoatError(Exception):
     """Something the user gave cannot work; the message says what, where and what to do.
 
     Args:
-        problem: What was wrong, naming the row, file or field.
+        problem: The fault, with the name of the row, file or field.
         remedy: The action that solves it.
 
     Attributes:

@@ -56,7 +56,7 @@ def generate(
     Args:
         model: In evaluation mode.
         conversations: Each ends with a user turn.
-        max_new_tokens: Where an answer is cut at the latest.
+        max_new_tokens: Most tokens of an answer.
         thinking: Think in another way than the model was trained to, for example not at all.
         **options: Options of transformers' ``generate``: ``temperature``, ``top_p``, ``repetition_penalty``, others. A
             temperature above zero samples. Penalties count the answer's tokens, for the prompt comes as embeddings.
@@ -83,7 +83,7 @@ def reply_to(
     Args:
         model: In evaluation mode.
         encoded: From :func:`coat.thinking.batch.encode`.
-        max_new_tokens: Where an answer is cut at the latest.
+        max_new_tokens: Most tokens of an answer.
         embeddings: Keeps those of clips that are asked about again.
         **options: See :func:`generate`.
     """
@@ -130,7 +130,7 @@ def reply_to_many(
 
     Args:
         model: In evaluation mode.
-        load: How to load each, called when its turn is near.
+        load: Loads one clip; called when its turn is near.
         lengths: To sort by; those of equal length stay neighbours.
         builder: Builds the prompts; the model's own if None.
         batch_size: Conversations at a time.

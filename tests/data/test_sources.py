@@ -172,9 +172,18 @@ def audiocaps_qa_files(folder):
 
 
 def asterisk_files(folder):
-    for name in ("activated", "digits/1", "beep"):
+    for name in ("activated", "digits/1", "beep", "silence/3", "join"):
         wav(folder / f"{name}.wav")
-    lines = ["; Core sounds", "", "activated: Activated.", "digits/1:  one", "beep: [this is a tone]", "gone: Gone."]
+    lines = [
+        "; Core sounds",
+        "",
+        "activated: Activated.",
+        "digits/1:  one",
+        "beep: [this is a tone]",
+        "gone: Gone.",
+        "silence/3: (3 seconds of silence)",
+        "join: <beep ascending>",
+    ]
     (folder / "core-sounds-en.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
 
 

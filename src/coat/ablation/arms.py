@@ -24,7 +24,7 @@ class Arm:
         name: Name of its folder.
         title: Title in tables.
         against: The arm that it is compared with.
-        recipe: What it trains; None leaves the backbone as it is.
+        recipe: The recipe that it trains; None leaves the backbone as it is.
     """
 
     name: str

@@ -36,7 +36,7 @@ class Plan:
         folder: Everything goes there.
         arms: The arms.
         seeds: Seeds of training.
-        tasks: What is asked, as :func:`coat.evaluation.sources.open_tasks` takes it.
+        tasks: Tasks, as :func:`coat.evaluation.sources.open_tasks` takes them.
         data: Path of the tasks' rows.
         limit: Items a task at most.
         max_new_tokens: Longest answer to a manifest's question, in tokens.

@@ -28,7 +28,7 @@ def as_clip(audio: Any, *, max_seconds: float | None = None, name: str = "clip")
         audio: A path; the bytes of a file; samples with their rate, as librosa and soundfile give them; what a column
             of ``datasets.Audio`` holds, decoded or not; or a clip.
         max_seconds: Refuse what is longer.
-        name: What to call it in messages, where it has no name of its own.
+        name: Its name in messages, where it has none of its own.
 
     Raises:
         CoatError: It cannot be read, or is in no such form.

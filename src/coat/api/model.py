@@ -96,7 +96,7 @@ class CoatModel:
             adapter: An adapter that ``coat export --adapter-only`` wrote, or a training run, to put on the checkpoint.
             dtype: ``auto`` (what a run's recipe says, else bfloat16 where the accelerator computes in it),
                 ``float32``, ``bfloat16``, ``float16`` or a ``torch.dtype``.
-            device: Where the model goes; the accelerator, or the CPU where there is none, if None.
+            device: Device of the model; the accelerator, or the CPU where there is none, if None.
             device_map: As in transformers, for models that one device does not hold; excludes ``device``.
             attn_implementation: As in transformers.
             heads: Load the projection heads of a run too, so that :meth:`think` predicts.
@@ -162,7 +162,7 @@ class CoatModel:
             audio: A clip in any form of :func:`coat.api.inputs.as_clip`, a list of them, or None. They go before the
                 text unless it says ``<audio>`` itself.
             text: The question.
-            max_new_tokens: Where the answer is cut at the latest.
+            max_new_tokens: Most tokens of the answer.
             stream: Return an iterator over the answer's pieces as they come.
             text_cot: Have the model think in text first, as the paper's rival does; the answer holds the chain, and
                 :func:`coat.reasoning.final_answer` takes it off.
@@ -187,7 +187,7 @@ class CoatModel:
 
         Args:
             conversations: Lists of messages in transformers' chat format; see :func:`coat.api.inputs.conversation`.
-            max_new_tokens: Where an answer is cut at the latest.
+            max_new_tokens: Most tokens of an answer.
             **options: ``thinking``, a :class:`ThinkingConfig` to think in another way than the model was trained to,
                 and options of transformers' ``generate``: ``temperature`` (above zero samples), ``top_p``,
                 ``repetition_penalty``, others.

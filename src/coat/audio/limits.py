@@ -24,7 +24,7 @@ class Problem:
 
     Attributes:
         kind: ``too short``, ``too long``, ``not finite``, ``over full scale`` or ``offset``.
-        text: What was measured, to follow the clip's name.
+        text: The measured fault, to follow the clip's name.
         remedy: The action that solves it.
     """
 

@@ -25,7 +25,7 @@ def load_audio(
         path: WAV, FLAC, AIFF, MP3, Ogg, Opus, WebM, M4A, MP4 (with pictures or without), 3GP, AMR and whatever else
             FFmpeg's libraries decode. It is decoded to its end, whatever its header says.
         start: Start of the segment, in seconds.
-        end: Where to stop, in seconds; the end of the file if None.
+        end: The last second to read; the end of the file if None.
         channel: Take this channel alone, counted from 0; otherwise channels are mixed, see
             :mod:`coat.audio.downmix`.
         max_seconds: Refuse a clip that is longer, as soon as so much of it is decoded.

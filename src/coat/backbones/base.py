@@ -62,18 +62,18 @@ class Backbone(nn.Module, ABC):
         family: Its key in recipes.
         hub_id: The checkpoint that recipes use by default.
         model_class: Its class in transformers, which loads the audio and language parts alone.
-        model_types: What configurations of its checkpoints call themselves, for families of other packages.
+        model_types: ``model_type`` of its checkpoints' configurations, for families of other packages.
         audio_token: The placeholder.
         adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
         adapted_tower_layers: Names of the audio tower's linear layers that LoRA adapts where a recipe trains it.
         max_clips: Clips that one conversation may hold; None for any number.
         projector_modules: Modules from the tower's states to the language model's size, by the ends of their names.
-        think_prompt: What the family's own mode of thinking in text is asked by; empty where it has none.
+        think_prompt: Text that asks for the family's own mode of thinking in text; empty where it has none.
         model: The transformers model.
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
         feature_extractor: Waveforms to log-mel.
         chat_template: The family's own Jinja template, with its default system prompt.
-        audio_spec: How seconds become audio tokens.
+        audio_spec: Sampling rate, and times of audio tokens.
         end_ids: Tokens that end an answer.
     """
 

@@ -39,7 +39,7 @@ class Thinker(Backbone):
 
         Args:
             packed: Log-mel of all clips, ``(mels, frames)``.
-            **lengths: What else the tower takes.
+            **lengths: The tower's other inputs.
         """
         read: list[Tensor] = []
 

@@ -20,7 +20,7 @@ def language_flops(backbone: Backbone, tokens: int, *, logits: int = 1, past: in
     Args:
         backbone: Its sizes; a model without storage will do.
         tokens: Positions that are new.
-        logits: How many of the tokens the output layer sees.
+        logits: Number of the tokens that the output layer sees.
         past: Positions in the cache, which the new ones attend to.
     """
     linear = 2 * active_parameters(backbone) * tokens

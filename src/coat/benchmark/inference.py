@@ -43,7 +43,7 @@ class CostSettings:
         samples: Questions a range and seed.
         seeds: Number of seeds.
         ranges: Ranges of durations, in seconds.
-        max_new_tokens: Where answers are cut at the latest.
+        max_new_tokens: Most tokens of an answer.
         reasoning_tokens: That a chain of thought may take beside.
         strides: Strides of the block that are timed.
     """
@@ -106,7 +106,8 @@ def measure(
         questions: Those of a range, by its place and the seed.
         settings: Settings of the measurement.
         path: ``timings.jsonl``, a line an answer.
-        one_arm_at_a_time: Where changing arms is dear; else arms take turns, so that a noisy machine is fair.
+        one_arm_at_a_time: Measure an arm to its end before the next, for arms that are dear to change; else they take
+            turns, so that a noisy machine is fair.
         progress: Called with answers just timed, and in all.
 
     Returns:

@@ -19,7 +19,7 @@ class ExportConfig:
         audio_token: The placeholder.
         assistant_header: The text that opens an assistant turn.
         max_seconds: The longest clip.
-        thinking: How the model thinks.
+        thinking: The model's block.
     """
 
     family: str

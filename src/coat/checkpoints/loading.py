@@ -31,7 +31,7 @@ def load_model(
         model_path: See :func:`coat.checkpoints.references.resolve`.
         dtype: Data type of the weights: ``auto`` (what a run's recipe says, else bfloat16 where the accelerator
             computes in it), ``float32``, ``bfloat16``, ``float16`` or a ``torch.dtype``.
-        device: Where the model goes; the accelerator, or the CPU where there is none, if None.
+        device: Device of the model; the accelerator, or the CPU where there is none, if None.
         device_map: As in transformers, for models that one device does not hold; excludes ``device``.
         attn_implementation: As in transformers.
         heads: Load the projection heads of a run too, for analysis.

@@ -19,7 +19,7 @@ class ThinkingConfig:
         placement: Head of the assistant turn, or right before its header.
         stride: Audio tokens that one think token stands for; 1 is the paper.
         max_tokens: Think tokens of a clip at most: a longer clip gets a longer stride.
-        fill: What think positions hold: the trained token, or fixed random vectors, as a control.
+        fill: Input of think positions: the trained token, or fixed random vectors, as a control.
 
     Raises:
         ValueError: A value is out of range.

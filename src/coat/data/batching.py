@@ -24,7 +24,7 @@ class Shuffled:
     """Every row once, in random order, then again in another.
 
     Args:
-        rows: How many there are.
+        rows: Number of rows.
         seed: Seed of the orders.
     """
 
@@ -82,7 +82,7 @@ class StepRows(Sampler[list[int]]):
         seed: Seed of the order of steps.
         group: Put rows of like length into a step.
         rank: This process.
-        processes: How many share each step; they divide ``batch_size``.
+        processes: Number of processes that share each step; it divides ``batch_size``.
     """
 
     def __init__(

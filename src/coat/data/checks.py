@@ -106,7 +106,7 @@ class Checked:
         tasks: Rows by task.
         answer_words: Words in each answer.
         letters: Right answers by their place, of rows with choices.
-        by_chance: What they would be if every place were as good.
+        by_chance: Their value if every place were as good.
         findings: All of them.
         heard: Whether audio was decoded.
     """

@@ -17,7 +17,7 @@ class Conversation:
     Attributes:
         messages: ``{"role", "content"}`` each.
         clips: In the order of the marks.
-        name: What to call it in messages to the user.
+        name: Its name in messages to the user.
     """
 
     messages: list[Message]

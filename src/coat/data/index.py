@@ -57,7 +57,7 @@ class Manifest(Rows):
         path: Path of the file.
         notes: From :func:`open_manifest`.
         lines: The plain JSON Lines file to read from; the manifest itself if None.
-        reading: How rows are taken.
+        reading: Settings of reading rows.
     """
 
     def __init__(self, path: Path, notes: Notes, lines: Path | None = None, reading: Reading | None = None) -> None:
@@ -121,7 +121,7 @@ class Joined(Rows):
 
     Args:
         parts: At least one.
-        places: Which rows, as places in all parts together; every one if None.
+        places: Places of the rows in all parts together; every one if None.
     """
 
     def __init__(self, parts: Sequence[Manifest], places: np.ndarray | None = None) -> None:

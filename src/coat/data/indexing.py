@@ -87,7 +87,7 @@ class Found:
         columns: Columns of :class:`Notes`, by name; groups and sources are indices into ``names``.
         ids: ``(n,)`` digests of the rows' ids.
         names: Names of groups and sources.
-        problems: What is wrong with rows that cannot be used, each with its line.
+        problems: Faults of rows that cannot be used, each with its line.
         left_out: Rows whose audio cannot be used, where such rows are left out.
         remedy: The first problem's remedy.
         rows: That were read.
@@ -108,7 +108,7 @@ def read_notes(path: Path, lines: Path, reading: Reading, progress: Callable[[in
     Args:
         path: The manifest.
         lines: The plain JSON Lines file to read: the manifest, or its copy.
-        reading: How rows are taken.
+        reading: Settings of reading rows.
         progress: Called with the number of rows just read.
 
     Raises:
@@ -157,8 +157,8 @@ def read_part(lines: Path, root: Path, word: str, reading: Reading, part: tuple[
     Args:
         lines: The file.
         root: Folder that relative paths start from.
-        word: What a row is called in messages: ``line`` or ``row``.
-        reading: How rows are taken.
+        word: Noun for a row in messages: ``line`` or ``row``.
+        reading: Settings of reading rows.
         part: From :func:`coat.data.reading.parts_of`.
     """
     found = Found()

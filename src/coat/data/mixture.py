@@ -23,7 +23,7 @@ class Pool:
     Attributes:
         source: Name of the source.
         group: Task group.
-        rows: How many it has.
+        rows: Number of its rows.
         hours: Hours of audio in the rows.
     """
 

@@ -32,7 +32,7 @@ class Record:
         where: The same position in words.
         raw: Content of the record.
         problem: Why it could not be read; then ``raw`` is None.
-        offset: Where its line begins in an uncompressed JSON Lines file; -1 elsewhere.
+        offset: Byte at which its line begins in an uncompressed JSON Lines file; -1 elsewhere.
     """
 
     number: int
@@ -146,8 +146,8 @@ def read_lines(path: Path, start: int = 0, stop: int | None = None, number: int 
 
     Args:
         path: Plain or compressed.
-        start: Where the part begins, in bytes of a plain file; a line begins there.
-        stop: Where it ends; the end of the file if None.
+        start: First byte of the part in a plain file; a line begins there.
+        stop: The byte after its last; the end of the file if None.
         number: Lines before it.
     """
     offset = start

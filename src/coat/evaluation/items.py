@@ -82,13 +82,13 @@ class Item:
     Attributes:
         id: Unique in its task.
         task: Its task's name.
-        prompt: What is asked, without options; or a whole prompt where ``messages`` are given.
+        prompt: The question, without options; or a whole prompt where ``messages`` are given.
         reference: The right answer's text.
         options: Options of a choice, as they stand.
         right: Indices of the correct options.
         cluster: Items that share a clip or a speaker are not independent.
         facts: To be shown, and scored apart.
-        judge_question: What the judge is told was asked.
+        judge_question: The question as the judge is told it.
         seconds: Seconds of audio.
         clips: Keys of the clips' content.
         messages: Messages of a manifest's row, in place of a prompt.

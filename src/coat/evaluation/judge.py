@@ -64,7 +64,7 @@ class JudgeSettings:
         key: API key.
         temperature: None leaves it out: some models refuse it.
         max_tokens: Longest verdict, in tokens; None sets no limit.
-        attempts: How often a verdict without a rating is asked for.
+        attempts: Most requests for a verdict, where one comes without a rating.
         concurrency: Verdicts at once.
         timeout: Seconds for one.
         max_calls: At most so many calls in this run; None sets no limit.
@@ -129,7 +129,7 @@ def judge_run(
 
     Args:
         folder: The run's.
-        settings: How verdicts are asked for.
+        settings: Settings of the requests for verdicts.
         dry_run: Count calls and tokens, and ask for nothing.
         progress: Called with verdicts just given, and in all.
 

@@ -52,7 +52,7 @@ class EvalSettings:
 
     Attributes:
         choice_orders: Rotations of a choice's options.
-        audio: What is heard: the clip, silence of its length, or the clip of another question.
+        audio: The clip, silence of its length, or the clip of another question.
         reasoning: The sentence that asks for a chain of thought; empty asks for the answer alone.
         reasoning_tokens: That it may take.
         profile: The family of models whose prompts are used.
@@ -116,7 +116,7 @@ def run_tasks(
         backend: Backend that answers.
         opened: Tasks with their rows.
         folder: Folder of the answers.
-        settings: How questions are asked.
+        settings: Settings of the questions.
         progress: Called with what is done, how many now, and how many in all.
 
     Raises:

@@ -59,9 +59,9 @@ class Scored:
         item: The item.
         order: In which order of options.
         answer: Text of the answer.
-        said: What was read of it: an option's text, a class; None if nothing.
-        credit: What it counts; 1 is right. For transcripts, word errors.
-        out_of: What it counts of; 1, or words of the reference.
+        said: The option's text or the class that was parsed from the answer; None if nothing was.
+        credit: Points of this answer; 1 is right. For transcripts, word errors.
+        out_of: Points to be had: 1, or words of the reference.
         read: Whether anything could be read.
     """
 

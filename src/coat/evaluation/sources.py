@@ -27,7 +27,7 @@ class Opened:
 
     Attributes:
         task: The task.
-        items: What is asked; clips are not decoded, nor measured before :func:`measured`.
+        items: The questions; clips are not decoded, nor measured before :func:`measured`.
         place: Path or hub id of the data.
         revision: Revision of the data.
         skipped: Rows that are not asked, by why: ids.
@@ -58,7 +58,7 @@ def open_tasks(
         names: Names of tasks.
         data: A folder with a folder a task, or ``sample`` for the rows that ship with each; the hub if None.
         scratch: Folder for samples.
-        max_new_tokens: Where answers to a manifest's questions are cut at the latest.
+        max_new_tokens: Most tokens of an answer to a manifest's question.
         ignore: Fields of manifests' rows to pass over.
 
     Raises:

@@ -28,8 +28,8 @@ class Score:
         low: Lower end: Wilson's interval for shares of right answers, which holds at 0 and 1 too, of the effective
             number of items where they come in clusters; else the bootstrap's percentile.
         high: Upper end of the interval.
-        items: How many were scored.
-        clusters: How many clusters they form.
+        items: Number of scored items.
+        clusters: Number of clusters that they form.
     """
 
     metric: str
@@ -100,7 +100,7 @@ def ratio(
         metric: Name of the metric.
         top: ``(items,)``.
         bottom: ``(items,)``; ones if None: a mean.
-        clusters: What each item belongs to; each to itself if None.
+        clusters: The cluster of each item; every item is its own if None.
     """
     top = np.asarray(top, dtype=float)
     share = bottom is None and bool(np.isin(top, (0, 1)).all())
@@ -145,7 +145,7 @@ def wilson(share: float, items: int, effect: float = 1.0) -> tuple[float, float]
 
     Args:
         share: Between 0 and 1.
-        items: How many items there are.
+        items: Number of items.
         effect: By how much clusters widen its variance; the effective number of items is ``items / effect``.
     """
     n = max(items / max(effect, 1.0), 1.0)

@@ -31,7 +31,7 @@ def align(
         frames: ``(N,)`` real frames of each clip, at least 1.
         frame_rate: r_k in Hz.
         first_frame_seconds: The middle of the first frame.
-        num_tokens: How many tokens to make; those past a clip's end repeat its last frame.
+        num_tokens: Number of tokens to make; those past a clip's end repeat its last frame.
         token_rate: Audio tokens a second.
         first_token_seconds: The middle of the first token.
 

@@ -46,7 +46,7 @@ class Expert(nn.Module, ABC):
         feature_dim: e_k, numbers a frame.
         frame_rate: r_k, frames a second.
         first_frame_seconds: The time at the middle of its first frame.
-        precision: What its products are computed in: float32, or bfloat16 where the recipe says so.
+        precision: Precision of matrix products: float32, or bfloat16 where the recipe says so.
         needs_waveform: False if it reads the backbone's audio embeddings instead.
         licence: Licence of the weights.
         commercial: Whether that licence allows commercial use.

@@ -38,7 +38,7 @@ class Encoder(Expert):
 
     Args:
         model: Hub id or folder.
-        layer: Which hidden states: 0 enters the first layer, -1 leaves the last. Codecs have one: their latent.
+        layer: Index of the hidden states: 0 enters the first layer, -1 leaves the last. Codecs have one: their latent.
         pooling: Over frequency, where a model keeps it (AST, CLAP).
         trust_remote_code: For model types that are not in transformers, such as MERT.
     """

@@ -13,8 +13,8 @@ class Event:
     """Something that is heard for a while.
 
     Attributes:
-        start: When it begins, in seconds.
-        end: When it ends, in seconds.
+        start: Its beginning, in seconds.
+        end: Its end, in seconds.
         label: Its name: ``A4``, ``Dog``.
         confidence: Mean probability over its frames, from 0 to 1.
         expert: The expert in whose terms it is named.

@@ -29,7 +29,7 @@ class PretrainedExpert(Expert):
     """An expert that is built from a published checkpoint.
 
     Args:
-        weights: Where its checkpoint is: ``official``, a file, a URL, or ``owner/name`` on the hub; ``random`` for
+        weights: Its checkpoint: ``official``, a file, a URL, or ``owner/name`` on the hub; ``random`` for
             tests. The checkpoint's own shapes say how large the expert is.
         sizes: Sizes of random weights: ``official``, or ``tiny`` for tests.
         seed: Seed of random weights.

@@ -179,7 +179,7 @@ class FeatureStore:
 
     Args:
         root: The cache's folder.
-        backbone: Whose token axis features are on; with weights only where the tower's states are wanted.
+        backbone: Its audio tokens give the time axis; with weights only where the tower's states are wanted.
         experts: By name; those that read x_A need no cache of their own.
         embeddings: Whether the tower's states are cached.
     """

@@ -26,10 +26,10 @@ def evaluate(
     """Run lmms-eval's own tasks, and this package's as ``coat_NAME``.
 
     Args:
-        model: What ``pretrained`` is; see :class:`coat.lmms.model.CoatChat`.
+        model: The value of ``pretrained``; see :class:`coat.lmms.model.CoatChat`.
         tasks: Names, lmms-eval's or ours.
-        folder: Where our task files are written.
-        data: Where our tasks' Parquet files are; the hub if None.
+        folder: Folder for the task files.
+        data: Folder of the tasks' Parquet files; the hub if None.
         include: Further folders of task files.
         limit: At most so many documents a task.
         batch_size: Questions at a time.

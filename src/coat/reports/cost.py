@@ -19,10 +19,10 @@ def write_cost_page(
         path: Path of the HTML file.
         title: Title of the measurement.
         cells: From :func:`coat.benchmark.inference.summarise`.
-        own: What the sizes of what was measured say, at the middle of each range.
-        work: What the sizes of the family's published checkpoint say, by length.
+        own: The prediction from the measured model's sizes, at the middle of each range.
+        work: The prediction from the sizes of the family's published checkpoint, by length.
         works_of: Name of the checkpoint that the sizes come from.
-        about: How it was measured.
+        about: Circumstances of the measurement.
     """
     sections = [
         Section(

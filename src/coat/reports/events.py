@@ -20,7 +20,7 @@ def write_events(path: str | Path, events: Sequence[Event], seconds: float, name
             labels: start, end and label with tabs).
         events: By start.
         seconds: Length of the clip.
-        name: What RTTM calls the clip: its file's name without its ending.
+        name: The clip's name in RTTM: its file's name without its ending.
 
     Raises:
         CoatError: The ending is none of these.

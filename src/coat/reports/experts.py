@@ -19,7 +19,7 @@ class Check:
     Attributes:
         parameters: Number of its parameters.
         frames, size: Frames and e_k of the features of two seconds.
-        batch_difference: How far a clip's features move when it is batched with a longer one.
+        batch_difference: Largest change of a clip's features when it is batched with a longer one.
         times_real_time: Seconds of audio that it takes a second.
     """
 

@@ -85,7 +85,7 @@ def write_report(path: Path, title: str, lead: str, sections: list[Section]) -> 
     """Write the page, whole or not at all, and beside it what it holds, to be put together with others.
 
     Args:
-        path: Where it goes; ``x.html`` has ``x.page.json`` beside it.
+        path: File to write; ``x.html`` has ``x.page.json`` beside it.
         title: Title of the page.
         lead: A paragraph under the title.
         sections: Sections, in order.

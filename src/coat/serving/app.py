@@ -50,7 +50,7 @@ class ServerSettings:
         allowed_origins: Origins of web pages that may call the server from a browser; ``*`` for any.
         max_new_tokens: Longest answer, and what is answered where a request names no length.
         request_timeout: Seconds from arrival to last token.
-        transcription_prompt: What /v1/audio/transcriptions asks the model.
+        transcription_prompt: The prompt of /v1/audio/transcriptions.
     """
 
     name: str

@@ -51,7 +51,7 @@ class Job:
     """One request on its way.
 
     Attributes:
-        encoded: What to answer: its prompt, and its clips at the backbone's rate.
+        encoded: The request's prompt, and its clips at the backbone's rate.
         options: Options of generation.
         hear: Called from the worker with each new piece of text, and with None at the end.
         text: The answer so far.

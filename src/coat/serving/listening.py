@@ -100,7 +100,7 @@ def bounded(most: int, header_seconds: float = HEADER_SECONDS) -> type[BoundedPr
 
     Args:
         most: Connections that may be open at once.
-        header_seconds: How long a request's head may take to come.
+        header_seconds: Most seconds until a request's head has come.
     """
     return type("Bounded", (BoundedProtocol,), {"most": most, "header_seconds": header_seconds, "_silent": {}})
 

@@ -213,15 +213,15 @@ class Options:
     """How to answer one request.
 
     Attributes:
-        max_tokens: Where the answer is cut at the latest.
+        max_tokens: Most tokens of the answer.
         temperature: 0 takes the likeliest token.
         top_p: Sample among the likeliest tokens that hold so much probability.
         top_k: Sample among so many tokens; 0 sets no limit.
         min_p: Sample among tokens at least so likely, relative to the likeliest.
         frequency_penalty: Taken off a token's logit each time that the answer holds it.
         presence_penalty: Taken off once for a token that the answer holds.
-        repetition_penalty: What logits of tokens in prompt and answer are divided by where positive, and multiplied
-            by where negative.
+        repetition_penalty: Divisor of the positive logits of tokens in prompt and answer, and factor of their
+            negative ones.
         logit_bias: Added to logits, by token.
         seed: Seed of sampling; two requests with one seed answer alike, whatever they are batched with.
         stop: Texts that end an answer, and are not part of it.

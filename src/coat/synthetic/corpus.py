@@ -71,7 +71,7 @@ def build_corpus(
     """Synthesise the corpus, or return it if it is there already.
 
     Args:
-        folder: Where it goes; it appears whole or not at all.
+        folder: Folder to write; it appears whole or not at all.
         seed: Every clip follows from the seed, its split, kind and index alone.
         size: Number of clips of each split.
         workers: Processes; the number of cores if None.

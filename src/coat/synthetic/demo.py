@@ -86,7 +86,7 @@ def run_demo(
     Args:
         folder: Output folder.
         seeds: Seeds of training; corpus and backbone are the same for all.
-        settings: How large it is.
+        settings: Sizes of the demo.
         console: Console to print to.
 
     Returns:

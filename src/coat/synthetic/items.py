@@ -70,8 +70,8 @@ def make_scarce(rows: list[Row], tasks: Sequence[str], clips: int, *, repeats: i
         rows: All questions of a split.
         tasks: The scarce ones.
         clips: Labelled clips for each of them.
-        repeats: How often a labelled question is in the mixture.
-        seed: Which clips are labelled, and which question each clip keeps.
+        repeats: Copies of a labelled question in the mixture.
+        seed: Seed of the choice of labelled clips, and of the question that each clip keeps.
     """
     rng = np.random.default_rng([seed, 11])
     plenty: dict[str, list[Row]] = {}

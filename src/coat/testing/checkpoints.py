@@ -124,7 +124,7 @@ def random_backbone(
         seed: Seed of the weights.
         sizes: ``REAL_SIZES`` has those of the hub checkpoints.
         dtype: Data type of the weights.
-        device: Where they are drawn; PyTorch's default if None. True sizes in a machine's memory take minutes;
+        device: Device that draws them; PyTorch's default if None. True sizes in a machine's memory take minutes;
             ``meta`` draws nothing.
         like_hub: Give the checkpoint what published ones may have and fresh ones do not: an embedding without a spare
             row, tied to the output layer where the family's class ties them; a ``generation_config.json`` with

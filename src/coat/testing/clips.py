@@ -14,7 +14,7 @@ def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Clip:
     """A clip of white noise.
 
     Args:
-        seconds: How long it is.
+        seconds: Length.
         seed: Seed of its samples.
         rate: Its sampling rate, in Hz.
 

@@ -20,7 +20,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 768, named_tokens: d
 
     Args:
         texts: To learn merges from.
-        vocabulary: How many tokens, special ones aside.
+        vocabulary: Number of tokens, special ones aside.
         named_tokens: Special tokens that a family's processor asks the tokenizer for, by attribute.
     """
     from tokenizers import pre_tokenizers

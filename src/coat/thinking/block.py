@@ -75,7 +75,7 @@ def plan_blocks(
         audio_token: The placeholder's id.
         assistant_header: The ids that open an assistant turn.
         tokens: The three think tokens.
-        thinking: Where blocks stand, and how many audio tokens a think token stands for.
+        thinking: Placement of blocks, and the number of audio tokens for each think token.
 
     Returns:
         Blocks by position; none for a prompt without audio.

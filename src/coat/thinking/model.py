@@ -56,7 +56,7 @@ class ThinkingModel(nn.Module):
 
     Args:
         backbone: A loaded backbone; its weights are frozen.
-        thinking: Whether and how to think; the paper's way if None.
+        thinking: Settings of the block; the paper's if None.
     """
 
     def __init__(self, backbone: Backbone, thinking: ThinkingConfig | None = None) -> None:

@@ -36,7 +36,7 @@ class CoatProcessor(ProcessorMixin):
         audio_token: The placeholder.
         assistant_header: The text that opens an assistant turn.
         max_seconds: The longest clip; what is longer is refused, never truncated.
-        thinking: How the model thinks, or the fields of it; blocks are left out where it is not enabled.
+        thinking: Settings of the block, or their fields; blocks are left out where it is not enabled.
 
     Example:
         >>> import numpy as np

@@ -29,7 +29,7 @@ class Prompt:
     Attributes:
         input_ids: With audio placeholders expanded and blocks inserted.
         labels: Parallel to the ids: the token where it belongs to an answer, -100 elsewhere.
-        blocks: What was inserted; positions count without blocks.
+        blocks: The inserted blocks; positions count without blocks.
     """
 
     input_ids: list[int]
@@ -41,9 +41,9 @@ class PromptBuilder:
     """Builds prompts for one backbone.
 
     Args:
-        backbone: Whose template and tokenizer to use.
+        backbone: The backbone whose template and tokenizer are used.
         tokens: The three think tokens; None builds prompts without blocks.
-        thinking: Where blocks stand, and how many audio tokens a think token stands for.
+        thinking: Placement of blocks, and the number of audio tokens for each think token.
     """
 
     def __init__(self, backbone: Backbone, tokens: ThinkTokens | None, thinking: ThinkingConfig = PAPER) -> None:
@@ -71,7 +71,7 @@ class PromptBuilder:
                 is text with ``<audio>`` where a clip goes, or a list of
                 ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
             num_audio_tokens: L_a of each clip, in order.
-            name: What to call the conversation in messages.
+            name: Name of the conversation in messages.
 
         Raises:
             CoatError: Clips and ``<audio>`` marks differ in number, a text holds reserved tokens, or the prompt is

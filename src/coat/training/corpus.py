@@ -25,7 +25,7 @@ class Corpus:
 
     Attributes:
         rows: The rows of all manifests, one after another.
-        pools: What each manifest holds of them.
+        pools: The rows of each manifest.
         left_out: Rows that are too long, or whose audio cannot be used.
     """
 

@@ -115,7 +115,7 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
 
     Args:
         recipe: The recipe.
-        row: What an average row holds; 10 s and 60 tokens of text if None.
+        row: Sizes of an average row; 10 s and 60 tokens of text if None.
 
     Raises:
         CoatError: The checkpoint's configuration cannot be had, or an expert's weights where only they know its size.

@@ -37,8 +37,8 @@ class Totals:
     """Totals of a step over all batches and processes.
 
     Attributes:
-        response_tokens: What cross-entropy is divided by.
-        think_tokens: What every expert's loss is divided by.
+        response_tokens: Response tokens of the step, the divisor of cross-entropy.
+        think_tokens: Think tokens of the step, the divisor of every expert's loss.
         passes: Passes of the process with most.
         heard: Whether any row of it holds audio: a step of text alone says nothing of experts.
     """

@@ -38,7 +38,7 @@ class StageTrainer(StepTrainer):
         model: The model, with LoRA and heads.
         experts: Every expert by name.
         weights: w_k of the active ones.
-        keep_checkpoints: How many to keep.
+        keep_checkpoints: Number of checkpoints to keep.
         learning_rates: Learning rates of parts of the backbone, for those that have their own; see
             :meth:`ThinkingModel.part_of`.
         **options: See :class:`StepTrainer`.

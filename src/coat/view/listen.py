@@ -91,7 +91,7 @@ class Listener:
             clip: The clip.
             question: The question.
             baseline: Without the block and without what was trained.
-            max_new_tokens: Where the answer is cut at the latest.
+            max_new_tokens: Most tokens of the answer.
         """
         asked = Conversation([{"role": "user", "content": f"<audio>{question}"}], [clip], "clip")
         thinks = self.model.thinking

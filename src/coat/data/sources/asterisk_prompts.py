@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from coat.errors import CoatError
 TEXTS = "core-sounds-en.txt"
 # Where Debian puts the transcripts, which it packs apart from the sounds.
 DEBIAN_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en") / f"{TEXTS}.gz"
+
+# "[this is a tone]", "<beep ascending>", "(3 seconds of silence)"
+NO_WORDS = re.compile(r"\[|^[(<].*[)>]$")
 
 
 class AsteriskPrompts(Corpus):
@@ -35,8 +39,9 @@ class AsteriskPrompts(Corpus):
         for line in self._texts(folder).splitlines():
             name, colon, text = line.partition(":")
             path = folder / f"{name.strip()}.wav"
-            if colon and not name.startswith(";") and "[" not in text and path.is_file():
-                yield {"id": name.strip(), "text": " ".join(text.split()), "audio": {"path": str(path)}}
+            text = " ".join(text.split())
+            if colon and not name.startswith(";") and not NO_WORDS.search(text) and path.is_file():
+                yield {"id": name.strip(), "text": text, "audio": {"path": str(path)}}
 
     def _texts(self, folder: Path) -> str:
         for path in (folder / TEXTS, folder / f"{TEXTS}.gz", DEBIAN_TEXTS):

@@ -26,7 +26,7 @@ class Asked:
         task: Name of the task, for scores.
         choices: The options of a multiple-choice question.
         messages: A whole conversation with its marks, in place of question and answer.
-        metadata: What else is known of the record.
+        metadata: Other fields of the record.
     """
 
     question: str
@@ -48,10 +48,10 @@ class Corpus(ABC):
         group: Its task group (App. A).
         licence: Licence of the data.
         access: Steps to get access.
-        hub_id: Where it is on the hub; empty where it comes as files.
+        hub_id: ``owner/name`` on the hub; empty where it comes as files.
         config: Configuration of the hub's data set.
         splits: Names of the splits to train on.
-        files: What a folder of it holds, for corpora that come as files.
+        files: Contents of its folder, for corpora that come as files.
         installed: The folder where a system package puts those files.
         language: Language of its speech.
         has_audio: False for text alone.

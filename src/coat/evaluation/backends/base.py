@@ -23,7 +23,7 @@ class Request:
         messages: With ``<audio>`` where clips go; the last is the user's.
         load: Decodes the clips.
         seconds: Seconds of audio, to sort by.
-        max_new_tokens: Where the answer is cut at the latest.
+        max_new_tokens: Most tokens of the answer.
     """
 
     name: str

@@ -25,7 +25,7 @@ class EndpointBackend:
         key: API key.
         profile: The family of models whose prompts it is given.
         think: False asks a CoAT server to leave the block out; True says nothing.
-        weights: What stands behind the address, in words of yours: answers are kept by it.
+        weights: Your own name for the model behind the address; answers are kept under it.
         concurrency: Questions at once.
         hears: Seconds of audio that the model takes in one clip; longer ones are sent in pieces.
         timeout: Seconds for one answer.

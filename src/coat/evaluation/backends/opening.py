@@ -30,7 +30,7 @@ class BackendOptions:
         batch_size: Questions at a time, by transformers.
         model: The model's name, at an address.
         key: API key of an address.
-        weights: What stands behind an address, in words of yours.
+        weights: Your own name for the model behind an address.
         concurrency: Questions at once, to an address.
         hears: Seconds of audio that a model behind an address takes in one clip.
         engine: Options of ``vllm.LLM``.

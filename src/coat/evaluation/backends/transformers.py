@@ -20,7 +20,7 @@ class TransformersBackend:
 
     Args:
         model: In evaluation mode.
-        model_path: Where it came from, for the record.
+        model_path: The model's path or name, for the record.
         fingerprint: Fingerprint of its weights, from :mod:`coat.checkpoints.fingerprint`.
         profile: The family whose prompts are used; the model's own if empty.
         thinking: Ask it to think in another way than it was trained to; its own if None.

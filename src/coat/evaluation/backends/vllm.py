@@ -17,7 +17,7 @@ class VllmBackend:
 
     Args:
         folder: An export, or a checkpoint of vLLM's own.
-        model_path: What was given, for the record.
+        model_path: The model's path or name as it was given, for the record.
         fingerprint: Fingerprint of the weights.
         profile: The family of models whose prompts it is given.
         think: False leaves an export's block out.
