@@ -141,12 +141,10 @@ def ask(
         progress: As for :func:`run_job`.
 
     Raises:
-        CoatError: A question failed.
+        CoatError: A question failed, or a row cannot be asked.
     """
+    from coat.evaluation.asking import ask_and_score
     from coat.evaluation.backends.transformers import TransformersBackend
-    from coat.evaluation.results import score_run
-    from coat.evaluation.run import EvalSettings, run_tasks
-    from coat.evaluation.sources import open_tasks
 
     backend = TransformersBackend(
         model,
@@ -156,12 +154,16 @@ def ask(
         builder=builder,
         batch_size=plan.batch_size,
     )
-    opened = open_tasks(list(plan.tasks), plan.data, plan.folder / "sample", max_new_tokens=plan.max_new_tokens)
-    done = run_tasks(backend, opened, folder, EvalSettings(limit=plan.limit), progress=progress)
-    if done.errors:
-        name, why = next(iter(done.errors.items()))
-        raise CoatError(f"{len(done.errors)} questions failed for {folder}, such as {name}: {why}")
-    score_run(folder)
+    ask_and_score(
+        backend,
+        plan.tasks,
+        folder,
+        sample=plan.folder / "sample",
+        data=plan.data,
+        limit=plan.limit,
+        max_new_tokens=plan.max_new_tokens,
+        progress=progress,
+    )
 
 
 def run_plan(

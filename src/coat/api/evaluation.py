@@ -30,11 +30,9 @@ def evaluate_model(
 ) -> dict[str, TaskScore]:
     """See :meth:`coat.api.model.CoatModel.evaluate`."""
     need("eval")
+    from coat.evaluation.asking import ask_and_score
     from coat.evaluation.backends.transformers import TransformersBackend
-    from coat.evaluation.results import score_run
-    from coat.evaluation.run import EvalSettings, run_tasks
     from coat.evaluation.scoring import check_protocol
-    from coat.evaluation.sources import open_tasks
     from coat.training.progress import bar_for, make_progress
 
     if source is None:
@@ -43,11 +41,16 @@ def evaluate_model(
     backend = TransformersBackend(
         model, model_path=str(source.path), fingerprint=checkpoint_fingerprint(source), batch_size=batch_size
     )
-    opened = open_tasks([str(task) for task in tasks], data, folder / "sample", max_new_tokens=max_new_tokens)
     with make_progress() as bar:
-        done = run_tasks(backend, opened, folder, EvalSettings(limit=limit), progress=bar_for(bar))
-    failed = done.errors | done.bad
-    if failed:
-        name, why = next(iter(failed.items()))
-        raise CoatError(f"{len(failed)} questions failed, such as {name}: {why}", "Mend them and call it again.")
-    return {score.task: score for score in score_run(folder, protocol)}
+        scores = ask_and_score(
+            backend,
+            [str(task) for task in tasks],
+            folder,
+            sample=folder / "sample",
+            data=data,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            protocol=protocol,
+            progress=bar_for(bar),
+        )
+    return {score.task: score for score in scores}
