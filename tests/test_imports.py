@@ -22,12 +22,12 @@ LAYERS = [
     {"thinking"},
     {"checkpoints"},
     {"generation", "reasoning"},
-    {"features", "pocket"},
+    {"features"},
     {"training", "evaluation"},
     {"ablation", "benchmark", "export", "probing"},
     {"reports"},
     {"api"},
-    {"testing", "synthetic", "serving", "lmms", "view"},
+    {"testing", "synthetic", "pocket", "serving", "lmms", "view"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -16,7 +16,7 @@ import math
 import random
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def targets(words: list[list[Any]], num_tokens: int, backbone: Backbone, speed: 
         words: Text, begin and end of each, in seconds.
         num_tokens: Audio tokens of the clip.
         backbone: Says at what time a token is.
-        speed: How much faster the clip is played than it was spoken.
+        speed: Speed of playing; 1 as it was spoken.
     """
     spec = backbone.audio_spec
     classes = np.zeros(num_tokens, dtype=np.int64)
@@ -125,14 +125,14 @@ def batches(clips: list[dict[str, Any]], rng: random.Random) -> Iterator[list[di
         yield from groups
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Train, and write adapter and checkpoint."""
     from peft import LoraConfig, get_peft_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="The folder that lessons wrote.")
     parser.add_argument("--backbone", default="pocket", help="The checkpoint to begin with: the untrained assembly.")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     torch.manual_seed(0)
     rng, noise = random.Random(0), np.random.default_rng(0)
     backbone = load_backbone("qwen2_audio", arguments.backbone)

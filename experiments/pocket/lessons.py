@@ -14,12 +14,14 @@ import json
 import multiprocessing
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import soundfile
 import typer
 
+from coat import CoatModel
 from coat.data.sources.asterisk_prompts import AsteriskPrompts
 from coat.data.sources.prompts import TRANSCRIBE
 from coat.data.sources.tuxpaint_stamps import MADE, SPOKEN, TuxpaintStamps
@@ -39,6 +41,12 @@ PROMPTS_HELD_OUT, NAMES_HELD_OUT = 60, 16
 NOTES = {"train": 1200, "dev": 60}
 # How often the few recordings of human voices and of things are shown.
 HUMAN_TIMES, SOUND_TIMES = 4, 4
+
+TEXTS, TEXT_TOKENS, TEXT_BATCH = 900, 48, 32
+TEXT_FORMS = [
+    "What is a {noun}?", "Write a sentence with the word {noun}.", "Tell me something about the word {noun}.",
+    "What does a {noun} have to do with people?", "Where would you find a {noun}?", "Is a {noun} a thing or a person?",
+]  # fmt: skip
 
 INSTRUMENTS = {
     0: "a piano", 6: "a harpsichord", 10: "a music box", 11: "a vibraphone", 13: "a xylophone", 19: "a church organ",
@@ -64,17 +72,18 @@ DRUMS = (
 Row = dict[str, Any]
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Write ``train.jsonl``, ``dev.jsonl``, ``align.jsonl`` and the clips."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--parts", type=Path, default=Path("runs/pocket/parts"), help="Pocket without hearing.")
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     out = arguments.out.resolve()
     (out / "clips").mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     rows: dict[str, list[Row]] = {"train": [], "dev": []}
-    for part in (speech(out, rng, arguments.workers), recordings(rng), notes(out, rng), text(rng)):
+    for part in (speech(out, rng, arguments.workers), recordings(rng), notes(out, rng), text(rng, arguments.parts)):
         for split, made in part.items():
             rows[split] += made
     for split, made in rows.items():
@@ -205,27 +214,27 @@ def notes(out: Path, rng: random.Random) -> dict[str, list[Row]]:
     return rows
 
 
-def text(rng: random.Random) -> dict[str, list[Row]]:
-    """Questions without sound: glosses of WordNet's nouns, so that the model keeps answering in words."""
-    found = []
+def text(rng: random.Random, parts: Path) -> dict[str, list[Row]]:
+    """Questions without sound and the language model's own answers to them, so that it keeps its English."""
+    nouns = set()
     for line in (WORDNET / "data.noun").read_text(encoding="utf-8", errors="replace").splitlines():
-        fields, _, gloss = line.partition("| ")
-        words = fields.split()
-        gloss = gloss.partition(";")[0].strip()
-        if gloss and words[3] == "01" and re.fullmatch("[a-z]{4,9}", words[4]) and 20 < len(gloss) < 70:
-            found.append((words[4], gloss))
-    rng.shuffle(found)
-    asked = [
-        {
-            "messages": [
-                {"role": "user", "content": f"What does the word “{word}” mean?"},
-                {"role": "assistant", "content": written(gloss)},
-            ],
-            "task": "text_only",
-        }
-        for word, gloss in found[:300]
-    ]
-    return {"train": asked, "dev": []}
+        words = line.partition("| ")[0].split()
+        if len(words) > 4 and words[3] == "01" and re.fullmatch("[a-z]{4,8}", words[4]):
+            nouns.add(words[4])
+    chosen = rng.sample(sorted(nouns), TEXTS)
+    questions = [form.format(noun=noun) for noun, form in zip(chosen, TEXT_FORMS * TEXTS, strict=False)]
+    model = CoatModel.from_pretrained(parts)
+    rows = []
+    for start in range(0, len(questions), TEXT_BATCH):
+        batch = questions[start : start + TEXT_BATCH]
+        asked = [[{"role": "user", "content": question}] for question in batch]
+        answers = model.generate(asked, max_new_tokens=TEXT_TOKENS)
+        for question, answer in zip(batch, answers, strict=True):
+            whole = re.match(r".*[.!?](?=\s|$)", answer, re.DOTALL)  # to the end of its last whole sentence
+            if whole:
+                messages = [{"role": "user", "content": question}, {"role": "assistant", "content": whole[0].strip()}]
+                rows.append({"messages": messages, "task": "text_only"})
+    return {"train": rows, "dev": []}
 
 
 def row(path: str, question: str, answer: str, task: str) -> Row:
@@ -237,7 +246,20 @@ def row(path: str, question: str, answer: str, task: str) -> Row:
             {"role": "assistant", "content": answer},
         ],
         "task": task,
+        "source": source_of(path),
     }
+
+
+def source_of(path: str) -> str:
+    """Who made a clip."""
+    for folder, source in (
+        (AsteriskPrompts.installed, AsteriskPrompts.name),
+        (TuxpaintStamps.installed, TuxpaintStamps.name),
+        (str(SONIC_PI), "sonic_pi"),
+    ):
+        if path.startswith(folder):
+            return source
+    return "flite" if Path(path).name.startswith("speech") else "soundfont"
 
 
 if __name__ == "__main__":

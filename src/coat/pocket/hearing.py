@@ -1,0 +1,80 @@
+"""Weights that pocket has learned: low-rank changes to tower and language model, and the projector, in one file.
+
+The file names modules by their place within a part, not by their place in a model of transformers, whose layout
+changes between versions. ``experiments/pocket`` trains and collects it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from coat.backbones.base import Backbone
+from coat.errors import CoatError
+
+TOWER, LANGUAGE_MODEL, PROJECTOR = "audio_tower", "language_model", "projector"
+LORA_A, LORA_B, WHOLE = "lora_A", "lora_B", "whole"
+
+
+def parts(backbone: Backbone) -> dict[str, nn.Module]:
+    """The modules that a file's names begin with."""
+    return {
+        TOWER: backbone.audio_tower,
+        LANGUAGE_MODEL: backbone.language_model,
+        PROJECTOR: backbone.projector,
+    }
+
+
+@torch.no_grad()
+def apply(backbone: Backbone, path: Path) -> None:
+    """Teach an assembled backbone to hear, in place.
+
+    Args:
+        backbone: As :func:`coat.pocket.assemble.assemble` returns it, in float32.
+        path: A file that :func:`write` wrote.
+
+    Raises:
+        CoatError: The file is not there, or fits another model.
+    """
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise CoatError(f"There is no {path}.", "scripts/pocket.sh trains it.")
+    with safe_open(path, "pt") as file:
+        scales = json.loads(file.metadata()["scales"])
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+    roots = parts(backbone)
+    for name, value in weights.items():
+        part, _, rest = name.partition(".")
+        place, _, kind = rest.rpartition(".")
+        if kind == LORA_B:
+            continue
+        change = value
+        if kind == LORA_A:
+            change = scales[part] * weights[f"{part}.{place}.{LORA_B}"] @ value
+        owner, _, leaf = (place if kind == WHOLE else f"{place}.weight").rpartition(".")
+        try:
+            weight = getattr(roots[part].get_submodule(owner), leaf)
+            weight.copy_(change if kind == WHOLE else weight + change)
+        except (AttributeError, RuntimeError) as error:
+            raise CoatError(f"{path.name} does not fit this model at {part}.{place}: {error}") from None
+
+
+def write(path: Path, weights: Mapping[str, Tensor], scales: Mapping[str, float]) -> None:
+    """Write changes in float16.
+
+    Args:
+        path: The file.
+        weights: ``part.place.lora_A``, ``.lora_B`` and ``.whole`` by name.
+        scales: alpha / rank of each part.
+    """
+    from safetensors.torch import save_file
+
+    partial = path.with_name(path.name + ".partial")
+    half = {name: value.detach().half().contiguous() for name, value in sorted(weights.items())}
+    save_file(half, partial, metadata={"scales": json.dumps(dict(scales))})
+    partial.rename(path)

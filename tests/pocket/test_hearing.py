@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from coat.errors import CoatError
+from coat.pocket.hearing import apply, parts, write
+from coat.testing.qwen2_audio import make_qwen2_audio, train_tokenizer
+
+QUERY = "layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def backbone():
+    return make_qwen2_audio(train_tokenizer(["a few words"]))
+
+
+def changes(backbone, rank=2):
+    torch.manual_seed(0)
+    weights = {}
+    for part in ("audio_tower", "language_model"):
+        out, into = parts(backbone)[part].get_submodule(QUERY).weight.shape
+        weights[f"{part}.{QUERY}.lora_A"] = torch.randn(rank, into)
+        weights[f"{part}.{QUERY}.lora_B"] = torch.randn(out, rank)
+    weights["projector.linear.bias.whole"] = torch.randn_like(backbone.projector.linear.bias)
+    return weights
+
+
+def test_low_rank_changes_are_added_and_whole_ones_put_in_their_place(backbone, tmp_path):
+    weights = changes(backbone)
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    write(tmp_path / "hearing.safetensors", weights, {"audio_tower": 1.0, "language_model": 2.0})
+    apply(backbone, tmp_path / "hearing.safetensors")
+    changed = {name for name, value in backbone.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert len(changed) == 3
+    for part, scale in (("audio_tower", 1.0), ("language_model", 2.0)):
+        (name,) = (name for name in changed if part in name)
+        wanted = scale * weights[f"{part}.{QUERY}.lora_B"] @ weights[f"{part}.{QUERY}.lora_A"]
+        torch.testing.assert_close(backbone.model.state_dict()[name] - before[name], wanted, atol=0.02, rtol=0.01)
+    torch.testing.assert_close(
+        backbone.projector.linear.bias, weights["projector.linear.bias.whole"], atol=1e-3, rtol=1e-3
+    )
+
+
+def test_changes_to_another_model_are_refused(backbone, tmp_path):
+    path = tmp_path / "hearing.safetensors"
+    write(path, {"projector.linear.bias.whole": torch.zeros(3)}, {})
+    with pytest.raises(CoatError, match=r"does not fit this model at projector.linear.bias"):
+        apply(backbone, path)
+    write(path, {"projector.nothing.whole": torch.zeros(3)}, {})
+    with pytest.raises(CoatError, match="does not fit this model"):
+        apply(backbone, path)
+    with pytest.raises(CoatError, match=r"There is no .*other"):
+        apply(backbone, tmp_path / "other")
