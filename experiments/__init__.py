@@ -1,1 +1,1 @@
-"""Experiments on the small world that docs/results.md reports: each a command, on top of ``coat.ablation``."""
+"""Experiments that docs/results.md and docs/pocket.md report: each a command."""
