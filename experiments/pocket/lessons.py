@@ -24,8 +24,9 @@ import typer
 from coat import CoatModel
 from coat.data.sources.asterisk_prompts import AsteriskPrompts
 from coat.data.sources.prompts import TRANSCRIBE
-from coat.data.sources.tuxpaint_stamps import MADE, SPOKEN, TuxpaintStamps
+from coat.data.sources.tuxpaint_stamps import MADE, SOUND, SPOKEN, TuxpaintStamps
 from coat.errors import CoatError
+from coat.pocket.recordings import FILES
 from coat.synthetic.music import Passage, play
 from experiments.pocket.voices import SAMPLING_RATE, VOICES, Flite, timed
 
@@ -55,7 +56,6 @@ INSTRUMENTS = {
     71: "a clarinet", 73: "a flute", 104: "a sitar", 105: "a banjo", 114: "steel drums",
 }  # fmt: skip
 INSTRUMENT = ("Which instrument is played?", "What instrument is this?", "Name the instrument.")
-SOUND = ("What makes this sound?", "What is heard?", "Name the source of the sound.")
 SPEAKER = ("Is the speaker a man or a woman?", "Who is speaking, a man or a woman?")
 KIND = ("Is this speech, music or another sound?", "What kind of audio is this: speech, music, or another sound?")
 DRUMS = (
@@ -68,6 +68,8 @@ DRUMS = (
     (r"perc_door", "a door"), (r"misc_crow", "a crow"), (r"misc_burp", "a burp"), (r"ambi_piano", "a piano"),
     (r"mehackit_robot|glitch_robot", "a robot"), (r"perc_snap", "fingers that snap"), (r"perc_till", "a cash register"),
 )  # fmt: skip
+
+ASKED_ABOUT = {str(recording.audio) for recording in FILES}
 
 Row = dict[str, Any]
 
@@ -180,6 +182,8 @@ def recordings(rng: random.Random) -> dict[str, list[Row]]:
         (drums, SOUND_TIMES, len(drums) // 5),
     ):
         rng.shuffle(found)
+        # What `coat pocket hear` asks about is held out first.
+        found.sort(key=lambda each: each["audios"][0] not in ASKED_ABOUT)
         rows["dev"] += found[:held_out]
         rows["train"] += found[held_out:] * times
         if found in (sounds, drums):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from coat.errors import CoatError
 from coat.pocket.hearing import apply, parts, write
@@ -47,6 +48,15 @@ def test_changes_to_another_model_are_refused(backbone, tmp_path):
         apply(backbone, path)
     write(path, {"projector.nothing.whole": torch.zeros(3)}, {})
     with pytest.raises(CoatError, match="does not fit this model"):
+        apply(backbone, path)
+    write(path, {"nothing.linear.bias.whole": torch.zeros(3)}, {})
+    with pytest.raises(CoatError, match="does not fit this model at nothing"):
+        apply(backbone, path)
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(CoatError, match="holds no weights that pocket has learned"):
+        apply(backbone, path)
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(CoatError, match="holds no weights that pocket has learned"):
         apply(backbone, path)
     with pytest.raises(CoatError, match=r"There is no .*other"):
         apply(backbone, tmp_path / "other")

@@ -8,6 +8,7 @@ from coat import CoatModel
 from coat.backbones import load_backbone
 from coat.errors import CoatError
 from coat.pocket.build import build
+from coat.pocket.hearing import write
 from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, fetch
 from coat.testing.clips import noise
 
@@ -82,6 +83,17 @@ def test_the_language_model_speaks_as_it_did_before_the_graft(pocket, wheels, tm
         said = after.generate([[{"role": "user", "content": question}]], max_new_tokens=12)[0]
         same += said == after.tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True).strip()
     assert same >= 19
+
+
+def test_learned_weights_are_applied(pocket, wheels, tmp_path):
+    learned = tmp_path / "hearing.safetensors"
+    bias = torch.arange(576) / 1024
+    write(learned, {"projector.linear.bias.whole": bias}, {})
+    folder = build(tmp_path / "pocket", wheels=wheels, hearing=learned, say=lambda _: None)
+    plain, taught = (load_backbone("qwen2_audio", str(each)).model.state_dict() for each in (pocket, folder))
+    (changed,) = (name for name, value in taught.items() if not torch.equal(value, plain[name]))
+    torch.testing.assert_close(taught[changed].float(), bias)
+    assert "has learned to transcribe" in (folder / "README.md").read_text()
 
 
 def test_it_answers_in_text(pocket):

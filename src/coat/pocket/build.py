@@ -18,7 +18,7 @@ from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, 
 
 ABOUT = "pocket.json"
 # What the checkpoint holds; another number builds it anew.
-FORMAT = 2
+FORMAT = 1
 
 CARD = """---
 license: apache-2.0

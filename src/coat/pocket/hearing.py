@@ -40,13 +40,16 @@ def apply(backbone: Backbone, path: Path) -> None:
     Raises:
         CoatError: The file is not there, or fits another model.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise CoatError(f"There is no {path}.", "scripts/pocket.sh trains it.")
-    with safe_open(path, "pt") as file:
-        scales = json.loads(file.metadata()["scales"])
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+    try:
+        with safe_open(path, "pt") as file:
+            scales = json.loads(file.metadata()["scales"])
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CoatError(f"{path} holds no weights that pocket has learned: {error}", "scripts/pocket.sh") from None
     roots = parts(backbone)
     for name, value in weights.items():
         part, _, rest = name.partition(".")
@@ -60,7 +63,7 @@ def apply(backbone: Backbone, path: Path) -> None:
         try:
             weight = getattr(roots[part].get_submodule(owner), leaf)
             weight.copy_(change if kind == WHOLE else weight + change)
-        except (AttributeError, RuntimeError) as error:
+        except (AttributeError, KeyError, RuntimeError) as error:
             raise CoatError(f"{path.name} does not fit this model at {part}.{place}: {error}") from None
 
 

@@ -15,12 +15,15 @@ import numpy as np
 
 from coat.api.model import CoatModel
 from coat.audio import Clip, load_audio
+from coat.data.sources import prompts
+from coat.data.sources.asterisk_prompts import AsteriskPrompts
+from coat.data.sources.tuxpaint_stamps import TuxpaintStamps
 from coat.errors import CoatError
 
-TRANSCRIBE = "Transcribe the speech."
-ASTERISK = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+TRANSCRIBE = prompts.TRANSCRIBE[0]
+ASTERISK = Path(AsteriskPrompts.installed)
 LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
-STAMPS = Path("/usr/share/tuxpaint/stamps/animals")
+STAMPS = Path(TuxpaintStamps.installed) / "animals"
 SAMPLES = Path("/usr/share/sonic-pi/samples")
 NOTE_SECONDS, SAMPLING_RATE = 2.0, 16_000
 
@@ -42,10 +45,9 @@ class Recording:
     reference: str
 
 
-# Held-out recordings of experiments/pocket/lessons.py.
+# experiments/pocket/lessons.py holds these out.
 FILES = (
     Recording("telephone prompt", ASTERISK / "vm-leavemsg.wav", TRANSCRIBE, "Press 5 to leave a message"),
-    Recording("telephone prompt", ASTERISK / "number-not-answering.wav", TRANSCRIBE, "The number is not answering."),
     Recording("telephone prompt", ASTERISK / "conf-lockednow.wav", TRANSCRIBE, "The conference is now locked"),
     Recording("volunteer", STAMPS / "insects/grasshopper_desc.ogg", TRANSCRIBE, "A grasshopper."),
     Recording("volunteer", STAMPS / "mammals/bears/bear_desc.ogg", TRANSCRIBE, "A bear."),
