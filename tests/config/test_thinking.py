@@ -30,7 +30,9 @@ def test_a_budget_lengthens_the_stride_of_long_clips_alone():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"stride": 0}, "stride"), ({"max_tokens": 0}, "max_tokens"), ({"placement": "nowhere"}, "assistant_prefix"),
-     ({"fill": "noise"}, "token or random")],
+     ({"fill": "noise"}, "token or random"), ({"mixed": {1: 0.5}}, "add up to 1, got 0.5"),
+     ({"mixed": {-1: 0.5, 1: 0.5}}, "from 0 up"), ({"mixed": {1: 1.0, 2: 0.0}}, "shares above 0"),
+     ({"mixed": {1: 1.0}, "enabled": False}, "there is none")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
@@ -42,3 +44,13 @@ def test_recipes_refuse_unknown_fields():
     assert adapter.validate_python({"stride": 2}) == ThinkingConfig(stride=2)
     with pytest.raises(ValidationError, match="strid"):
         adapter.validate_python({"strid": 2})
+
+
+def test_mixed_strides_are_numbers_after_json_too():
+    import json
+    from dataclasses import asdict
+
+    thinking = ThinkingConfig(mixed={0: 0.5, 2: 0.5})
+    assert ThinkingConfig(**json.loads(json.dumps(asdict(thinking)))) == thinking
+    assert thinking.at(4) == ThinkingConfig(stride=4)
+    assert thinking.at(0) == ThinkingConfig(enabled=False)

@@ -13,7 +13,7 @@ from coat.experts import expert_class
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
 # Shortens blocks of the small world to less than a half.
-GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "rate", "random")
+GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "rate", "random", "mixed")
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,15 @@ def _random(recipe: Recipe) -> Iterator[Arm]:
     yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))
 
 
+def _mixed(recipe: Recipe) -> Iterator[Arm]:
+    """One training for any budget of thinking: a row has no block, or one of stride 1, 2 or 4."""
+    yield Arm("mixed", "strides mixed", FULL, changed(recipe, "thinking.mixed", dict.fromkeys((0, 1, 2, 4), 0.25)))
+
+
 _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
     "weights": _weights, "lora": _lora, "stages": _stages, "rate": _rate, "random": _random,
+    "mixed": _mixed,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def ablate(
         typer.Option(
             "--arms",
             help="Groups: ladder (Table 4), heads (Table 5), placement, stride, experts (leave one out), weights, "
-            "lora, stages, rate (learning rates), random; or all. Single arms by name.",
+            "lora, stages, rate (learning rates), random, mixed (strides); or all. Single arms by name.",
         ),
     ] = "ladder",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each arm.")] = 3,

@@ -37,7 +37,10 @@ def run(
     data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the evaluation.")] = None,
     backend: Annotated[str, typer.Option("--backend", help="transformers, vllm or openai.")] = "transformers",
-    think: Annotated[str, typer.Option("--think", help="on, or off: leave the block out.")] = "on",
+    think: Annotated[
+        str,
+        typer.Option("--think", help="on; off: leave the block out; or a number: audio tokens for each think token."),
+    ] = "on",
     text_cot: Annotated[
         str, typer.Option("--text-cot", help="Think in text first: off, auto, prompt, or own (the family's mode).")
     ] = "off",
@@ -70,7 +73,8 @@ def run(
     if not tasks:
         raise CoatError("Missing option: --tasks.", "coat eval list shows tasks; or --tasks my-test.jsonl")
     one_of("--backend", backend, ("transformers", "vllm", "openai"))
-    one_of("--think", think, ("on", "off"))
+    if not think.isdecimal():
+        one_of("--think", think, ("on", "off"))
     one_of("--text-cot", text_cot, ("off", "auto", "prompt", "own"))
     from coat.cli.quiet import quiet
 
@@ -83,7 +87,8 @@ def run(
     folder = out or Path("runs") / "eval" / _name(model, think, text_cot, audio)
     options = BackendOptions(
         backend=backend,  # type: ignore[arg-type]
-        think=think == "on",
+        think=think not in ("off", "0"),
+        stride=int(think) if think.isdecimal() and int(think) else None,
         text_cot=text_cot,  # type: ignore[arg-type]
         profile=profile,
         batch_size=batch_size,
@@ -358,7 +363,12 @@ def _tell(done: Done) -> None:
 def _name(model: str, think: str, text_cot: str, audio: str) -> str:
     """Default name of an evaluation."""
     name = model.rstrip("/").split("://")[-1].removesuffix("/v1").replace("/", "-").replace(":", "-").strip(".-")
-    parts = [name] + ["no-block"] * (think == "off") + [f"cot-{text_cot}"] * (text_cot != "off")
+    parts = (
+        [name]
+        + ["no-block"] * (think in ("off", "0"))
+        + [f"stride-{think}"] * (think not in ("on", "off", "0"))
+        + [f"cot-{text_cot}"] * (text_cot != "off")
+    )
     return "-".join(parts + [audio] * (audio != "real"))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 Placement = Literal["assistant_prefix", "before_assistant"]
@@ -20,6 +21,8 @@ class ThinkingConfig:
         stride: Audio tokens that one think token stands for; 1 is the paper.
         max_tokens: Think tokens of a clip at most: a longer clip gets a longer stride.
         fill: Input of think positions: the trained token, or fixed random vectors, as a control.
+        mixed: Strides that training draws from, row by row, with their shares; 0 is no block. The model then answers at
+            each of them; ``stride`` is what it answers at unless it is asked otherwise.
 
     Raises:
         ValueError: A value is out of range.
@@ -36,6 +39,7 @@ class ThinkingConfig:
     stride: int = 1
     max_tokens: int | None = None
     fill: Literal["token", "random"] = "token"
+    mixed: Mapping[int, float] | None = field(default=None, hash=False)
 
     # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -49,6 +53,26 @@ class ThinkingConfig:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if self.fill not in ("token", "random"):
             raise ValueError(f"fill must be token or random, got {self.fill!r}")
+        if self.mixed is not None:
+            # JSON has no keys that are numbers.
+            object.__setattr__(self, "mixed", {int(stride): float(share) for stride, share in self.mixed.items()})
+            if any(stride < 0 or share <= 0 for stride, share in self.mixed.items()):
+                raise ValueError(f"mixed has strides from 0 up and their shares above 0, got {self.mixed}")
+            if not math.isclose(sum(self.mixed.values()), 1.0, abs_tol=1e-6):
+                raise ValueError(f"the shares of mixed must add up to 1, got {sum(self.mixed.values()):g}")
+            if not self.enabled:
+                raise ValueError("mixed draws lengths of the block, and enabled is false: there is none")
+
+    def at(self, stride: int) -> ThinkingConfig:
+        """This configuration at another stride; 0 is without a block.
+
+        Example:
+            >>> ThinkingConfig(mixed={0: 0.5, 1: 0.5}).at(2).num_think_tokens(25)
+            13
+            >>> ThinkingConfig().at(0).enabled
+            False
+        """
+        return replace(self, mixed=None, enabled=stride > 0, stride=max(1, stride))
 
     def clip_stride(self, num_audio_tokens: int) -> int:
         """The stride of a clip of L_a audio tokens: as configured, or longer where ``max_tokens`` asks for it."""

@@ -6,7 +6,7 @@ L_a audio tokens, L think tokens.
 | key | shape | meaning |
 | --- | --- | --- |
 | input_ids, attention_mask, labels | (B, T) | the prompts |
-| think_lengths | (N,) | think tokens of each clip; absent where prompts have no blocks |
+| think_lengths | (N,) | think tokens of each clip, 0 where its prompt has no block; absent where none has one |
 | think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
 | audio | AudioFeatures, or N of (L_a, audio_size) | for the tower, or its cached states; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
@@ -178,12 +178,21 @@ def collate(
     elif clips:
         audio = backbone.audio_features([waveform for item in encoded for waveform in item.waveforms])
     prompts = [item.prompt for item in encoded]
-    blocks = [block for prompt in prompts for block in prompt.blocks]
+    # Where other prompts have blocks, a clip without one is a single group of frames that no loss counts.
+    groups = [
+        group
+        for item in encoded
+        for group in (
+            [(block.num_think_tokens, block.stride) for block in item.prompt.blocks]
+            or [(0, max(count, 1)) for count in item.num_audio_tokens]
+        )
+    ]
+    thinks = any(prompt.blocks for prompt in prompts)
     return Batch(
         *_pad(prompts, int(backbone.tokenizer.pad_token_id), padding_side),
         audio=audio,
-        think_lengths=torch.tensor([block.num_think_tokens for block in blocks]) if blocks else None,
-        think_strides=tuple(block.stride for block in blocks),
+        think_lengths=torch.tensor([length for length, _ in groups]) if thinks else None,
+        think_strides=tuple(stride for _, stride in groups) if thinks else (),
         audio_batch=AudioBatch.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
     )

@@ -51,6 +51,10 @@ class PromptBuilder:
         self.tokens = tokens
         self.thinking = thinking
 
+    def at(self, stride: int) -> PromptBuilder:
+        """A builder whose blocks have a think token for so many audio tokens; 0 is without blocks."""
+        return PromptBuilder(self.backbone, self.tokens if stride else None, self.thinking.at(stride))
+
     @cached_property
     def _header(self) -> list[int]:
         return self._tokenize(self.backbone.assistant_header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -52,6 +53,7 @@ class TrainingCollator:
         max_tokens: Rows with more are too long: a prompt is never cut.
         on_bad_row: ``raise`` or ``skip`` rows whose audio cannot be read, or that are too long.
         idle_audio: Give batches of text alone some silence for the tower; see :class:`Batch`.
+        seed: Seed of the stride that a row is given, where ``thinking.mixed`` names several.
     """
 
     def __init__(
@@ -66,8 +68,11 @@ class TrainingCollator:
         max_tokens: int | None = None,
         on_bad_row: Literal["raise", "skip"] = "raise",
         idle_audio: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.builder, self.audio_cache = builder, audio_cache
+        self.builder, self.audio_cache, self.seed = builder, audio_cache, seed
+        self.mixed = builder.thinking.mixed or {}
+        self._builders = {stride: builder.at(stride) for stride in self.mixed}
         self.caches = {e.name: caches[e.name] for e in experts if caches and e.name in caches}
         self.live_rates = sorted({e.sampling_rate for e in experts if e.name not in self.caches})
         # Of all processes that collate: a step that did not fit makes later ones smaller, from loader workers too.
@@ -100,9 +105,11 @@ class TrainingCollator:
             CoatError: A row is unusable, and rows are not to be skipped.
         """
         encoded, skipped = [], []
+        # Of the rows themselves: the same in every process, worker and resumed run.
+        rng = random.Random("/".join([str(self.seed), *(row.id for row in rows)]))
         for row in rows:
             try:
-                encoded.append(self._encode(row))
+                encoded.append(self._encode(row, self._draw(rng)))
             except CoatError as error:
                 if self.on_bad_row == "raise":
                     raise CoatError(
@@ -117,9 +124,16 @@ class TrainingCollator:
         batches[0] = replace(batches[0], skipped=tuple(skipped))
         return batches
 
-    def _encode(self, row: Row) -> Encoded:
-        limit = self.builder.backbone.audio_spec.max_seconds
-        item = encode(self.builder, row.conversation(answered=True, max_seconds=limit))
+    def _draw(self, rng: random.Random) -> PromptBuilder:
+        """The builder, at a stride that is drawn where several are mixed."""
+        if not self.mixed:
+            return self.builder
+        (stride,) = rng.choices(list(self.mixed), list(self.mixed.values()))
+        return self._builders[stride]
+
+    def _encode(self, row: Row, builder: PromptBuilder) -> Encoded:
+        limit = builder.backbone.audio_spec.max_seconds
+        item = encode(builder, row.conversation(answered=True, max_seconds=limit))
         check_tokens(row, item.prompt, self.max_tokens)
         return item
 

@@ -172,6 +172,7 @@ class _Job:
             max_tokens=data.max_tokens,
             on_bad_row=data.on_bad_row,
             idle_audio=shared(self.state),
+            seed=training.seed,
         )
 
     def calibrate(self, adapted: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coat.checkpoints import RunRef, load_model, resolve
@@ -23,6 +23,7 @@ class BackendOptions:
     Attributes:
         backend: By what it runs.
         think: False leaves the block out, even of a model that has learned it.
+        stride: Audio tokens for each think token; as the model answers by itself if None.
         text_cot: Think in text first: by the family's own mode (``own``), a prompt, or own where there is one
             (``auto``).
         think_mode: The checkpoint that holds the family's own mode; the family's usual one if empty.
@@ -38,6 +39,7 @@ class BackendOptions:
 
     backend: BackendName = "transformers"
     think: bool = True
+    stride: int | None = None
     text_cot: TextCot = "off"
     think_mode: str = ""
     profile: str = ""
@@ -65,6 +67,8 @@ def open_backend(model_path: str, options: BackendOptions | None = None) -> tupl
         CoatError: The model is not there, or the backend does not run it.
     """
     options = options or BackendOptions()
+    if options.stride and (options.backend != "transformers" or model_path.startswith(("http://", "https://"))):
+        raise CoatError("Only the transformers backend answers at another stride.", "--backend transformers")
     if options.backend == "openai" or model_path.startswith(("http://", "https://")):
         return _endpoint(model_path, options)
     return _vllm(model_path, options) if options.backend == "vllm" else _transformers(model_path, options)
@@ -76,7 +80,11 @@ def _transformers(model_path: str, options: BackendOptions) -> tuple[Backend, st
 
     ref = resolve(model_path)
     model = load_model(ref)
-    thinking = model.thinking if options.think else replace(model.thinking, enabled=False)
+    thinking = model.thinking if options.think else model.thinking.at(0)
+    if options.stride:
+        if not thinking.enabled:
+            raise CoatError(f"{model_path} has no thinking block, and is asked for one.", "Leave --think out.")
+        thinking = thinking.at(options.stride)
     backbone, mode = model.backbone, ""
     if options.text_cot == "own" or (options.text_cot == "auto" and backbone.think_prompt):
         backbone.load_think_mode(options.think_mode or None)
