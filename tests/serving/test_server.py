@@ -1,6 +1,7 @@
 """The embedded server through OpenAI's own client."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -62,6 +63,23 @@ def test_the_block_can_be_left_out(client, note):
     assert plain.usage.prompt_tokens_details.think_tokens == 0
     assert plain.usage.prompt_tokens_details.audio_tokens == 50
     assert thinking.usage.prompt_tokens - plain.usage.prompt_tokens == 52
+
+
+def test_each_request_has_its_own_budget(client, note):
+    """Fifty audio tokens, and a block of 50, 25, 13 or none, its two ends counted; asked for at once, in one batch."""
+    asked = {1: 52, 2: 27, 4: 15, None: 52}
+    kinds = [{"audio_think_stride": stride} if stride else {} for stride in asked] + [{"audio_think": False}]
+
+    def ask_with(options):
+        return said(client, ask(note), extra_body={"mm_processor_kwargs": options})
+
+    alone = [ask_with(options) for options in kinds]
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        together = list(pool.map(ask_with, kinds))
+    assert [each.usage.prompt_tokens_details.think_tokens for each in together] == [*asked.values(), 0]
+    assert [e.choices[0].message.content for e in together] == [e.choices[0].message.content for e in alone]
+    with pytest.raises(openai.BadRequestError, match="audio_think_stride"):
+        ask_with({"audio_think_stride": 0})
 
 
 def test_options_are_kept(client, note):

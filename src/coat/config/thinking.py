@@ -71,7 +71,12 @@ class ThinkingConfig:
             13
             >>> ThinkingConfig().at(0).enabled
             False
+
+        Raises:
+            ValueError: The stride is negative, or there is no block to give one to.
         """
+        if stride and not self.enabled:
+            raise ValueError("the model has no thinking block, and is asked for one")
         return replace(self, mixed=None, enabled=stride > 0, stride=max(1, stride))
 
     def clip_stride(self, num_audio_tokens: int) -> int:

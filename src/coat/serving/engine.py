@@ -195,7 +195,9 @@ class Engine:
             job.cancelled = True
 
     def _builder(self, options: Options) -> PromptBuilder:
-        return self.model.builder if options.think else self.plain
+        if not options.think:
+            return self.plain
+        return self.model.builder.at(options.stride) if options.stride else self.model.builder
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -229,13 +231,13 @@ class Engine:
                     return batch
 
     def _take(self) -> list[Job]:
-        """The oldest, and those behind it that build prompts as it does."""
+        """The oldest."""
         batch: list[Job] = []
         rest: deque[Job] = deque()
         for job in self._waiting:
             if job.cancelled:
                 job.hear(None)
-            elif len(batch) < self.limits.max_batch and (not batch or job.options.think == batch[0].options.think):
+            elif len(batch) < self.limits.max_batch:
                 batch.append(job)
             else:
                 rest.append(job)
@@ -254,8 +256,7 @@ class Engine:
         for job in jobs:
             job.started = now
         backbone = self.model.backbone
-        builder = self._builder(jobs[0].options)
-        batch = collate(builder, [job.encoded for job in jobs], padding_side="left").to(backbone.device)
+        batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left").to(backbone.device)
         embeddings, mask = self.model.prepare_prefill(batch)
         ends = frozenset(backbone.end_ids)
         prompts = [job.encoded.prompt.input_ids for job in jobs]

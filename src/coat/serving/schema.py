@@ -20,6 +20,7 @@ from coat.serving.errors import RefusedError
 
 MAX_MESSAGES, MAX_CLIPS, MAX_STOPS, MAX_BIASES = 256, 64, 16, 1024
 MAX_TEXT = 1_000_000
+MAX_STRIDE = 1000
 
 
 class _Part(BaseModel):
@@ -105,6 +106,7 @@ class ProcessorOptions(_Part):
     """As vLLM has them."""
 
     audio_think: bool = True
+    audio_think_stride: int | None = Field(None, ge=1, le=MAX_STRIDE)
 
 
 class ChatRequest(_Part):
@@ -183,6 +185,7 @@ class ChatRequest(_Part):
             seed=self.seed,
             stop=[stop for stop in stops if stop],
             think=self.mm_processor_kwargs.audio_think and self.chat_template_kwargs.audio_think,
+            stride=self.mm_processor_kwargs.audio_think_stride or self.chat_template_kwargs.audio_think_stride,
         )
 
 
@@ -226,6 +229,7 @@ class Options:
         seed: Seed of sampling; two requests with one seed answer alike, whatever they are batched with.
         stop: Texts that end an answer, and are not part of it.
         think: Whether there is a thinking block.
+        stride: Audio tokens for each think token; as the model is configured if None.
     """
 
     max_tokens: int = 256
@@ -240,6 +244,7 @@ class Options:
     seed: int | None = None
     stop: list[str] = field(default_factory=list)
     think: bool = True
+    stride: int | None = None
 
 
 async def conversation_of(

@@ -73,13 +73,22 @@ class CoatProcessor(ProcessorMixin):
         self.think_tokens = ThinkTokens(*tokenizer.convert_tokens_to_ids([THINK_START, THINK, THINK_END]))
         self._inner = family_processor(family, feature_extractor, tokenizer, chat_template)
 
-    def __call__(self, text: Any = None, audio: Any = None, *, audio_think: bool = True, **kwargs: Any) -> BatchFeature:
+    def __call__(
+        self,
+        text: Any = None,
+        audio: Any = None,
+        *,
+        audio_think: bool = True,
+        audio_think_stride: int | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
         """Ids with blocks, attention mask and the features that the family's model takes.
 
         Args:
             text: One prompt or several, with a placeholder for each clip, or none.
             audio: Clips, ``(samples,)`` at the feature extractor's rate.
             audio_think: False leaves the block out: the plain model.
+            audio_think_stride: Audio tokens for each think token; as the model is configured if None.
             **kwargs: Options of the family's own processor.
 
         Raises:
@@ -96,7 +105,8 @@ class CoatProcessor(ProcessorMixin):
             of_text.setdefault("padding", True)
         clips = None if audio is None else list(_flat(audio))
         inputs = self._inner(text=text, audio=clips, text_kwargs=of_text, **kwargs)
-        return self._insert(inputs, of_text["padding_side"], thinks=audio_think and self.thinking.enabled)
+        thinking = self.thinking.at(audio_think_stride) if audio_think_stride else self.thinking
+        return self._insert(inputs, of_text["padding_side"], thinking if audio_think else thinking.at(0))
 
     def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Content of ``processor_config.json``."""
@@ -107,7 +117,7 @@ class CoatProcessor(ProcessorMixin):
         if problem:
             raise ValueError(f"a clip {problem.text} {problem.remedy}")
 
-    def _insert(self, inputs: BatchFeature, side: str, *, thinks: bool) -> BatchFeature:
+    def _insert(self, inputs: BatchFeature, side: str, thinking: ThinkingConfig) -> BatchFeature:
         """Take padding off, put blocks in, pad again."""
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         tensors = isinstance(ids, torch.Tensor)
@@ -118,9 +128,9 @@ class CoatProcessor(ProcessorMixin):
         plans = [
             plan_blocks(
                 row, audio_token=self.audio_token_id, assistant_header=header, tokens=self.think_tokens,
-                thinking=self.thinking,
+                thinking=thinking,
             )
-            if thinks
+            if thinking.enabled
             else []
             for row in rows
         ]  # fmt: skip

@@ -52,7 +52,13 @@ class PromptBuilder:
         self.thinking = thinking
 
     def at(self, stride: int) -> PromptBuilder:
-        """A builder whose blocks have a think token for so many audio tokens; 0 is without blocks."""
+        """A builder whose blocks have a think token for so many audio tokens; 0 is without blocks.
+
+        Raises:
+            CoatError: The model has no thinking block.
+        """
+        if stride and (self.tokens is None or not self.thinking.enabled):
+            raise CoatError("The model has no thinking block, and is asked for one.", "Leave the stride out.")
         return PromptBuilder(self.backbone, self.tokens if stride else None, self.thinking.at(stride))
 
     @cached_property

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 from coat.audio import Clip
 from coat.data.conversation import Conversation, Message
@@ -62,6 +62,21 @@ class Backend(Protocol):
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """Index and reply of each, in any order; an error where one failed."""
         ...
+
+
+def processor_options(*, think: bool, stride: int | None) -> dict[str, Any]:
+    """How a request asks a CoAT server or vLLM's plug-in for its thinking block; nothing where as it is configured."""
+    if not think:
+        return {"audio_think": False}
+    return {"audio_think_stride": stride} if stride else {}
+
+
+def described(options: Mapping[str, Any]) -> str:
+    """These options in a fingerprint."""
+    if options.get("audio_think") is False:
+        return "no block"
+    stride = options.get("audio_think_stride")
+    return f"block of stride {stride}" if stride else "block"
 
 
 def in_pieces(conversation: Conversation, hears: float) -> Conversation:

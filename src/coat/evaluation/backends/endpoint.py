@@ -12,7 +12,7 @@ from coat.audio import Clip
 from coat.data.conversation import Conversation, Message
 from coat.data.formats import MARK
 from coat.errors import CoatError
-from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.base import Request, described, processor_options
 from coat.generation import Reply
 
 
@@ -25,6 +25,7 @@ class EndpointBackend:
         key: API key.
         profile: The family of models whose prompts it is given.
         think: False asks a CoAT server to leave the block out; True says nothing.
+        stride: Asks a CoAT server for a think token for so many audio tokens; None says nothing.
         weights: Your own name for the model behind the address; answers are kept under it.
         concurrency: Questions at once.
         hears: Seconds of audio that the model takes in one clip; longer ones are sent in pieces.
@@ -44,6 +45,7 @@ class EndpointBackend:
         key: str = "none",
         profile: str = "",
         think: bool = True,
+        stride: int | None = None,
         weights: str = "",
         concurrency: int = 8,
         hears: float | None = None,
@@ -53,9 +55,10 @@ class EndpointBackend:
         self.model, owner = served_model(self.client, url, model)
         # vLLM takes penalties of a checkpoint's generation_config.json where a request names none.
         self.greedy = {"repetition_penalty": 1.0} if owner in ("vllm", "coat") else {}
-        self.model_path, self.profile, self.think = url, profile, think
+        self.model_path, self.profile = url, profile
+        self.asks = processor_options(think=think, stride=stride)
         self.concurrency, self.hears = concurrency, hears
-        self.fingerprint = f"{self.model} at {url} {weights} | {'block' if think else 'no block'}"
+        self.fingerprint = f"{self.model} at {url} {weights} | {described(self.asks)}"
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """See :class:`coat.evaluation.backends.base.Backend`."""
@@ -74,8 +77,8 @@ class EndpointBackend:
     def _ask(self, request: Request) -> Reply:
         conversation = request.conversation(self.hears)
         options: dict[str, Any] = dict(self.greedy)
-        if not self.think:
-            options |= {name: {"audio_think": False} for name in ("chat_template_kwargs", "mm_processor_kwargs")}
+        if self.asks:
+            options |= dict.fromkeys(("chat_template_kwargs", "mm_processor_kwargs"), self.asks)
         made = self.client.chat.completions.create(
             model=self.model,
             messages=spoken(conversation),

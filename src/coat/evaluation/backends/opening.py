@@ -67,8 +67,6 @@ def open_backend(model_path: str, options: BackendOptions | None = None) -> tupl
         CoatError: The model is not there, or the backend does not run it.
     """
     options = options or BackendOptions()
-    if options.stride and (options.backend != "transformers" or model_path.startswith(("http://", "https://"))):
-        raise CoatError("Only the transformers backend answers at another stride.", "--backend transformers")
     if options.backend == "openai" or model_path.startswith(("http://", "https://")):
         return _endpoint(model_path, options)
     return _vllm(model_path, options) if options.backend == "vllm" else _transformers(model_path, options)
@@ -123,6 +121,7 @@ def _endpoint(model_path: str, options: BackendOptions) -> tuple[Backend, str]:
         key=options.key,
         profile=options.profile,
         think=options.think,
+        stride=options.stride,
         weights=options.weights,
         concurrency=options.concurrency,
         hears=options.hears,
@@ -153,6 +152,7 @@ def _vllm(model_path: str, options: BackendOptions) -> tuple[Backend, str]:
         fingerprint=checkpoint_fingerprint(ref),
         profile=options.profile or ref.family,
         think=options.think,
+        stride=options.stride,
         is_export=isinstance(ref, ExportRef),
         hears=hears if several else None,
         **options.engine,

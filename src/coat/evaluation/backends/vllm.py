@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coat.errors import CoatError
-from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.base import Request, described, processor_options
 from coat.evaluation.backends.endpoint import spoken
 from coat.generation import Reply
 from coat.thinking.tokens import RESERVED
@@ -21,6 +21,7 @@ class VllmBackend:
         fingerprint: Fingerprint of the weights.
         profile: The family of models whose prompts it is given.
         think: False leaves an export's block out.
+        stride: Audio tokens for each think token; as the export is configured if None.
         is_export: Whether there is a block to leave out.
         hears: Seconds that the model takes in one clip; longer ones are given in pieces.
         at_once: Questions that are decoded and handed over together.
@@ -40,6 +41,7 @@ class VllmBackend:
         fingerprint: str,
         profile: str,
         think: bool = True,
+        stride: int | None = None,
         is_export: bool = True,
         hears: float | None = None,
         at_once: int = 256,
@@ -57,8 +59,10 @@ class VllmBackend:
         self.model_path, self.profile, self.hears, self.at_once = model_path, profile, hears, at_once
         vocabulary = self.engine.get_tokenizer().get_vocab()
         self.think_tokens = {vocabulary[token] for token in RESERVED if token in vocabulary}
-        self.off = {"audio_think": False} if is_export and not think else None
-        self.fingerprint = f"{fingerprint} | {'block' if is_export and think else 'no block'}"
+        if stride and not is_export:
+            raise CoatError(f"{model_path} has no thinking block, and is asked for one.", "Leave --think out.")
+        self.asks = processor_options(think=think, stride=stride) if is_export else {}
+        self.fingerprint = f"{fingerprint} | {described(self.asks) if is_export else 'no block'}"
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | Exception]]:
         """See :class:`coat.evaluation.backends.base.Backend`."""
@@ -79,7 +83,7 @@ class VllmBackend:
     def _replies(self, messages: list[Any], limits: list[Any]) -> list[Reply | Exception]:
         """Replies of one batch; each question alone where the batch fails, so that the one at fault is known."""
         try:
-            made = self.engine.chat(messages, limits, use_tqdm=False, mm_processor_kwargs=self.off)
+            made = self.engine.chat(messages, limits, use_tqdm=False, mm_processor_kwargs=self.asks or None)
         except Exception as error:
             if len(messages) == 1:
                 return [error]

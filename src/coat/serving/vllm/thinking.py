@@ -19,8 +19,8 @@ from coat.checkpoints.export_config import ExportConfig, read_export_config
 from coat.thinking.block import Block, insert_blocks, plan_blocks, refuse_think_tokens
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
-# In a request's mm_processor_kwargs: False answers without the block.
-SWITCH = "audio_think"
+# In a request's mm_processor_kwargs: False answers without the block; audio tokens for each think token.
+SWITCH, STRIDE = "audio_think", "audio_think_stride"
 
 
 class ThinkingInfo:
@@ -64,20 +64,21 @@ class ThinkingProcessor:
         """
         self._check_clips(inputs.mm_data_items)
         options = dict(inputs.hf_processor_mm_kwargs)
-        think = bool(options.pop(SWITCH, True))
+        think, stride = bool(options.pop(SWITCH, True)), options.pop(STRIDE, None)
+        thinking = self._config.thinking.at(int(stride)) if stride else self._config.thinking
         out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
         ids = out["prompt_token_ids"]
         tokenizer = self.info.get_tokenizer()
         audio_token = tokenizer.convert_tokens_to_ids(self._config.audio_token)
         refuse_think_tokens([ids], self._tokens)
-        if not (think and self._config.thinking.enabled):
+        if not (think and thinking.enabled):
             return out
         blocks = plan_blocks(
             ids,
             audio_token=audio_token,
             assistant_header=tokenizer.encode(self._config.assistant_header, add_special_tokens=False),
             tokens=self._tokens,
-            thinking=self._config.thinking,
+            thinking=thinking,
         )
         out["prompt_token_ids"] = insert_blocks(ids, blocks, self._tokens)
         out["mm_placeholders"] = {
