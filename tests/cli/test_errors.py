@@ -10,6 +10,7 @@ import soundfile
 
 from coat.files import write_jsonl
 from coat.testing.clips import assistant, user
+from tests.cli.command import coat
 
 RECIPE = """
 backbone: {{path: {backbone}}}
@@ -18,11 +19,6 @@ data: {{train_dataset: {train}}}
 training: {{batch_size: 1, micro_batch_size: 1}}
 {more}
 """
-
-
-def coat(*arguments, cwd):
-    command = [sys.executable, "-m", "coat", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def assert_helps(result, *expected):

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from tests.cli.test_errors import coat, wave
+from tests.cli.command import coat
+from tests.cli.test_errors import wave
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import typer
 
 from coat.cli import main
 from coat.cli.app import app
-from tests.cli.test_errors import coat, wave
+from tests.cli.command import coat
+from tests.cli.test_errors import wave
 
 
 def test_help_names_every_verb(tmp_path):

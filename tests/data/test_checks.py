@@ -12,7 +12,7 @@ from coat.testing.clips import assistant, user
 from coat.thinking.prompt import PromptBuilder
 from coat.thinking.tokens import add_think_tokens
 from coat.training.dataset import fits
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 
 RATE = 16_000
 

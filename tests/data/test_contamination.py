@@ -8,7 +8,7 @@ import soxr
 from coat.data.contamination import RATE, find_overlaps, fingerprint
 from coat.data.manifest import AudioRef
 from coat.testing.clips import assistant, user
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 
 
 def music(seed, seconds=4.0, rate=44_100):

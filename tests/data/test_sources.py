@@ -19,7 +19,7 @@ from coat.data.sources import REGISTRY, corpus
 from coat.data.sources.prepare import folder_records, plain_records, prepare_corpus
 from coat.data.sources.text import gigaspeech, sentence, switchboard, uncapitalised
 from coat.errors import CoatError
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 
 
 def sound(seconds=0.5, rate=16_000, form="WAV", channels=1, seed=0):

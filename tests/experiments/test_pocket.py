@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from experiments.pocket import collect
-from experiments.pocket.align import LETTERS, TOWER, Letters, targets
+from experiments.pocket.align import LETTERS, TOWER, Letters, by_sequence, by_times, spell, targets
 from experiments.pocket.lessons import written
 from experiments.pocket.measure import scores
 from experiments.pocket.voices import Flite, Word, spelled, timed
@@ -47,15 +47,15 @@ def test_each_token_has_the_letter_of_its_time(backbone):
     """Tokens of Qwen2-Audio are 40 ms apart, the first at 10 ms: 10, 50, 90, 130, 170, 210 ms."""
     first, later = 1, 1 + len(LETTERS)
     found = targets([["ab", 0.04, 0.16]], 6, backbone)
-    assert found.tolist() == [0, first, first, later + 1, 0, 0]
-    assert targets([["ab", 0.08, 0.32]], 6, backbone, speed=2.0).tolist() == found.tolist()
+    assert found == [0, first, first, later + 1, 0, 0]
+    assert targets([["ab", 0.08, 0.32]], 6, backbone, speed=2.0) == found
 
 
 def test_what_is_collected_is_what_both_adapters_merge_to(backbone, tmp_path):
     torch.manual_seed(0)
     plain = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     language_model = r".*language_model.*\.(q_proj|down_proj)"
-    for name, target, alpha in (("align", TOWER, 4), ("hear/adapter", language_model, 8)):
+    for name, target, alpha in (("sequence", TOWER, 4), ("hear/adapter", language_model, 8)):
         lora = LoraConfig(r=4, lora_alpha=alpha, target_modules=target, modules_to_save=["multi_modal_projector"])
         adapted = get_peft_model(backbone.model, lora)
         for parameter in adapted.parameters():
@@ -76,14 +76,34 @@ def test_what_is_collected_is_what_both_adapters_merge_to(backbone, tmp_path):
     config = backbone.model.config
     layers = config.audio_config.encoder_layers * 6 + config.text_config.num_hidden_layers * 2
     assert changed == layers + 2
-    assert json.loads((tmp_path / "align" / "adapter_config.json").read_text())["r"] == 4
+    assert json.loads((tmp_path / "sequence" / "adapter_config.json").read_text())["r"] == 4
 
 
-def test_states_that_are_the_letters_have_the_least_loss(backbone):
+@pytest.mark.parametrize("loss", [by_times, by_sequence])
+def test_states_that_are_the_letters_have_the_least_loss(backbone, loss):
     letters = Letters(backbone)
-    states = letters.embeddings[[0, 3]] * (letters.norm / letters.embeddings[[0, 3]].norm(dim=1, keepdim=True))
-    right, wrong = (letters.loss(states, torch.tensor(classes)) for classes in ([1, 4], [2, 5]))
-    assert right < wrong
+    states = embedded(letters, [1, 4])
+    right, wrong = (float(loss(letters, [states], [classes])) for classes in ([1, 4], [2, 5]))
+    assert right < 0.5 < wrong
+    assert float(letters.unlike(states)) == pytest.approx(0, abs=1e-6)
+    assert float(letters.unlike(2 * states)) == pytest.approx(0.1)
+
+
+def test_letters_are_read_as_words(backbone):
+    letters = Letters(backbone)
+    classes = spell(["it's", "all"])
+    assert classes[0] <= len(LETTERS) < classes[1], "the first letter of a word is another token"
+    assert letters.read(embedded(letters, classes)) == "it's al"
+    *most, last = classes
+    said = [0, classes[0], *most, 0, last, last]  # repetitions are one; a blank keeps two apart
+    assert letters.read(embedded(letters, said)) == "it's all"
+
+
+def embedded(letters, classes):
+    """States as long as the language model's embeddings are, each its class."""
+    with torch.no_grad():
+        states = torch.cat([letters.blank[None], letters.embeddings])[classes]
+        return states * (letters.norm / states.norm(dim=1, keepdim=True))
 
 
 def test_scores_are_word_errors_and_right_answers_of_each_kind():

@@ -4,7 +4,7 @@ import pytest
 
 from coat.errors import CoatError
 from coat.reports.runs import differences, find_runs, read_run
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 
 LINES = [
     {"stage": "one", "step": 1, "loss": 5.0, "loss/ce": 4.0, "loss/spidr": 1.0},

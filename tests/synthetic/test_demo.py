@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 
 from coat.api.model import CoatModel
+from coat.reports.page import Section
 from coat.synthetic.demo import ARMS, DemoSettings, run_demo
 from make_miniature import make
 from tests.synthetic.conftest import SIZE
@@ -27,7 +28,7 @@ def demo(tmp_path_factory):
         pytest.skip("espeak-ng and fluidsynth are not installed (make system)")
     folder = tmp_path_factory.mktemp("demo") / "demo"
     console = Console(record=True, width=160)
-    report = run_demo(folder, settings=SETTINGS, console=console)
+    report = run_demo(folder, settings=SETTINGS, console=console, opening=[Section("Before all", "What came first.")])
     return folder, report, console.export_text()
 
 
@@ -56,6 +57,7 @@ def test_the_report_shows_the_runs_own_numbers(demo):
     assert "http" not in re.sub(r"http://www.w3.org\S+", "", page), "the page must stand alone"
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
     assert len(pictures) >= 5
+    assert page.index("What came first.") < page.index("Scores on held-out clips")
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     for arm in ARMS:
         scores = scores_of(folder, arm)

@@ -9,7 +9,7 @@ from coat.errors import CoatError
 from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.training.cost import Row, estimate, known_gpu
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 from tests.training.test_run import recipe
 
 

@@ -193,6 +193,8 @@ def _limited(asked, folder):
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny_path, manifest, tmp_path):
     asked = long_recipe(tiny_path, manifest, keep_checkpoints=5).model_dump()
     asked["training"]["save_steps"] = 2
+    for stage in asked["stages"]:
+        stage["steps"] = 12
     asked = parse_recipe(asked)
     process = multiprocessing.get_context("fork").Process(target=_limited, args=(asked, tmp_path / "run"))
     process.start()

@@ -9,7 +9,7 @@ from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.training.corpus import open_corpus, unique_names
 from coat.training.run import train
-from tests.cli.test_errors import coat
+from tests.cli.command import coat
 from tests.training.test_run import recipe
 
 

@@ -39,7 +39,9 @@ def memory_of_five_minutes(make: Callable[[], Expert]) -> int:
     Args:
         make: Makes the expert; it is called in another process.
     """
-    context = multiprocessing.get_context("spawn")
+    # Processes of a server that imports once: one that was forked from the tests would have held much already.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["coat.experts.encoder"])
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(make, there))
     process.start()
