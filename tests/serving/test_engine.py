@@ -66,15 +66,22 @@ def test_one_batch_keeps_each_request_s_own_rules(engine):
     assert again.tokens == jobs[2].tokens  # sampled, and yet the same without company
 
 
-def test_think_and_plain_are_not_mixed(coat_model):
+def test_budgets_share_a_batch_and_change_no_answer(coat_model):
     sizes = []
     engine = Engine(coat_model.model, EngineLimits(max_batch=8, max_wait=0.3), sizes.append)
-    ears = [Ear() for _ in range(6)]
-    for index, ear in enumerate(ears):
-        engine.submit(item(), Options(max_tokens=2, think=index % 2 == 0), ear)
+    budgets = ((True, None), (False, None), (True, 1), (True, 2), (True, 4), (False, 2))
+    options = [Options(max_tokens=8, think=think, stride=stride) for think, stride in budgets]
+    ears = [Ear() for _ in options]
+    jobs = [engine.submit(item(), o, ear) for o, ear in zip(options, ears, strict=True)]
     [ear.wait() for ear in ears]
+    assert sizes == [6]
+    assert [job.num_think_tokens for job in jobs] == [27, 0, 27, 15, 9, 0]  # of 25 audio tokens, with two ends
+    for o, job in zip(options, jobs, strict=True):
+        alone = Ear()
+        again = engine.submit(item(), o, alone)
+        alone.wait()
+        assert again.tokens == job.tokens
     engine.stop()
-    assert sizes == [3, 3]
 
 
 def test_cancelled_requests_leave(engine):
