@@ -38,6 +38,17 @@ def test_its_ids_are_the_prompt_builder_s(loaded, placement, stride):
         assert ids == model.builder.build([user("<audio>What is said?")], [count]).input_ids
 
 
+def test_a_stride_may_be_asked_for(loaded):
+    model = ThinkingModel(loaded)
+    clip = noise(1.33337)
+    counts = [loaded.num_audio_tokens(len(clip.waveform))]
+    for stride in (1, 2, 5):
+        ids = encode(model.processor(), [turn([clip])], audio_think_stride=stride)["input_ids"][0].tolist()
+        assert ids == model.builder.at(stride).build([user("<audio>What is said?")], counts).input_ids
+    with pytest.raises(ValueError, match="no thinking block"):
+        encode(ThinkingModel(loaded, ThinkingConfig(enabled=False)).processor(), [turn([clip])], audio_think_stride=2)
+
+
 def test_several_clips_and_turns(loaded):
     if loaded.max_clips is not None:
         pytest.skip("takes one clip")

@@ -38,13 +38,13 @@ def main(folder: Path, family: str, mode: str, out: Path) -> None:
     params = SamplingParams(temperature=0, max_tokens=8, logprobs=-1)
     rows = json.loads((folder / f"{family}.json").read_text())
     if mode == "batch":
-        rows = [row for row in rows if row["think"]]
+        rows = [row for row in rows if not row["options"]]
         answers = llm.chat([spoken(folder, row["messages"]) for row in rows], params, use_tqdm=False)
     else:
         answers = [
             llm.chat(
                 spoken(folder, row["messages"]), params, use_tqdm=False,
-                mm_processor_kwargs=None if row["think"] else {"audio_think": False},
+                mm_processor_kwargs=row["options"] or None,
             )[0]
             for row in rows
         ]  # fmt: skip

@@ -27,6 +27,10 @@ FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
 # One family at the paper's pace, one within a budget, one at a stride of two.
 THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}}
 RATE, NEW_TOKENS, CLIPS = 16_000, 8, 20
+# Ways of asking, by the processor's options; the last is for a few clips.
+STRIDE = "stride"
+WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
+STRIDE_CLIPS = 4
 ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "qwen2_5_omni": 35.0}
 
 
@@ -97,16 +101,18 @@ def user(clips: list[str], text: str) -> dict:
 
 
 def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
-    """Prompt ids, greedy answers and log-probabilities of each question, with the block and without."""
+    """Prompt ids, greedy answers and log-probabilities of each question, by ``WAYS``."""
     processor = transformers.AutoProcessor.from_pretrained(out)
     model = load_model(out).backbone.model.eval()
     suppressed = list(processor.think_tokens.ids)
     rows, logprobs = [], {}
     for index, item in enumerate(items):
-        for think in (True, False):
+        for way, options in WAYS.items():
+            if way == STRIDE and index >= STRIDE_CLIPS:
+                continue
             inputs = processor.apply_chat_template(
                 absolute(folder, item["messages"]), add_generation_prompt=True, tokenize=True, return_dict=True,
-                processor_kwargs={"return_tensors": "pt", "audio_think": think},
+                processor_kwargs={"return_tensors": "pt", **options},
             )  # fmt: skip
             made = model.generate(
                 **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=suppressed,
@@ -115,10 +121,10 @@ def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
             size = inputs["input_ids"].shape[1]
             logits = torch.cat(made.logits)
             logits[:, suppressed] = float("-inf")
-            key = f"{index}-{'think' if think else 'plain'}"
+            key = f"{index}-{way}"
             logprobs[key] = logits.log_softmax(-1).float().numpy()
             rows.append(
-                {"key": key, "think": think, "messages": item["messages"],
+                {"key": key, "options": options, "messages": item["messages"],
                  "prompt": inputs["input_ids"][0].tolist(), "answer": made.sequences[0, size:].tolist()}
             )  # fmt: skip
     np.savez(folder / f"{family}.npz", **logprobs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.vllm.conftest import HERE
-from tests.vllm.reference import CLIPS, FAMILIES
+from tests.vllm.reference import CLIPS, FAMILIES, STRIDE_CLIPS
 
 pytestmark = pytest.mark.vllm
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
@@ -17,7 +17,7 @@ CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF
 @pytest.mark.parametrize("mode", ["one", "batch"], ids=["one by one, prefix caching", "one batch, no caching"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_equal_those_of_transformers(vllm_python, reference, tmp_path, family, mode):
-    """Block on and off; all lengths, several clips, several turns, text alone."""
+    """Block on, off and shorter by request; all lengths, several clips, several turns, text alone."""
     done = subprocess.run(
         [vllm_python, str(HERE / "answer.py"), str(reference), family, mode, str(tmp_path / "told")],
         env={**os.environ, **CPU}, capture_output=True, text=True, check=False,
@@ -37,7 +37,7 @@ def test_log_probabilities_equal_those_of_transformers(vllm_python, reference, t
         assert not np.isfinite(got[~real[:, : got.shape[1]]]).any(), "a think token could be sampled"
         np.testing.assert_allclose(got[real[:, : got.shape[1]]], expected[real], atol=1e-5, rtol=0)
         compared += 1
-    assert compared >= (2 * CLIPS if mode == "one" else CLIPS)
+    assert compared >= (2 * CLIPS + STRIDE_CLIPS if mode == "one" else CLIPS)
 
 
 def test_the_block_matters(reference):
