@@ -78,3 +78,36 @@ def test_the_miniature_talks_about_clips_without_a_question(clip):
 def test_the_version_is_told():
     done = subprocess.run([sys.executable, "-m", "coat", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("coat 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        (["run", "{clip}", "What is said?"], ("run", ["{clip}"], "What is said?")),
+        (["run", "{clip}", "{clip}", "Same?"], ("run", ["{clip}", "{clip}"], "Same?")),
+        (["run", "Hello"], ("run", [], "Hello")),
+        (["run", "{clip}"], ("run", ["{clip}"], None)),
+        (["run"], ("run", [], None)),
+    ],
+)
+def test_model_clips_and_question_stand_in_this_order(tmp_path, arguments, read):
+    from coat.cli.chat import _read
+
+    clip = tmp_path / "a b.wav"
+    clip.touch()
+    model, clips, question = _read([given.format(clip=clip) for given in arguments])
+    assert (model, [str(each) for each in clips], question) == (
+        read[0],
+        [c.format(clip=clip) for c in read[1]],
+        read[2],
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "gone.wav", "What?"], ["run", "gone.wav"], ["run", "What?", "And that?"]]
+)
+def test_a_clip_that_is_not_there_is_no_question(arguments):
+    from coat.cli.chat import _read
+
+    with pytest.raises(CoatError, match="There is no audio file at"):
+        _read(arguments)

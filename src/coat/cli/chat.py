@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,7 @@ def chat(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A run, export or plain checkpoint, and the question; with --miniature, a clip and the question. "
-            "Without a question, a conversation.",
+            help="A run, export, checkpoint or hub id; clips; and the question, without which it is a conversation.",
             show_default=False,
         ),
     ] = None,
@@ -34,7 +34,7 @@ def chat(
 ) -> None:
     r"""Ask a question about a clip, or hold a conversation where no question is given.
 
-    coat chat RUN --audio clip.wav "What note is this?"
+    coat chat RUN clip.wav "What note is this?"
 
     coat chat --miniature clip.wav "What note is this?"
 
@@ -42,10 +42,10 @@ def chat(
 
     Without a question it is a conversation: /audio FILE adds a clip.
     """
-    clips = list(audio or [])
-    places, question = _read(arguments or [], miniature=miniature)
-    if miniature:
-        clips += [Path(place) for place in places]
+    from coat.hub import MINIATURE
+
+    model_path, clips, question = _read([MINIATURE] * miniature + (arguments or []))
+    clips = [*(audio or []), *clips]
     if not temperature and (top_p < 1 or seed is not None):
         raise CoatError("--top-p and --seed are of sampling, and nothing is sampled.", "Add --temperature 0.7")
     if text_cot and question is None:
@@ -54,13 +54,12 @@ def chat(
 
     quiet()
     from coat.api.model import CoatModel
-    from coat.checkpoints.references import MINIATURE
 
-    model = CoatModel.from_pretrained(MINIATURE if miniature else places[0])
+    model = CoatModel.from_pretrained(model_path)
     if not model.thinking.enabled:
         typer.echo("A plain model: it answers without a thinking block.", err=True)
     if question is not None and not clips:
-        typer.echo("No clip was given: this answers the text alone. Add --audio FILE to ask about sound.", err=True)
+        typer.echo("No clip was given: this answers the text alone. Clips stand before the question.", err=True)
     if seed is not None:
         import torch
 
@@ -73,17 +72,26 @@ def chat(
         typer.echo(model.chat(clips, question, text_cot=text_cot, **options))
 
 
-def _read(arguments: list[str], *, miniature: bool) -> tuple[list[str], str | None]:
-    """The model, or the miniature's clips, and the question; None asks for a conversation."""
-    is_question = [" " in given and not Path(given).exists() for given in arguments]
-    if miniature and (not arguments or Path(arguments[-1]).is_file()):
-        return arguments, None  # clips alone
-    if not miniature and is_question == [False]:
-        return arguments, None
-    *places, question = arguments or [""]
-    if not miniature and len(places) != 1:
-        raise CoatError("coat chat needs a run and a question.", 'coat chat RUN --audio clip.wav "What note is this?"')
-    return places, question
+def _read(arguments: list[str]) -> tuple[str, list[Path], str | None]:
+    """The model, clips and the question; None asks for a conversation.
+
+    Raises:
+        CoatError: There is no model, or a clip is not there.
+    """
+    example = 'coat chat RUN clip.wav "What note is this?"'
+    if not arguments or (" " in arguments[0] and not Path(arguments[0]).exists()):
+        raise CoatError("coat chat needs a run and a question.", example)
+    model_path, *rest = arguments
+    question = rest.pop() if rest and not _is_clip(rest[-1]) else None
+    for given in rest:
+        if not Path(given).is_file():
+            raise CoatError(f"There is no audio file at {given}.", f"Clips come before the question: {example}")
+    return model_path, [Path(given) for given in rest], question
+
+
+def _is_clip(given: str) -> bool:
+    """A file, or what is named like one: a misspelt name is no question."""
+    return Path(given).is_file() or (" " not in given and bool(re.fullmatch(r"\.\w{2,5}", Path(given).suffix)))
 
 
 def _converse(model: Any, clips: list[Path], options: dict[str, Any]) -> None:

@@ -80,6 +80,7 @@ def run_demo(
     seeds: Sequence[int] = (0,),
     settings: DemoSettings | None = None,
     console: Console | None = None,
+    opening: Sequence[Section] = (),
 ) -> Path:
     """Run everything that is still missing, print the table, write the report.
 
@@ -88,6 +89,7 @@ def run_demo(
         seeds: Seeds of training; corpus and backbone are the same for all.
         settings: Sizes of the demo.
         console: Console to print to.
+        opening: Sections that the report begins with.
 
     Returns:
         The report's path.
@@ -106,13 +108,13 @@ def run_demo(
         bars({task: {found.arms[arm]: found.values(arm, task).mean() for arm in ARMS} for task in SCARCE_TASKS})
     )
     say(f"\n{OTHER_END}")
-    report = write_demo_report(folder, settings, plan, recipe, found)
+    report = write_demo_report(folder, settings, plan, recipe, found, opening)
     say(f"Report: [bold]{report}[/bold]")
     facts = read_jsonl(folder / "corpus" / "clips.jsonl")
     note = next(fact for fact in facts if fact["split"] == "test" and "pitch_class" in fact)
     clip = folder / "corpus" / note["audio"]
     run = folder / "runs" / f"{FULL}-seed{seeds[0]}"
-    say(f'Ask it (a {note["pitch_class"]}):  coat chat {run} --audio {clip} "What note is this?"')
+    say(f'Ask it (a {note["pitch_class"]}):  coat chat {run} {clip} "What note is this?"')
     return report
 
 
@@ -156,7 +158,9 @@ def prepare(folder: Path, settings: DemoSettings, seeds: Sequence[int], say: Say
     return plan, recipe
 
 
-def write_demo_report(folder: Path, settings: DemoSettings, plan: Plan, recipe: Recipe, found: Ablation) -> Path:
+def write_demo_report(
+    folder: Path, settings: DemoSettings, plan: Plan, recipe: Recipe, found: Ablation, opening: Sequence[Section] = ()
+) -> Path:
     """Draw every figure from what the runs left, and write ``report.html``."""
     first, tasks = plan.seeds[0], _tasks(found)
     runs = {arm.title: plan.run_of(arm, first) for arm in plan.arms if arm.recipe}
@@ -168,6 +172,7 @@ def write_demo_report(folder: Path, settings: DemoSettings, plan: Plan, recipe: 
     }
     size = settings.size
     sections = [
+        *opening,
         Section(
             "Scores on held-out clips",
             "Voices, instrument programs, event styles and sentences of these clips are in no training clip. Out of a "

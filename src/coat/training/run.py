@@ -113,7 +113,7 @@ def train(
     if state.is_main_process:
         write_whole(folder / FINISHED, json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
-    say(f'Done. Try it: coat chat {folder} --audio clip.wav "What is said?"')
+    say(f'Done. Try it: coat chat {folder} clip.wav "What is said?"')
     return folder
 
 
