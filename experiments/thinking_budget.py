@@ -3,7 +3,8 @@
     python -m experiments.thinking_budget --runs runs/ladder --trained runs/arms --out runs/budget
 
 Runs that were trained with a think token for every audio token are asked with fewer: at most so many a clip, which
-gives long clips a longer stride. Beside them, runs that were trained with fewer.
+gives long clips a longer stride. Beside them, runs that were trained with fewer, and runs whose rows drew a stride each
+(``thinking.mixed``), asked at every stride.
 """
 
 from __future__ import annotations
@@ -30,39 +31,51 @@ from coat.training.progress import bar_for, make_progress
 
 @dataclass(frozen=True)
 class Way:
-    """One way to think with a run that was trained with a think token for every audio token.
+    """One way to think with runs of an arm.
 
     Attributes:
         name: Name of its folder.
         title: Title in tables.
         changes: Fields of the thinking configuration.
+        arm: The arm whose runs are asked.
     """
 
     name: str
     title: str
     changes: Mapping[str, object]
+    arm: str = FULL
 
 
 WAYS = (
     Way("no-block", "no block", {"enabled": False}),
     *(Way(f"most-{n}", f"at most {n}", {"max_tokens": n}) for n in (4, 16, 32)),
 )
+MIXED = (
+    Way("mixed-none", "strides mixed, no block", {"enabled": False, "mixed": None}, "mixed"),
+    *(Way(f"mixed-{n}", f"strides mixed, stride {n}", {"stride": n}, "mixed") for n in (4, 2, 1)),
+)
 SHOWN = ("pitch_class", "mood", "transcription", "instrument")
 # Arms of `coat ablate` that were trained with fewer.
 TRAINED = {"stride-2": "trained at stride 2", "stride-4": "trained at stride 4"}
 
 
-def ask_all(runs: Path, out: Path, tasks: list[str], seeds: range, *, limit: int) -> None:
+def ways_of(trained: Path | None, seeds: range) -> tuple[Way, ...]:
+    """The ways to ask in: of mixed strides where such runs are there."""
+    there = trained and all((trained / f"{MIXED[0].arm}-seed{seed}").is_dir() for seed in seeds)
+    return WAYS + MIXED if there else WAYS
+
+
+def ask_all(runs: Path, trained: Path | None, out: Path, tasks: list[str], seeds: range, *, limit: int) -> None:
     """Every run, asked in every way; what is done is left as it is."""
-    plan = Plan(out, [], seeds, tasks, limit=limit, max_new_tokens=32)
-    left = [(seed, way) for seed in seeds for way in WAYS if not _scores(out, way.name, seed).is_file()]
+    plan, ways = Plan(out, [], seeds, tasks, limit=limit, max_new_tokens=32), ways_of(trained, seeds)
+    left = [(seed, way) for seed in seeds for way in ways if not _scores(out, way.name, seed).is_file()]
     with make_progress() as bar:
-        advance, total = bar_for(bar), len(WAYS) * len(seeds)
+        advance, total = bar_for(bar), len(ways) * len(seeds)
         advance("ways and seeds", total - len(left), total)
-        for seed in sorted({seed for seed, _ in left}):
-            folder = runs / f"{FULL}-seed{seed}"
+        for seed, arm in sorted({(seed, way.arm) for seed, way in left}):
+            folder = (runs if arm == FULL or trained is None else trained) / f"{arm}-seed{seed}"
             model, weights = load_model(folder), checkpoint_fingerprint(run_in(folder))
-            for way in (way for at, way in left if at == seed):
+            for way in (way for at, way in left if (at, way.arm) == (seed, arm)):
                 thinking = replace(model.thinking, **way.changes)  # type: ignore[arg-type]
                 ask(plan, model, weights, _scores(out, way.name, seed).parent, thinking=thinking)
                 advance("ways and seeds", 1, total)
@@ -77,7 +90,7 @@ def collect(runs: Path, trained: Path | None, out: Path, seeds: range) -> tuple[
     files = {SFT: [runs / f"{SFT}-seed{seed}" / "eval" / "scores-strict.json" for seed in seeds]}
     files[FULL] = [runs / f"{FULL}-seed{seed}" / "eval" / "scores-strict.json" for seed in seeds]
     titles = {SFT: "fine-tuning alone", FULL: "CoAT, one each"}
-    for way in WAYS:
+    for way in ways_of(trained, seeds):
         files[way.name], titles[way.name] = [_scores(out, way.name, seed) for seed in seeds], way.title
     for arm, title in TRAINED.items():
         found = [trained / f"{arm}-seed{seed}" / "eval" / "scores-strict.json" for seed in seeds] if trained else []
@@ -107,6 +120,10 @@ def plot_budget(found: Ablation, lengths: Mapping[str, float], tasks: list[str])
         }
         places = [lengths[arm] for arm in asked], [mean[arm] for arm in asked]
         axes.plot(*places, "o-", ms=3, color=COLOURS[3], label="asked with at most N think tokens")
+        mixed = [way.name for way in MIXED if way.name in mean]
+        if mixed:
+            places = [lengths[name] for name in mixed], [mean[name] for name in mixed]
+            axes.plot(*places, "s-", ms=3, color=COLOURS[0], label="strides mixed in training")
         given = [arm for arm in TRAINED if arm in mean]
         if given:
             places = [lengths[arm] for arm in given], [mean[arm] for arm in given]
@@ -123,14 +140,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Ask what is missing, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/ladder"))
-    parser.add_argument("--trained", type=Path, help="Folder of coat ablate --arms stride.")
+    parser.add_argument("--trained", type=Path, help="Folder of coat ablate --arms stride,mixed.")
     parser.add_argument("--tasks", nargs="*", default=["runs/demo/corpus/test.jsonl"])
     parser.add_argument("--out", type=Path, default=Path("runs/budget"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=150)
     args = parser.parse_args(argv)
     seeds = range(args.seeds)
-    ask_all(args.runs, args.out, args.tasks, seeds, limit=args.limit)
+    ask_all(args.runs, args.trained, args.out, args.tasks, seeds, limit=args.limit)
     found, lengths = collect(args.runs, args.trained, args.out, seeds)
     scores = transposed(score_table(found))
     scores = Table(

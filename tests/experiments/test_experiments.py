@@ -39,14 +39,26 @@ def test_the_learning_curve_and_fewer_think_tokens(world):
     assert "3 labels" in (world / "curve" / "curve.md").read_text()
     assert (world / "curve" / "curve.html").read_text().count("data:image/png") == 1
     # the same runs, asked with fewer think tokens
-    for arm in ("sft", "full"):
-        (world / "curve" / f"{arm}-seed0").symlink_to(world / "curve" / f"{arm}-all-seed0")
+    for arm, run in (("sft", "sft"), ("full", "full"), ("mixed", "full")):
+        (world / "curve" / f"{arm}-seed0").symlink_to(world / "curve" / f"{run}-all-seed0")
     out = world / "budget"
-    given = ["--runs", str(world / "curve"), "--out", str(out), "--seeds", "1", "--limit", "2"]
+    given = [
+        "--runs",
+        str(world / "curve"),
+        "--trained",
+        str(world / "curve"),
+        "--out",
+        str(out),
+        "--seeds",
+        "1",
+        "--limit",
+        "2",
+    ]
     thinking_budget.main([*given, "--tasks", str(world / "corpus" / "test.jsonl")])
     lengths = json.loads((out / "lengths.json").read_text())
     assert lengths["sft"] == lengths["no-block"] == 0
     assert lengths["most-4"] <= 4
+    assert lengths["mixed-none"] == 0 < lengths["mixed-4"] < lengths["mixed-2"] < lengths["mixed-1"] == lengths["full"]
     assert lengths["most-4"] < lengths["most-16"] < lengths["full"]
     assert lengths["most-4"] < lengths["most-32"] <= lengths["full"]
     before = (out / "most-4-seed0" / "scores-strict.json").stat().st_mtime_ns
