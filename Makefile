@@ -7,9 +7,9 @@ PYTHON ?= python3
 # What depends on versions: the families, building and loading models, training.
 OLDEST_TESTS := tests/conformance tests/backbones tests/checkpoints tests/training/test_run.py
 
-.PHONY: test-system demo test test-vllm test-lmms test-pocket test-oldest conformance lint site bench miniature install system clean
+.PHONY: test-system demo test test-vllm test-lmms test-pocket test-oldest conformance lint site bench miniature install system recordings clean
 
-demo: $(STAMP) system   ## install, then run the whole method on the small world
+demo: $(STAMP) system recordings   ## install, ask a small real model about recordings, run the whole method on the small world
 	$(VENV)/bin/coat demo
 
 test: $(STAMP) system test-system   ## install, then run the tests
@@ -63,6 +63,10 @@ $(STAMP): pyproject.toml
 # espeak-ng, fluidsynth and a soundfont: installed where we may, named where we may not.
 system:
 	@sh scripts/system_packages.sh
+
+# What the small real model is asked about.
+recordings:
+	@sh scripts/recordings.sh
 
 # Chromium drives the live page; ffmpeg, sox and lame write the files that decoding is held against. Without them those
 # tests are skipped by name.

@@ -9,13 +9,7 @@ bin="${1:-.venv}/bin"
 out=runs/pocket
 wheels="${WHEELS:-$out/wheels}"
 
-mkdir -p "$wheels"
-[ -d $out/parts ] || "$bin/python" -c "
-from coat.pocket.build import build
-from coat.pocket.packages import PACKAGES, fetch
-from pathlib import Path
-fetch(PACKAGES, Path('$wheels'))
-build('$out/parts', wheels='$wheels')"
+[ -d $out/parts ] || "$bin/coat" pocket build --untaught --out $out/parts --wheels "$wheels"
 [ -f $out/train.jsonl ] || "$bin/python" -m experiments.pocket.lessons --out $out --parts $out/parts
 [ -d $out/aligned ] || "$bin/python" -m experiments.pocket.align --out $out --backbone $out/parts
 "$bin/coat" train recipes/pocket.yaml --out $out/hear

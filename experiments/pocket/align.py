@@ -2,10 +2,17 @@
 
     python -m experiments.pocket.align --out runs/pocket
 
-The language model reads letters already, so it learns to hear from few hours of speech. The target of each audio token
-is the letter that the synthesiser spoke then, the first of a word apart (" t" and "t" are different tokens), or a
-blank; letters share a word's time evenly. Cross-entropy on the cosine with the letters' embeddings; LoRA on the tower,
-the projector whole. Writes ``align`` (PEFT's adapter) and ``aligned`` (the checkpoint with it merged).
+The language model reads letters already, so it learns to hear from few hours of speech. States are scored by their
+cosine with the embeddings of the letters (the first of a word apart: " t" and "t" are different tokens) and of a blank.
+Two passes, with LoRA on the tower and the projector whole:
+
+- ``times``: the target of each audio token is the letter that the synthesiser spoke then; letters share a word's time
+  evenly. Cross-entropy.
+- ``sequence``: the letters in their order, at times of their own choice (CTC), which needs no times, so human voices
+  take part. From an untrained projector CTC does not set in; from the first pass it does.
+
+Each pass writes a folder of its name (PEFT's adapter, and blank and scale), and one that is there is not made again.
+Then ``aligned`` is written, the checkpoint with the adapter merged.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ import math
 import random
 import string
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +32,30 @@ import soundfile
 import soxr
 import torch
 import typer
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coat.backbones import load_backbone
 from coat.backbones.base import Backbone
+from coat.evaluation.words import word_errors
 from coat.files import write_whole
-from experiments.pocket.voices import SAMPLING_RATE
+from experiments.pocket.lessons import source_of
+from experiments.pocket.voices import SAMPLING_RATE, spelled
 
 LETTERS = string.ascii_lowercase + "'"
 RANK = 16
-BATCH, EPOCHS, WARM_UP = 16, 1, 50
+BATCH, WARM_UP = 16, 50
+EPOCHS = {"times": 1, "sequence": 1}
 LEARNING_RATE, PROJECTOR_RATE = 1e-3, 2e-3
 # Clips of one batch are of about one length: sorted within pools of this many batches.
 POOL = 20
 LABEL_SMOOTHING, NORM_WEIGHT = 0.02, 0.1
+LEARNT = "letters.safetensors"
 TOWER = r".*audio_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+
+Clip = dict[str, Any]
 
 
 class Letters(nn.Module):
@@ -70,14 +85,19 @@ class Letters(nn.Module):
         rows = torch.cat([self.blank[None], self.embeddings])
         return self.scale * F.normalize(states, dim=-1) @ F.normalize(rows, dim=-1).T
 
-    def loss(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy; states are as long as the language model's own embeddings are."""
-        unlike = (states.norm(dim=-1) / self.norm - 1).square().mean()
-        return F.cross_entropy(self(states), targets, label_smoothing=LABEL_SMOOTHING) + NORM_WEIGHT * unlike
+    def unlike(self, states: Tensor) -> Tensor:
+        """Penalty of states that are not as long as the language model's own embeddings are."""
+        return NORM_WEIGHT * (states.norm(dim=-1) / self.norm - 1).square().mean()
+
+    def read(self, states: Tensor) -> str:
+        """The likeliest letter of each token, repetitions and blanks left out, as words."""
+        classes = self(states).argmax(-1).unique_consecutive().tolist()
+        said = (" " * (c <= len(LETTERS)) + (" " + LETTERS + LETTERS)[c] for c in classes if c)
+        return "".join(said).strip()
 
 
-def targets(words: list[list[Any]], num_tokens: int, backbone: Backbone, speed: float = 1.0) -> np.ndarray:
-    """The class of each audio token, ``(num_tokens,)``: 0 for the blank.
+def targets(words: list[list[Any]], num_tokens: int, backbone: Backbone, speed: float = 1.0) -> list[int]:
+    """The class of each of ``num_tokens`` audio tokens: 0 for the blank.
 
     Args:
         words: Text, begin and end of each, in seconds.
@@ -86,7 +106,7 @@ def targets(words: list[list[Any]], num_tokens: int, backbone: Backbone, speed: 
         speed: Speed of playing; 1 as it was spoken.
     """
     spec = backbone.audio_spec
-    classes = np.zeros(num_tokens, dtype=np.int64)
+    classes = [0] * num_tokens
     for text, begin, end in words:
         begin, end = begin / speed, end / speed
         first = max(0, math.ceil((begin - spec.first_token_seconds) * spec.token_rate))
@@ -114,71 +134,139 @@ def augment(samples: np.ndarray, rng: random.Random, noise: np.random.Generator)
     return np.clip(samples * rng.uniform(0.4, 1.3), -1, 1).astype(np.float32), speed
 
 
-def batches(clips: list[dict[str, Any]], rng: random.Random) -> Iterator[list[dict[str, Any]]]:
+def spell(words: Sequence[str]) -> list[int]:
+    """The classes of words' letters, in order."""
+    first, later = 1, 1 + len(LETTERS)
+    return [(later if place else first) + LETTERS.index(one) for word in words for place, one in enumerate(word)]
+
+
+def by_times(letters: Letters, states: list[Tensor], wanted: list[list[int]]) -> Tensor:
+    """Cross-entropy of every token with its class."""
+    classes = torch.tensor([one for own in wanted for one in own])
+    return F.cross_entropy(letters(torch.cat(states)), classes, label_smoothing=LABEL_SMOOTHING)
+
+
+def by_sequence(letters: Letters, states: list[Tensor], wanted: list[list[int]]) -> Tensor:
+    """CTC of classes in their order, for each class; a clip with fewer tokens than it needs counts nothing."""
+    return F.ctc_loss(
+        nn.utils.rnn.pad_sequence([letters(own).log_softmax(-1) for own in states]),
+        torch.tensor([one for own in wanted for one in own]),
+        torch.tensor([len(own) for own in states]),
+        torch.tensor([len(own) for own in wanted]),
+        zero_infinity=True,
+    )
+
+
+PASSES: dict[str, Callable[..., Tensor]] = {"times": by_times, "sequence": by_sequence}
+
+
+def with_times(out: Path) -> list[Clip]:
+    """The synthesiser's clips and their words' times."""
+    return [json.loads(line) for line in (out / "align.jsonl").read_text().splitlines()]
+
+
+def with_text(manifest: Path) -> list[Clip]:
+    """The clips of a manifest's transcriptions, as often as it has them."""
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    clips = [
+        {"path": r["audios"][0], "text": r["messages"][-1]["content"]} for r in rows if r["task"] == "transcription"
+    ]
+    return [clip for clip in clips if spelled(clip["text"])]
+
+
+def batches(clips: list[Clip], rng: random.Random) -> Iterator[list[Clip]]:
     """Every clip once, in batches of about one length."""
     order = clips[:]
     rng.shuffle(order)
     for start in range(0, len(order), BATCH * POOL):
-        pool = sorted(order[start : start + BATCH * POOL], key=lambda clip: clip["words"][-1][2])
+        pool = sorted(order[start : start + BATCH * POOL], key=lambda clip: soundfile.info(clip["path"]).duration)
         groups = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
         rng.shuffle(groups)
         yield from groups
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Train, and write adapter and checkpoint."""
-    from peft import LoraConfig, get_peft_model
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="The folder that lessons wrote.")
-    parser.add_argument("--backbone", default="pocket", help="The checkpoint to begin with: the untrained assembly.")
-    arguments = parser.parse_args(given)
-    torch.manual_seed(0)
+def learn(name: str, letters: Letters, backbone: Backbone, adapted: nn.Module, clips: list[Clip]) -> None:
+    """Train for one pass, in place."""
     rng, noise = random.Random(0), np.random.default_rng(0)
-    backbone = load_backbone("qwen2_audio", arguments.backbone)
-    letters = Letters(backbone)
-    lora = LoraConfig(
-        r=RANK, lora_alpha=RANK, target_modules=TOWER, modules_to_save=["multi_modal_projector"], bias="none"
-    )
-    adapted = get_peft_model(backbone.model.float(), lora)
-    adapted.eval()  # no dropout
-    clips = [json.loads(line) for line in (arguments.out / "align.jsonl").read_text().splitlines()]
-    total = EPOCHS * math.ceil(len(clips) / BATCH)
+    total = EPOCHS[name] * math.ceil(len(clips) / BATCH)
     tower = [p for name, p in adapted.named_parameters() if p.requires_grad and "audio_tower" in name]
-    projector = [p for name, p in adapted.named_parameters() if p.requires_grad and "audio_tower" not in name]
-    parameters = [*tower, *projector, *letters.parameters()]
+    rest = [p for name, p in adapted.named_parameters() if p.requires_grad and "audio_tower" not in name]
+    rest += letters.parameters()
     optimizer = torch.optim.AdamW(
-        [
-            {"params": tower, "lr": LEARNING_RATE},
-            {"params": [*projector, *letters.parameters()], "lr": PROJECTOR_RATE},
-        ],
-        weight_decay=0.01,
+        [{"params": tower, "lr": LEARNING_RATE}, {"params": rest, "lr": PROJECTOR_RATE}], weight_decay=0.01
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / total))
     )
-    begun, step = time.monotonic(), 0
-    for _ in range(EPOCHS):
-        for batch in batches(clips, rng):
-            played = [augment(soundfile.read(clip["path"], dtype="float32")[0], rng, noise) for clip in batch]
-            states = backbone.encode(backbone.audio_features([samples for samples, _ in played]))
-            wanted = [
-                targets(clip["words"], len(own), backbone, speed)
-                for clip, own, (_, speed) in zip(batch, states, played, strict=True)
-            ]
-            loss = letters.loss(torch.cat(backbone.project_all(states)), torch.from_numpy(np.concatenate(wanted)))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
-            if step % 20 == 0:
-                typer.echo(f"{step}/{total} loss {loss.item():.3f}, {time.monotonic() - begun:.0f} s")
-            step += 1
-    adapted.save_pretrained(str(arguments.out / "align"))
+    begun = time.monotonic()
+    order = (batch for _ in range(EPOCHS[name]) for batch in batches(clips, rng))
+    for step, batch in enumerate(order):
+        played = [augment(soundfile.read(clip["path"], dtype="float32")[0], rng, noise) for clip in batch]
+        samples, speeds = zip(*played, strict=True)
+        states = backbone.project_all(backbone.encode(backbone.audio_features(list(samples))))
+        wanted = [
+            targets(clip["words"], len(own), backbone, speed) if name == "times" else spell(spelled(clip["text"]))
+            for clip, own, speed in zip(batch, states, speeds, strict=True)
+        ]
+        loss = PASSES[name](letters, states, wanted) + letters.unlike(torch.cat(states))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([*tower, *rest], 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0:
+            typer.echo(f"{name} {step}/{total} loss {loss.item():.3f}, {time.monotonic() - begun:.0f} s")
+
+
+@torch.no_grad()
+def word_error_rate(letters: Letters, backbone: Backbone, clips: list[Clip]) -> float:
+    """Word errors of what the letters spell, in percent."""
+    counted = []
+    for batch in (clips[i : i + BATCH] for i in range(0, len(clips), BATCH)):
+        features = backbone.audio_features([soundfile.read(clip["path"], dtype="float32")[0] for clip in batch])
+        for clip, states in zip(batch, backbone.project_all(backbone.encode(features)), strict=True):
+            counted.append(word_errors(" ".join(spelled(clip["text"])), letters.read(states)))
+    errors, words = (sum(column) for column in zip(*counted, strict=True))
+    return 100 * errors / words
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Train, and write adapter and checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="The folder that lessons wrote.")
+    parser.add_argument("--backbone", default="pocket", help="The checkpoint to begin with: the untrained assembly.")
+    arguments = parser.parse_args(given)
+    out = arguments.out
+    torch.manual_seed(0)
+    backbone = load_backbone("qwen2_audio", arguments.backbone)
+    backbone.model.float()
+    letters = Letters(backbone)
+    done = [name for name in PASSES if (out / name / LEARNT).is_file()]
+    if done:
+        adapted = PeftModel.from_pretrained(backbone.model, str(out / done[-1]), is_trainable=True)
+        letters.load_state_dict(load_file(out / done[-1] / LEARNT))
+    else:
+        saved = ["multi_modal_projector"]
+        adapted = get_peft_model(
+            backbone.model, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TOWER, modules_to_save=saved)
+        )
+    adapted.eval()  # no dropout
+    held_out: dict[str, list[Clip]] = {}
+    for clip in with_text(out / "dev.jsonl"):
+        held_out.setdefault(source_of(clip["path"]), []).append(clip)
+    for name in PASSES:
+        if name not in done:
+            learn(
+                name, letters, backbone, adapted, with_times(out) if name == "times" else with_text(out / "train.jsonl")
+            )
+            adapted.save_pretrained(str(out / name))
+            save_file(letters.state_dict(), out / name / LEARNT)
+            for source, own in held_out.items():
+                wer = word_error_rate(letters, backbone, own)
+                typer.echo(f"{name}: WER of the letters alone {wer:.1f} % on {len(own)} held-out clips of {source}")
     backbone.model = adapted.merge_and_unload().half()
-    backbone.save_pretrained(str(arguments.out / "aligned"))
-    write_whole(arguments.out / "aligned" / "README.md", "Pocket after experiments/pocket/align.py.\n")
+    backbone.save_pretrained(str(out / "aligned"))
+    write_whole(out / "aligned" / "README.md", "Pocket after experiments/pocket/align.py.\n")
 
 
 if __name__ == "__main__":

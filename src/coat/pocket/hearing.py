@@ -1,5 +1,7 @@
 """Weights that pocket has learned: low-rank changes to tower and language model, and the projector, in one file.
 
+The file that ships with the package is ``SHIPPED``.
+
 The file names modules by their place within a part, not by their place in a model of transformers, whose layout
 changes between versions. ``experiments/pocket`` trains and collects it.
 """
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from coat.backbones.base import Backbone
 from coat.errors import CoatError
 
+SHIPPED = Path(__file__).with_name("hearing.safetensors")
 TOWER, LANGUAGE_MODEL, PROJECTOR = "audio_tower", "language_model", "projector"
 LORA_A, LORA_B, WHOLE = "lora_A", "lora_B", "whole"
 

@@ -19,6 +19,7 @@ from coat.data.sources import prompts
 from coat.data.sources.asterisk_prompts import AsteriskPrompts
 from coat.data.sources.tuxpaint_stamps import TuxpaintStamps
 from coat.errors import CoatError
+from coat.reports.page import Table
 
 TRANSCRIBE = prompts.TRANSCRIBE[0]
 ASTERISK = Path(AsteriskPrompts.installed)
@@ -76,6 +77,15 @@ def ask(model: CoatModel, asked: Sequence[Recording]) -> Iterator[Heard]:
         audio = recording.audio if isinstance(recording.audio, Clip) else str(recording.audio)
         answer = model.chat(audio, recording.question, max_new_tokens=MAX_NEW_TOKENS)
         yield Heard(recording, answer, time.perf_counter() - begun)
+
+
+def table_of(heard: Sequence[Heard]) -> Table:
+    """A row for each answer, with the question, the reference and the time."""
+    rows = [
+        [each.recording.title, each.recording.question, each.recording.reference, each.answer, f"{each.seconds:.1f}"]
+        for each in heard
+    ]
+    return Table(["recording", "question", "reference", "answer", "seconds"], rows)
 
 
 def recordings() -> list[Recording]:
