@@ -234,7 +234,7 @@ def main(given: Sequence[str] | None = None) -> None:
     """Train, and write adapter and checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="The folder that lessons wrote.")
-    parser.add_argument("--backbone", default="pocket", help="The checkpoint to begin with: the untrained assembly.")
+    parser.add_argument("--backbone", default="runs/pocket/parts", help="Pocket without hearing.")
     arguments = parser.parse_args(given)
     out = arguments.out
     torch.manual_seed(0)
