@@ -323,11 +323,11 @@ def test_an_empty_step_moves_no_weight(tiny_path, manifest, tmp_path, monkeypatc
     raw["training"] |= {"save_steps": 1, "keep_checkpoints": 9, "weight_decay": 0.5}
     real, seen = TrainingCollator._encode, []
 
-    def encode(self, row):
+    def encode(self, row, builder):
         seen.append(row)
         if len(seen) > 4 * raw["training"]["batch_size"]:  # from the fifth step on nothing can be used
             raise CoatError("gone")
-        return real(self, row)
+        return real(self, row, builder)
 
     monkeypatch.setattr(TrainingCollator, "_encode", encode)
     train(parse_recipe(raw), tmp_path / "run", say=quietly)
