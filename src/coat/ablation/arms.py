@@ -12,7 +12,6 @@ from coat.experts import expert_class
 
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
-# Shortens blocks of the small world to less than a half.
 GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "rate", "random", "mixed")
 
 

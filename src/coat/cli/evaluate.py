@@ -73,7 +73,8 @@ def run(
     if not tasks:
         raise CoatError("Missing option: --tasks.", "coat eval list shows tasks; or --tasks my-test.jsonl")
     one_of("--backend", backend, ("transformers", "vllm", "openai"))
-    if not think.isdecimal():
+    stride = int(think) if think.isdecimal() else None
+    if not stride:
         one_of("--think", think, ("on", "off"))
     one_of("--text-cot", text_cot, ("off", "auto", "prompt", "own"))
     from coat.cli.quiet import quiet
@@ -87,8 +88,8 @@ def run(
     folder = out or Path("runs") / "eval" / _name(model, think, text_cot, audio)
     options = BackendOptions(
         backend=backend,  # type: ignore[arg-type]
-        think=think not in ("off", "0"),
-        stride=int(think) if think.isdecimal() and int(think) else None,
+        think=think != "off",
+        stride=stride,
         text_cot=text_cot,  # type: ignore[arg-type]
         profile=profile,
         batch_size=batch_size,
@@ -363,12 +364,8 @@ def _tell(done: Done) -> None:
 def _name(model: str, think: str, text_cot: str, audio: str) -> str:
     """Default name of an evaluation."""
     name = model.rstrip("/").split("://")[-1].removesuffix("/v1").replace("/", "-").replace(":", "-").strip(".-")
-    parts = (
-        [name]
-        + ["no-block"] * (think in ("off", "0"))
-        + [f"stride-{think}"] * (think not in ("on", "off", "0"))
-        + [f"cot-{text_cot}"] * (text_cot != "off")
-    )
+    block = {"on": [], "off": ["no-block"]}.get(think, [f"stride-{think}"])
+    parts = [name, *block] + [f"cot-{text_cot}"] * (text_cot != "off")
     return "-".join(parts + [audio] * (audio != "real"))
 
 

@@ -57,7 +57,7 @@ class PromptBuilder:
         Raises:
             CoatError: The model has no thinking block.
         """
-        if stride and (self.tokens is None or not self.thinking.enabled):
+        if stride and self.tokens is None:
             raise CoatError("The model has no thinking block, and is asked for one.", "Leave the stride out.")
         return PromptBuilder(self.backbone, self.tokens if stride else None, self.thinking.at(stride))
 
