@@ -18,6 +18,7 @@ from tests.synthetic.conftest import SIZE
 STEPS = ("stages.0.steps=2", "stages.1.steps=3", "training.batch_size=4", "training.micro_batch_size=4", "lora.rank=2",
          "training.logging_steps=1")  # fmt: skip
 SETTINGS = DemoSettings(size=SIZE, labels=4, limit=3, overrides=STEPS)
+OPENING = [Section("Before all", "What came first.")]
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def demo(tmp_path_factory):
         pytest.skip("espeak-ng and fluidsynth are not installed (make system)")
     folder = tmp_path_factory.mktemp("demo") / "demo"
     console = Console(record=True, width=160)
-    report = run_demo(folder, settings=SETTINGS, console=console, opening=[Section("Before all", "What came first.")])
+    report = run_demo(folder, settings=SETTINGS, console=console, opening=OPENING)
     return folder, report, console.export_text()
 
 
@@ -89,7 +90,7 @@ def test_it_goes_on_from_the_last_finished_step(demo):
     times = [path.stat().st_mtime_ns for path in kept]
     shutil.rmtree(gone[0])
     gone[1].unlink()
-    run_demo(folder, settings=SETTINGS, console=Console(quiet=True))
+    run_demo(folder, settings=SETTINGS, console=Console(quiet=True), opening=OPENING)
     assert [path.stat().st_mtime_ns for path in kept] == times
     assert gone[1].is_file()
     after = json.loads((folder / "runs" / "ablation.json").read_text())["scores"]
