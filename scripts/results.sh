@@ -23,7 +23,7 @@ for arm in sft block full; do
     [ -d runs/arms/$arm-seed$seed ] || cp -r runs/ladder/$arm-seed$seed runs/arms/
   done
 done
-"$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,heads,random,stride-2,mixed \
+"$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,heads,random-block,stride-2,mixed \
   --seeds 3 --workers "$workers" --out runs/arms
 
 # How few labels; the ladder holds 200.

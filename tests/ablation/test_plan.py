@@ -61,16 +61,21 @@ def test_other_groups_change_what_they_say(recipe):
     assert [s.learning_rate for s in faster.recipe.stages] == [0.02, 0.02]
     assert (faster.against, faster.recipe.thinking.enabled) == ("sft", False)
     assert arms["full-rate-x0.5"].recipe.stages[0].learning_rate == 0.005
-    assert (arms["rank-1"].recipe.lora.rank, arms["rank-16"].recipe.lora.alpha) == (1, 32)
+    assert (arms["full-rank-1"].recipe.lora.rank, arms["full-rank-16"].recipe.lora.alpha) == (1, 32)
+    assert (arms["sft-rank-16"].recipe.lora.rank, arms["sft-rank-16"].recipe.thinking.enabled) == (16, False)
+    assert [s.steps for s in arms["sft-steps-x2"].recipe.stages] == [4, 8]
+    assert [s.steps for s in arms["full-steps-x4"].recipe.stages] == [8, 16]
     assert [s.steps for s in arms["one-stage"].recipe.stages] == [6]
     assert arms["random-block"].recipe.thinking.fill == "random"
     assert arms["random-block"].against == "block"
-    assert [arm.name for arm in arms_of(recipe, ["stride-4", "random"])] == [
-        "block",
-        "full",
-        "stride-4",
-        "random-block",
-    ]
+    assert arms["audio-block"].recipe.active_experts() == []
+    assert arms["audio-fill"].recipe.active_experts() == recipe.active_experts()
+    mixed = arms["mixed-audio-fill"]
+    assert (mixed.recipe.thinking.fill, mixed.recipe.thinking.mixed, mixed.against) == (
+        "audio", arms["mixed"].recipe.thinking.mixed, "mixed",
+    )  # fmt: skip
+    names = [arm.name for arm in arms_of(recipe, ["stride-4", "fill"])]
+    assert names == ["block", "full", "stride-4", "random-block", "audio-block", "audio-fill"]
     with pytest.raises(CoatError, match="Did you mean 'ladder'"):
         arms_of(recipe, ["lader"])
 

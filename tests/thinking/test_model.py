@@ -6,7 +6,7 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.heads import make_head
 from coat.testing.clips import conversation
-from coat.thinking.batch import make_batch
+from coat.thinking.batch import collate, encode, make_batch
 from coat.thinking.model import ThinkingModel, split_segments
 
 
@@ -62,6 +62,23 @@ def test_a_batch_gives_what_each_conversation_gives_alone(model):
             torch.testing.assert_close(together.think_hidden[clip, :length], states[:length], atol=1e-4, rtol=1e-4)
             clip += 1
     assert clip == len(together.think_hidden)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_block_of_audio_is_the_token_and_what_each_one_stands_for(backbone, stride):
+    model = ThinkingModel(backbone, ThinkingConfig(fill="audio", stride=stride))
+    plain = model.prompt_builder(model.thinking.at(0))
+    items = [encode(model.builder, conversation(0.5)), encode(plain, conversation(0.7, seed=2)),
+             encode(model.builder, conversation(0.3, 0.9, seed=3))]  # fmt: skip
+    batch = collate(model.builder, items)
+    embeddings, _ = model.prepare_prefill(batch)
+    token = backbone.embedding.weight[model.tokens.think]
+    heard = model.audio_embeddings(batch)
+    spans = [span.mean(0) for clip in (0, 2, 3) for span in heard[clip].split(stride)]
+    thinks = batch.input_ids == model.tokens.think
+    torch.testing.assert_close(embeddings[thinks], token + torch.stack(spans))
+    stock = backbone.input_embeddings(batch.input_ids, heard)
+    torch.testing.assert_close(embeddings[~thinks], stock[~thinks], rtol=0, atol=0)
 
 
 def test_text_only_batch_passes(model):

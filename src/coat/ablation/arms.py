@@ -12,7 +12,8 @@ from coat.experts import expert_class
 
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
-GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "rate", "random", "mixed")
+GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "steps", "rate",
+          "fill", "mixed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
 
 def _ladder(recipe: Recipe) -> Iterator[Arm]:
     yield Arm(BASELINE, "as it is", BASELINE, None)
-    yield Arm(SFT, "fine-tuning alone", BASELINE, changed(_with_experts(recipe, ()), "thinking.enabled", False))
+    yield replace(_plain(recipe), against=BASELINE)
     yield Arm(BLOCK, "+ block", SFT, _with_experts(recipe, ()))
     kept = [name for name in recipe.active_experts() if _class_of(recipe, name).representational]
     if set(kept) != set(recipe.active_experts()):
@@ -99,9 +100,11 @@ def _weights(recipe: Recipe) -> Iterator[Arm]:
 
 def _lora(recipe: Recipe) -> Iterator[Arm]:
     rank, alpha = recipe.lora.rank, recipe.lora.alpha
-    for other in (max(1, rank // 4), rank * 4):
-        arm = changed(changed(recipe, "lora.rank", other), "lora.alpha", max(1, alpha * other // rank))
-        yield Arm(f"rank-{other}", f"LoRA rank {other}", FULL, arm)
+    yield _plain(recipe)
+    for of, title, made in _both(recipe):
+        for other in (max(1, rank // 4), rank * 4):
+            arm = changed(changed(made, "lora.rank", other), "lora.alpha", max(1, alpha * other // rank))
+            yield Arm(f"{of}-rank-{other}", f"{title}, LoRA rank {other}", of, arm)
 
 
 def _stages(recipe: Recipe) -> Iterator[Arm]:
@@ -112,31 +115,56 @@ def _stages(recipe: Recipe) -> Iterator[Arm]:
         yield Arm("one-stage", "one stage", FULL, recipe.model_copy(update={"stages": [whole]}))
 
 
+def _steps(recipe: Recipe) -> Iterator[Arm]:
+    yield _plain(recipe)
+    for of, title, made in _both(recipe):
+        for times in (2, 4):
+            stages = [s.model_copy(update={"steps": s.steps * times}) for s in made.stages]
+            yield Arm(
+                f"{of}-steps-x{times}", f"{title}, steps x {times}", of, made.model_copy(update={"stages": stages})
+            )
+
+
 def _rate(recipe: Recipe) -> Iterator[Arm]:
-    """Learning rates, for fine-tuning alone too: what is best for one need not be best for the other."""
-    plain = changed(_with_experts(recipe, ()), "thinking.enabled", False)
-    yield Arm(SFT, "fine-tuning alone", SFT, plain)
-    for of, title, made in ((SFT, "fine-tuning alone", plain), (FULL, "CoAT", recipe)):
+    yield _plain(recipe)
+    for of, title, made in _both(recipe):
         for times in (0.5, 2.0):
             stages = [s.model_copy(update={"learning_rate": s.learning_rate * times}) for s in made.stages]
             faster = made.model_copy(update={"stages": stages})
             yield Arm(f"{of}-rate-x{times:g}", f"{title}, learning rate x {times:g}", of, faster)
 
 
-def _random(recipe: Recipe) -> Iterator[Arm]:
+def _fill(recipe: Recipe) -> Iterator[Arm]:
+    """What stands at the think positions: nothing but the token, random vectors, or the audio itself."""
     plain = _with_experts(recipe, ())
     yield Arm(BLOCK, "+ block", BLOCK, plain)
     yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))
+    yield Arm("audio-block", "block of audio", BLOCK, changed(plain, "thinking.fill", "audio"))
+    yield Arm("audio-fill", "CoAT from audio", FULL, changed(recipe, "thinking.fill", "audio"))
 
 
 def _mixed(recipe: Recipe) -> Iterator[Arm]:
     """One training for any budget of thinking: a row has no block, or one of stride 1, 2 or 4."""
-    yield Arm("mixed", "strides mixed", FULL, changed(recipe, "thinking.mixed", dict.fromkeys((0, 1, 2, 4), 0.25)))
+    mixed = changed(recipe, "thinking.mixed", dict.fromkeys((0, 1, 2, 4), 0.25))
+    yield Arm("mixed", "strides mixed", FULL, mixed)
+    yield Arm("mixed-audio-fill", "strides mixed, from audio", "mixed", changed(mixed, "thinking.fill", "audio"))
+
+
+def _plain(recipe: Recipe) -> Arm:
+    return Arm(SFT, "fine-tuning alone", SFT, changed(_with_experts(recipe, ()), "thinking.enabled", False))
+
+
+def _both(recipe: Recipe) -> Iterator[tuple[str, str, Recipe]]:
+    """Name, title and recipe of fine-tuning and CoAT: what is best for one need not be best for the other."""
+    plain = _plain(recipe)
+    assert plain.recipe is not None
+    yield SFT, plain.title, plain.recipe
+    yield FULL, "CoAT", recipe
 
 
 _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
-    "weights": _weights, "lora": _lora, "stages": _stages, "rate": _rate, "random": _random,
+    "weights": _weights, "lora": _lora, "stages": _stages, "steps": _steps, "rate": _rate, "fill": _fill,
     "mixed": _mixed,
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 Placement = Literal["assistant_prefix", "before_assistant"]
+FILLS = ("token", "audio", "random")
 PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
 
 
@@ -20,7 +21,8 @@ class ThinkingConfig:
         placement: Head of the assistant turn, or right before its header.
         stride: Audio tokens that one think token stands for; 1 is the paper.
         max_tokens: Think tokens of a clip at most: a longer clip gets a longer stride.
-        fill: Input of think positions: the trained token, or fixed random vectors, as a control.
+        fill: Input of think positions: the trained token; ``audio``, the token plus the audio embeddings that it stands
+            for; or fixed ``random`` vectors, as a control. Servers and exports know the token alone.
         mixed: Strides that training draws from, row by row, with their shares; 0 is no block. The model then answers at
             each of them; ``stride`` is what it answers at unless it is asked otherwise.
 
@@ -38,7 +40,7 @@ class ThinkingConfig:
     placement: Placement = "assistant_prefix"
     stride: int = 1
     max_tokens: int | None = None
-    fill: Literal["token", "random"] = "token"
+    fill: Literal["token", "audio", "random"] = "token"
     mixed: Mapping[int, float] | None = field(default=None, hash=False)
 
     # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
@@ -51,8 +53,8 @@ class ThinkingConfig:
             raise ValueError(f"stride must be at least 1, got {self.stride}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if self.fill not in ("token", "random"):
-            raise ValueError(f"fill must be token or random, got {self.fill!r}")
+        if self.fill not in FILLS:
+            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {self.fill!r}")
         if self.mixed is not None:
             # JSON has no keys that are numbers.
             object.__setattr__(self, "mixed", {int(stride): float(share) for stride, share in self.mixed.items()})

@@ -14,6 +14,7 @@ from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import Backbone
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
+from coat.experts.align import pool
 from coat.thinking.batch import Batch
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.tokens import RESERVED, ThinkTokens, add_think_tokens
@@ -336,11 +337,13 @@ class ThinkingModel(nn.Module):
         embeddings = self.backbone.input_embeddings(batch.input_ids, audio)
         if self.thinking.fill == "token" or batch.think_lengths is None:
             return embeddings
-        thinks = batch.input_ids == self.tokens.think
+        thinks = (batch.input_ids == self.tokens.think).unsqueeze(-1)
+        if self.thinking.fill == "audio":
+            spans = pool(pad_sequence(audio, batch_first=True), [len(row) for row in audio], batch.think_strides)
+            heard = torch.cat([span[:length] for span, length in zip(spans, batch.think_lengths, strict=True)])
+            return embeddings.masked_scatter(thinks, embeddings[thinks[..., 0]] + heard.to(embeddings))
         vectors = self._random_vectors(embeddings)
-        return torch.where(
-            thinks.unsqueeze(-1), vectors[(thinks.cumsum(-1) - 1).clamp(min=0) % len(vectors)], embeddings
-        )
+        return torch.where(thinks, vectors[(thinks[..., 0].cumsum(-1) - 1).clamp(min=0) % len(vectors)], embeddings)
 
     def _random_vectors(self, like: Tensor) -> Tensor:
         """As large as the rows of the embedding; the same for every model, row and run."""
