@@ -43,12 +43,13 @@ def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
     Raises:
         CoatError: There is no such group or arm.
     """
-    single = {arm.name: arm for maker in _MAKERS.values() for arm in maker(recipe)}
+    full = Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)
+    single = {arm.name: arm for maker in _MAKERS.values() for arm in maker(recipe)} | {FULL: full}
     for group in groups:
         if group not in GROUPS and group not in single:
             problem = f"There is no group of arms '{group}', nor an arm of that name."
             raise CoatError(problem, did_you_mean(group, [*GROUPS, *single]))
-    found = {FULL: Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)}
+    found = {FULL: full}
     for group in groups:
         for arm in _MAKERS[group](recipe) if group in _MAKERS else [single[group]]:
             found.setdefault(arm.name, arm)
