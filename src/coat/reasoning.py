@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from coat.backbones.base import Backbone
-from coat.data.conversation import Message
+from coat.data.conversation import Message, with_ending
 
 # For families without a think mode of their own.
 PROMPT = "\nThink step by step about what you hear. Then write the final answer alone on a last line, after 'Answer:'."
@@ -29,7 +29,7 @@ def reasoning_prompt(backbone: Backbone) -> str:
 def reasoned(messages: list[Message], prompt: str) -> list[Message]:
     """A conversation whose last question asks for a chain of thought."""
     *before, last = messages
-    return [*before, {**last, "content": str(last["content"]) + prompt}]
+    return [*before, with_ending(last, prompt)]
 
 
 def final_answer(text: str) -> str:

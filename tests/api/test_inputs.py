@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from coat.api.inputs import as_clip, conversation, question
+from coat.data.conversation import user_message
 from coat.errors import CoatError
 from coat.testing.clips import noise
 
@@ -70,8 +71,9 @@ def test_a_spectrogram_is_no_sound():
 
 
 def test_a_question_puts_clips_before_it_or_where_it_says():
-    assert question([noise(1.0), noise(1.0)], "Same?").messages[0]["content"] == "<audio><audio>Same?"
-    assert question(noise(1.0), "Is <audio> loud?").messages[0]["content"] == "Is <audio> loud?"
+    assert question([noise(1.0), noise(1.0)], "Same?").messages == [user_message("Same?", clips=2)]
+    asked = question(noise(1.0), "Is <audio> loud?").messages[0]
+    assert [part.get("text") for part in asked["content"]] == ["Is ", None, " loud?"]
     assert question(None, "Hello").clips == []
 
 
@@ -84,7 +86,12 @@ def test_chat_messages_with_parts():
             {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "audio", "path": noise(2.0)}]},
         ]
     )
-    assert [m["content"] for m in made.messages] == ["Be brief.", "<audio>A note?", "C", "And<audio>"]
+    assert [m["content"] for m in made.messages] == [
+        "Be brief.",
+        [{"type": "audio"}, {"type": "text", "text": "A note?"}],
+        "C",
+        [{"type": "text", "text": "And"}, {"type": "audio"}],
+    ]
     assert [clip.seconds for clip in made.clips] == [1.0, 2.0]
 
 

@@ -8,10 +8,10 @@ import soundfile
 
 from coat.checkpoints import load_model
 from coat.cli.interactive import HELP, Dialogue, converse
-from coat.data.conversation import Conversation
+from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.testing.clips import RATE, assistant, noise, user
+from coat.testing.clips import RATE, assistant, noise
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_it_remembers_its_turns(model, clip):
     heard = dialogue.add_audio(clip)
     first = dialogue.ask("What note is this?")
     second = dialogue.ask("Which instrument plays?")
-    turns = [user("<audio>What note is this?"), assistant(first), user("Which instrument plays?")]
+    turns = [user_message("What note is this?", clips=1), assistant(first), user_message("Which instrument plays?")]
     assert generate(model, [Conversation(turns[:1], [heard])], max_new_tokens=8) == [first]
     assert generate(model, [Conversation(turns, [heard])], max_new_tokens=8) == [second]
     assert dialogue.messages == [*turns, assistant(second)]

@@ -13,6 +13,13 @@ from coat.testing.clips import RATE
 MMAU = load_task("mmau")
 
 
+def heard_and_asked(message):
+    """How many clips stand before a question, and the question."""
+    (*sounds, text) = message["content"]
+    assert all(part == {"type": "audio"} for part in sounds)
+    return len(sounds), text["text"]
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -50,23 +57,25 @@ def test_every_task_opens_its_sample(tmp_path):
         for item in opened.items:
             assert 0.5 < item.seconds < 2
             assert len(item.clips) == 1
-            prompt = item.conversation(task)[-1]["content"]
-            assert prompt.startswith("<audio>")
+            sound, prompt = heard_and_asked(item.conversation(task)[-1])
+            assert sound == 1
             assert "{" not in prompt
             assert "None" not in prompt, "an option that is not there is not shown"
 
 
 def test_prompts_are_the_published_ones(tmp_path):
     opened = {each.task.name: each for each in open_tasks(["mmau", "mmar", "librispeech_clean"], "sample", tmp_path)}
-    asked = {name: measured(each).items[0].conversation(each.task)[0]["content"] for name, each in opened.items()}
+    prompts = {name: measured(each).items[0].conversation(each.task)[0] for name, each in opened.items()}
+    asked = {name: heard_and_asked(message)[1] for name, message in prompts.items()}
     assert asked["mmau"] == (
-        "<audio>What kind of sound is heard?\nA. Dog barking\nB. A car horn\nC. Rain\nD. Piano\n"
+        "What kind of sound is heard?\nA. Dog barking\nB. A car horn\nC. Rain\nD. Piano\n"
         "Answer with the option's letter from the given choices directly."
     )
     assert asked["mmar"].endswith("Who speaks first?\nA. A woman\nB. A man\nC. A child\nD. Nobody\nThe best answer is:")
     item = measured(opened["mmar"]).items[0]
-    assert item.conversation(opened["mmar"].task, 0, "qwen2_audio")[0]["content"].endswith("is: <|en|>")
-    assert asked["librispeech_clean"] == "<audio>Please recognize the speech and only output the recognized content:"
+    (message,) = item.conversation(opened["mmar"].task, 0, "qwen2_audio")
+    assert heard_and_asked(message)[1].endswith("is: <|en|>")
+    assert asked["librispeech_clean"] == "Please recognize the speech and only output the recognized content:"
 
 
 def test_orders_rotate_options_and_the_right_one(tmp_path):
@@ -103,9 +112,8 @@ def test_a_manifest_is_a_task_for_each_of_its_tasks(tmp_path):
     }  # fmt: skip
     choice = opened["choice"].items[0]
     assert can_rotate(choice)
-    assert choice.conversation(opened["choice"].task, 1)[-1]["content"] == (
-        "<audio>Which?\nA. cat\nB. dog\nAnswer with the letter."
-    )
+    turned = choice.conversation(opened["choice"].task, 1)[-1]
+    assert heard_and_asked(turned) == (1, "Which?\nA. cat\nB. dog\nAnswer with the letter.")
     assert (choice.right, choice.right_in(1), choice.reference) == (1, 0, "cat")
     assert opened["event"].items[0].facts == {"source": "mine"}
 

@@ -3,6 +3,7 @@ import pytest
 from coat.api.model import CoatModel
 from coat.backbones import REGISTRY
 from coat.config.thinking import ThinkingConfig
+from coat.data.conversation import user_message
 from coat.errors import CoatError
 from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.reasoning import PROMPT, final_answer, reasoned, reasoning_prompt
@@ -29,8 +30,10 @@ def test_what_stands_after_the_chain(text, answer):
 
 def test_a_family_is_asked_by_its_own_mode_once_that_is_on(backbone):
     assert reasoning_prompt(backbone) == PROMPT
-    asked = reasoned([{"role": "user", "content": "<audio>What?"}], PROMPT)
-    assert asked == [{"role": "user", "content": f"<audio>What?{PROMPT}"}]
+    asked = reasoned([user_message("What?", clips=1)], PROMPT)
+    assert asked == [user_message(f"What?{PROMPT}", clips=1)]
+    assert reasoned([user_message("What?")], PROMPT) == [user_message(f"What?{PROMPT}")]
+    assert reasoned([user_message("", clips=2)], PROMPT) == [user_message(PROMPT, clips=2)]
 
 
 @pytest.mark.conformance
@@ -44,7 +47,7 @@ def test_every_family_can_be_asked_to_think_in_text(family, monkeypatch):
     )
     monkeypatch.setattr("coat.api.model.MORE_TOKENS", 4)
     assert isinstance(CoatModel(model).chat(noise(0.5), "What?", max_new_tokens=2, text_cot=True), str)
-    assert str(seen[0][0]["content"]).endswith("What?" + PROMPT)
+    assert seen[0] == [user_message("What?" + PROMPT, clips=1)]
     if not model.backbone.think_prompt:
         with pytest.raises(CoatError, match="no think mode of its own"):
             model.backbone.load_think_mode()

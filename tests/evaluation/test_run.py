@@ -12,6 +12,7 @@ import soundfile
 
 from coat.checkpoints.fingerprint import files_fingerprint
 from coat.config.thinking import ThinkingConfig
+from coat.data.conversation import texts_of
 from coat.errors import CoatError
 from coat.evaluation.backends.base import Request, in_pieces
 from coat.evaluation.backends.transformers import TransformersBackend
@@ -123,7 +124,7 @@ def test_options_are_asked_in_every_order(tasks, tmp_path):
     backend = Scripted(lambda request: "A")
     done = run_tasks(backend, tasks, tmp_path / "run", EvalSettings(choice_orders=3))
     assert done.asked == 21
-    asked = {request.messages[-1]["content"] for request in backend.asked}
+    asked = {text for request in backend.asked for text in texts_of(request.messages[-1])}
     assert {text.split("\n")[1] for text in asked} == {"A. dog", "A. cat", "A. cow"}
     (score,) = score_run(tmp_path / "run")
     assert score.orders["correctness"] == pytest.approx(1 / 3)
@@ -149,7 +150,7 @@ def test_silence_and_other_clips_are_heard_instead(tasks, tmp_path):
 def test_a_chain_of_thought_is_asked_for_and_taken_off(tasks, tmp_path):
     backend = Scripted(lambda request: "It sounds like B, or not.\nAnswer: A")
     run_tasks(backend, tasks, tmp_path / "run", EvalSettings(reasoning="\nThink.", reasoning_tokens=500))
-    assert all(request.messages[-1]["content"].endswith("\nThink.") for request in backend.asked)
+    assert all(list(texts_of(request.messages[-1]))[-1].endswith("\nThink.") for request in backend.asked)
     assert {request.max_new_tokens for request in backend.asked} == {756}
     _, (task,) = read_run(tmp_path / "run")
     assert {answer.text for answer in task.answers.values()} == {"A"}
@@ -195,7 +196,7 @@ def test_with_the_block_off_it_is_another_model(backbone, tasks, tmp_path):
 
 def test_clips_beyond_what_a_model_hears_are_given_in_pieces(backbone):
     asked = in_pieces(conversation(75.0, 10.0, answer=None), 30.0)
-    assert asked.messages[0]["content"].startswith("<audio>" * 4)
+    assert [part["type"] for part in asked.messages[0]["content"]] == ["audio"] * 4 + ["text"]
     assert [round(clip.seconds, 3) for clip in asked.clips] == [25, 25, 25, 10]
     whole = conversation(75.0, answer=None).clips[0]
     np.testing.assert_array_equal(np.concatenate([clip.waveform for clip in asked.clips[:3]]), whole.waveform)

@@ -137,7 +137,7 @@ def test_long_texts_are_refused_before_they_are_tokenised(coat_model, monkeypatc
     engine = Engine(coat_model.model, EngineLimits(max_prompt_tokens=100))
     monkeypatch.setattr(engine.model.builder, "build", lambda *_, **__: pytest.fail("it was tokenised"))
     with pytest.raises(CoatError, match="Send less text"):
-        engine.submit(item("a" * (100 * BYTES_A_TOKEN)), Options(max_tokens=1), Ear())
+        engine.submit(item("a" * (100 * BYTES_A_TOKEN + 1)), Options(max_tokens=1), Ear())
     engine.stop()
 
 

@@ -136,7 +136,7 @@ def _rate(recipe: Recipe) -> Iterator[Arm]:
 
 
 def _fill(recipe: Recipe) -> Iterator[Arm]:
-    """What stands at the think positions: nothing but the token, random vectors, or the audio itself."""
+    """The input of think positions: the token alone, random vectors, or the token and the audio itself."""
     plain = _with_experts(recipe, ())
     yield Arm(BLOCK, "+ block", BLOCK, plain)
     yield Arm("random-block", "block of random vectors", BLOCK, changed(plain, "thinking.fill", "random"))

@@ -11,8 +11,8 @@ import numpy as np
 from coat.audio import Clip, decode_audio, load_audio
 from coat.audio.downmix import to_mono
 from coat.audio.scale import to_unit
-from coat.data.conversation import Conversation, Message
-from coat.data.formats import MARK, canonical
+from coat.data.conversation import MARK, Conversation, Message, user_message
+from coat.data.formats import canonical
 from coat.errors import CoatError
 
 FORMS = "a path, bytes of a file, (samples, sampling_rate), {'array', 'sampling_rate'}, or a Clip"
@@ -89,8 +89,7 @@ def as_clips(audio: Any, *, max_seconds: float | None = None) -> list[Clip]:
 def question(audio: Any, text: str, *, max_seconds: float | None = None) -> Conversation:
     """One question; clips go before it unless it says ``<audio>`` itself."""
     clips = as_clips(audio, max_seconds=max_seconds)
-    marks = "" if MARK in text else MARK * len(clips)
-    return Conversation([{"role": "user", "content": marks + text}], clips, "question")
+    return Conversation([user_message(text, 0 if MARK in text else len(clips))], clips, "question")
 
 
 def conversation(messages: Sequence[Mapping[str, Any]], *, max_seconds: float | None = None) -> Conversation:

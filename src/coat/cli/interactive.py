@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coat.audio import Clip, load_audio
-from coat.data.conversation import Conversation, Message
-from coat.data.formats import MARK
+from coat.data.conversation import Conversation, Message, user_message
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.thinking.model import ThinkingModel
@@ -59,7 +58,7 @@ class Dialogue:
         Raises:
             CoatError: The conversation cannot be encoded: it is too long, or holds more clips than the model takes.
         """
-        messages: list[Message] = [*self.messages, {"role": "user", "content": MARK * len(self.pending) + text}]
+        messages: list[Message] = [*self.messages, user_message(text, len(self.pending))]
         clips = [*self.clips, *self.pending]
         options = {**self.options, **({} if streamer is None else {"streamer": streamer})}
         answer = generate(self.model, [Conversation(messages, clips, "the conversation")], **options)[0]

@@ -24,10 +24,10 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from coat.data.conversation import MARK
 from coat.data.entries import STRETCH, clip_entry, take_stretch
 from coat.data.fields import answer_text, kind_of, refuse_unknown, short, text_of
 
-MARK = "<audio>"
 ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 MESSAGES = ("messages", "conversations")
 QUESTION = ("query", "prompt", "instruction", "question", "problem")

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coat.audio import Clip, decode_audio, measure_audio
-from coat.data.conversation import Message
-from coat.data.formats import MARK
+from coat.data.conversation import MARK, Message, in_parts, user_message
 from coat.data.manifest import Row
 from coat.data.sources.text import gigaspeech, squeezed, switchboard
 from coat.errors import CoatError
@@ -118,14 +117,13 @@ class Item:
         return None if self.right is None else (self.right - order) % len(self.options)
 
     def conversation(self, task: Task, order: int = 0, profile: str = "") -> list[Message]:
-        """The prompt, with ``<audio>`` where clips go."""
+        """The prompt; clips are parts of its messages."""
         if not self.messages:
-            marks = MARK * len(self.clips)
-            return [{"role": "user", "content": marks + task.ask(self.prompt, self.rotated(order), profile)}]
-        if not order:
-            return list(self.messages)
+            return [user_message(task.ask(self.prompt, self.rotated(order), profile), len(self.clips))]
         *before, last = self.messages
-        return [*before, {**last, "content": _with_options(str(last["content"]), self.rotated(order))}]
+        if order:
+            last = {**last, "content": _with_options(str(last["content"]), self.rotated(order))}
+        return [in_parts(message) for message in (*before, last)]
 
     def record(self) -> dict[str, Any]:
         """All but the sounds, as plain data."""

@@ -11,7 +11,7 @@ from lmms_eval.api.model import lmms
 
 from coat.audio import Clip, decode_audio, load_audio
 from coat.audio.downmix import to_mono
-from coat.data.formats import MARK
+from coat.data.conversation import MARK, Part, user_message
 from coat.errors import CoatError
 from coat.evaluation.backends.base import Request
 from coat.evaluation.backends.opening import BackendOptions, open_backend
@@ -99,7 +99,7 @@ class CoatSimple(_Coat):
         for request in requests:
             context, limits, doc_to_visual, doc_id, task, split = request.args
             sounds = [sound for sound in doc_to_visual(self.task_dict[task][split][doc_id]) if sound is not None]
-            messages = [{"role": "user", "content": MARK * len(sounds) + context.replace(MARK, "")}]
+            messages = [user_message(context.replace(MARK, ""), len(sounds))]
             yield self._request(f"{task} {doc_id}", messages, sounds, limits)
 
 
@@ -116,17 +116,17 @@ class CoatChat(_Coat):
             for message in doc_to_messages(self.task_dict[task][split][doc_id]):
                 content = message["content"]
                 if not isinstance(content, str):
-                    content = "".join(_item(item, sounds) for item in content)
+                    content = [_part(part, sounds) for part in content]
                 messages.append({"role": message["role"], "content": content})
             yield self._request(f"{task} {doc_id}", messages, sounds, limits)
 
 
-def _item(item: Mapping[str, Any], sounds: list[Any]) -> str:
+def _part(part: Mapping[str, Any], sounds: list[Any]) -> Part:
     """A part of a message; lmms-eval's own conversion calls a decoded sound a video."""
-    if item["type"] == "text":
-        return str(item["text"])
-    sounds.append(item.get("url", item.get(item["type"])))
-    return MARK
+    if part["type"] == "text":
+        return {"type": "text", "text": str(part["text"])}
+    sounds.append(part.get("url", part.get(part["type"])))
+    return {"type": "audio"}
 
 
 def to_clip(sound: Any, name: str) -> Clip:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from coat.data.conversation import texts_of
 from coat.errors import CoatError
 from coat.evaluation.compare import Compared
 from coat.evaluation.items import Item
@@ -212,7 +213,7 @@ def _worst(task: Answered, answers: Sequence[Scored]) -> list[Scored]:
 
 def _asked(task: Answered, each: Scored) -> str:
     messages = each.item.conversation(task.task)
-    return str(messages[-1]["content"]).replace("<audio>", "").strip()[:SHORT]
+    return "".join(texts_of(messages[-1])).strip()[:SHORT]
 
 
 def _said(each: Scored) -> str:

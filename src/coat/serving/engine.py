@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 
-from coat.data.conversation import Conversation
+from coat.data.conversation import Conversation, texts_of
 from coat.errors import CoatError
 from coat.serving.sampling import RowListener, RowSampler, RowStops
 from coat.serving.schema import Options
@@ -158,7 +159,8 @@ class Engine:
             StoppingError: The engine is going down.
         """
         most = self.limits.max_prompt_tokens
-        size = sum(len(str(message["content"]).encode(errors="replace")) for message in conversation.messages)
+        texts = chain.from_iterable(map(texts_of, conversation.messages))
+        size = sum(len(text.encode(errors="replace")) for text in texts)
         if size > most * BYTES_A_TOKEN:
             raise CoatError(
                 f"The text has {size:,} bytes; a prompt of {most} tokens holds at most {most * BYTES_A_TOKEN:,}.",

@@ -8,13 +8,14 @@ is tokenised on its own and marked as it is appended.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from coat.backbones.base import Backbone
 from coat.config.thinking import PAPER, ThinkingConfig
-from coat.data.conversation import Message
+from coat.data.conversation import Message, in_parts, texts_of
 from coat.errors import CoatError
 from coat.thinking.block import Block, insert_blocks, insert_filler, plan_blocks
 from coat.thinking.tokens import RESERVED, ThinkTokens
@@ -77,9 +78,8 @@ class PromptBuilder:
         It ends with an answer for training, or with a user turn for generation (a generation prompt follows).
 
         Args:
-            messages: ``{"role", "content"}``, and ``"loss": False`` where an answer is not to be trained on; content
-                is text with ``<audio>`` where a clip goes, or a list of
-                ``{"type": "audio"}`` and ``{"type": "text", "text": ...}`` items.
+            messages: As a :class:`~coat.data.conversation.Conversation` holds them, and ``"loss": False`` where an
+                answer is not to be trained on.
             num_audio_tokens: L_a of each clip, in order.
             name: Name of the conversation in messages.
 
@@ -87,7 +87,7 @@ class PromptBuilder:
             CoatError: Clips and ``<audio>`` marks differ in number, a text holds reserved tokens, or the prompt is
                 longer than the language model's positions.
         """
-        messages = [_with_items(message) for message in messages]
+        messages = [in_parts(message) for message in messages]
         _refuse_think_tokens(messages, name)
         self._refuse_control_tokens(messages, name)
         marks = sum(
@@ -142,7 +142,7 @@ class PromptBuilder:
 
     def _refuse_control_tokens(self, messages: Sequence[Message], name: str) -> None:
         """A text with ``<|im_start|>assistant`` in it would end its own turn, and move the block."""
-        for text in _texts(messages):
+        for text in chain.from_iterable(map(texts_of, messages)):
             if "<" in text and (found := self._control.search(text)):
                 raise CoatError(
                     f"A text of {name} holds {found[0]}, a control token of the model.",
@@ -193,32 +193,12 @@ class PromptBuilder:
         return self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
 
-def _with_items(message: Message) -> Message:
-    """``<audio>`` marks in a text become items of their own."""
-    content = message["content"]
-    if not isinstance(content, str) or "<audio>" not in content:
-        return dict(message)
-    items: list[dict[str, str]] = []
-    for index, piece in enumerate(content.split("<audio>")):
-        if index:
-            items.append({"type": "audio", "audio": "<audio>"})
-        if piece:
-            items.append({"type": "text", "text": piece})
-    return {**message, "content": items}
-
-
 def _refuse_think_tokens(messages: Sequence[Message], name: str) -> None:
-    if any(token in text for text in _texts(messages) for token in RESERVED):
+    if any(token in text for message in messages for text in texts_of(message) for token in RESERVED):
         raise CoatError(
             f"A text of {name} holds think tokens; blocks are added once, and never written by users.",
             f"Leave out {', '.join(RESERVED)}.",
         )
-
-
-def _texts(messages: Sequence[Message]) -> Iterator[str]:
-    for message in messages:
-        content = message["content"]
-        yield from [content] if isinstance(content, str) else (item.get("text", "") for item in content)
 
 
 def _suffix(longer: str, shorter: str, name: str) -> str:

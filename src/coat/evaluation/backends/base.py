@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from coat.audio import Clip
-from coat.data.conversation import Conversation, Message
-from coat.data.formats import MARK
+from coat.data.conversation import Conversation, Message, Part
 from coat.generation import Reply
 
 
@@ -20,7 +19,7 @@ class Request:
 
     Attributes:
         name: Name in messages.
-        messages: With ``<audio>`` where clips go; the last is the user's.
+        messages: The conversation; the last message is the user's.
         load: Decodes the clips.
         seconds: Seconds of audio, to sort by.
         max_new_tokens: Most tokens of the answer.
@@ -80,17 +79,22 @@ def described(options: Mapping[str, Any]) -> str:
 
 
 def in_pieces(conversation: Conversation, hears: float) -> Conversation:
-    """Clips that are too long as pieces of equal length, one after another, each with its own mark.
+    """Clips that are too long as pieces of equal length, one after another, each an audio part of its own.
 
     Nothing is cut off: 50 s for a model that hears 30 s are two pieces of 25 s.
     """
     pieces = [_pieces(clip, hears) for clip in conversation.clips]
     rest = iter(pieces)
     messages = []
+
+    def repeated(part: Part) -> list[Part]:
+        return [part] * (len(next(rest)) if part["type"] == "audio" else 1)
+
     for message in conversation.messages:
-        head, *tail = str(message["content"]).split(MARK)
-        text = head + "".join(MARK * len(next(rest)) + part for part in tail)
-        messages.append({**message, "content": text})
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [each for part in content for each in repeated(part)]
+        messages.append({**message, "content": content})
     return Conversation(messages, [piece for group in pieces for piece in group], conversation.name)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from coat.audio import Clip
 from coat.data.conversation import Conversation, Message
-from coat.data.formats import MARK
 from coat.errors import CoatError
 from coat.evaluation.backends.base import Request, described, processor_options
 from coat.generation import Reply
@@ -146,19 +145,16 @@ def spoken(conversation: Conversation) -> list[Message]:
     clips = iter(conversation.clips)
     messages = []
     for message in conversation.messages:
-        text = str(message["content"])
-        if MARK not in text:
-            messages.append(message)
-            continue
-        parts: list[dict[str, Any]] = []
-        for place, piece in enumerate(text.split(MARK)):
-            if place:
-                sound = {"data": base64.b64encode(wav(next(clips))).decode(), "format": "wav"}
-                parts.append({"type": "input_audio", "input_audio": sound})
-            if piece:
-                parts.append({"type": "text", "text": piece})
-        messages.append({**message, "content": parts})
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [_sound(next(clips)) if part["type"] == "audio" else part for part in content]
+        messages.append({**message, "content": content})
     return messages
+
+
+def _sound(clip: Clip) -> dict[str, Any]:
+    data = base64.b64encode(wav(clip)).decode()
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
 def wav(clip: Clip) -> bytes:
