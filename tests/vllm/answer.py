@@ -35,8 +35,8 @@ def main(folder: Path, family: str, mode: str, out: Path) -> None:
         str(folder / "exports" / family), dtype="float32", enforce_eager=True, max_model_len=4096,
         max_logprobs=-1, enable_prefix_caching=mode == "one",
     )  # fmt: skip
-    params = SamplingParams(temperature=0, max_tokens=8, logprobs=-1)
     rows = json.loads((folder / f"{family}.json").read_text())
+    params = SamplingParams(temperature=0, max_tokens=rows[0]["max_tokens"], logprobs=-1)
     if mode == "batch":
         rows = [row for row in rows if not row["options"]]
         answers = llm.chat([spoken(folder, row["messages"]) for row in rows], params, use_tqdm=False)

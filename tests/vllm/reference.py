@@ -1,7 +1,7 @@
 """What transformers answers: exports of tiny trained runs, clips, questions, and every log-probability.
 
 Run by this package's own environment; the tests beside this file run in vLLM's, which cannot hold both:
-``python tests_vllm/reference.py DIR``.
+``python tests/vllm/reference.py DIR``, or ``... DIR POCKET`` for a model with trained weights.
 """
 
 from __future__ import annotations
@@ -24,36 +24,41 @@ from coat.testing.checkpoints import random_backbone
 from coat.training.run import train
 
 FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
+POCKET, POCKET_CLIPS = "pocket", 5
 # One family at the paper's pace, one within a budget, one at a stride of two.
-THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}}
-RATE, NEW_TOKENS, CLIPS = 16_000, 8, 20
+THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}, POCKET: {}}
+RATE, CLIPS = 16_000, 20
+# Every log-probability of every token is compared; pocket's vocabulary has 49,216.
+NEW_TOKENS = dict.fromkeys(FAMILIES, 8) | {POCKET: 3}
 # Ways of asking, by the processor's options; the last is for a few clips.
 STRIDE = "stride"
 WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
 STRIDE_CLIPS = 4
-ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "qwen2_5_omni": 35.0}
+ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "qwen2_5_omni": 35.0, POCKET: 9.0}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, pocket: Path | None = None) -> None:
     """Write everything; a folder that is complete is left as it is."""
     if (folder / "done").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "clips").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for family in FAMILIES:
+    if pocket:
+        out = make_export(folder, POCKET, pocket)
+        reference(folder, POCKET, out, questions(folder, POCKET, rng, POCKET_CLIPS))
+    for family in () if pocket else FAMILIES:
         torch.manual_seed(0)
-        out = make_export(folder, family)
-        items = questions(folder, family, rng)
-        reference(folder, family, out, items)
+        base = folder / "bases" / family
+        random_backbone(family, base)
+        torch.save({}, base / "spk_dict.pt")
+        out = make_export(folder, family, base)
+        reference(folder, family, out, questions(folder, family, rng, CLIPS))
     (folder / "done").touch()
 
 
-def make_export(folder: Path, family: str) -> Path:
+def make_export(folder: Path, name: str, base: Path) -> Path:
     """A run of two steps, so that nothing is at its starting value."""
-    base = folder / "bases" / family
-    random_backbone(family, base)
-    torch.save({}, base / "spk_dict.pt")
     rows = []
     for index in range(4):
         path = folder / "clips" / f"train-{index}.wav"
@@ -65,19 +70,19 @@ def make_export(folder: Path, family: str) -> Path:
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = parse_recipe(
         {
-            "backbone": {"family": family, "path": str(base)},
-            "thinking": THINKING[family],
+            "backbone": {"path": str(base)},
+            "thinking": THINKING[name],
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
             "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 4, "micro_batch_size": 4, "precision": "fp32"},
         }
     )
-    return export(train(recipe, folder / "runs" / family), folder / "exports" / family)
+    return export(train(recipe, folder / "runs" / name), folder / "exports" / name)
 
 
-def questions(folder: Path, family: str, rng: np.random.Generator) -> list[dict]:
-    """Twenty clips of all lengths; then several clips, several turns, none."""
-    lengths = np.concatenate([[0.2, 1.3, ENDS[family]], rng.uniform(0.3, 8, CLIPS - 3)])
+def questions(folder: Path, family: str, rng: np.random.Generator, count: int) -> list[dict]:
+    """Clips of all lengths; then several clips, several turns, none."""
+    lengths = np.concatenate([[0.2, 1.3, ENDS[family]], rng.uniform(0.3, 8, count - 3)])
     clips = []
     for index, seconds in enumerate(lengths):
         name = f"clips/{family}-{index}.wav"
@@ -100,7 +105,7 @@ def user(clips: list[str], text: str) -> dict:
     return {"role": "user", "content": content if clips else text}
 
 
-def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
+def reference(folder: Path, name: str, out: Path, items: list[dict]) -> None:
     """Prompt ids, greedy answers and log-probabilities of each question, by ``WAYS``."""
     processor = transformers.AutoProcessor.from_pretrained(out)
     model = load_model(out).backbone.model.eval()
@@ -115,7 +120,7 @@ def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
                 processor_kwargs={"return_tensors": "pt", **options},
             )  # fmt: skip
             made = model.generate(
-                **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=suppressed,
+                **inputs, max_new_tokens=NEW_TOKENS[name], do_sample=False, suppress_tokens=suppressed,
                 output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
             size = inputs["input_ids"].shape[1]
@@ -124,11 +129,11 @@ def reference(folder: Path, family: str, out: Path, items: list[dict]) -> None:
             key = f"{index}-{way}"
             logprobs[key] = logits.log_softmax(-1).float().numpy()
             rows.append(
-                {"key": key, "options": options, "messages": item["messages"],
+                {"key": key, "options": options, "messages": item["messages"], "max_tokens": NEW_TOKENS[name],
                  "prompt": inputs["input_ids"][0].tolist(), "answer": made.sequences[0, size:].tolist()}
             )  # fmt: skip
-    np.savez(folder / f"{family}.npz", **logprobs)
-    (folder / f"{family}.json").write_text(json.dumps(rows))
+    np.savez(folder / f"{name}.npz", **logprobs)
+    (folder / f"{name}.json").write_text(json.dumps(rows))
 
 
 def absolute(folder: Path, messages: list[dict]) -> list[dict]:
@@ -143,4 +148,4 @@ def absolute(folder: Path, messages: list[dict]) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -19,7 +19,7 @@ from coat.pocket.packages import ENCODER, LANGUAGE_MODEL, PACKAGES, content_of, 
 
 ABOUT = "pocket.json"
 # What the checkpoint holds; another number builds it anew.
-FORMAT = 1
+FORMAT = 2
 
 CARD = """---
 license: apache-2.0

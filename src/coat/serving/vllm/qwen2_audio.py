@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vllm.model_executor.models.qwen2_audio import (
     Qwen2AudioDummyInputsBuilder,
     Qwen2AudioForConditionalGeneration,
@@ -28,3 +30,12 @@ class Processor(ThinkingProcessor, Qwen2AudioMultiModalProcessor):
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
 class CoatQwen2Audio(NeverAloud, Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that thinks."""
+
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        # vLLM has a Qwen2 inside, whatever the configuration says; another model's answers would be noise.
+        held = vllm_config.model_config.hf_config.text_config.model_type
+        if held != "qwen2":
+            raise ValueError(
+                f"the checkpoint has a {held} as its language model; vLLM's Qwen2-Audio takes a qwen2 alone"
+            )
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
