@@ -147,8 +147,8 @@ def answer(model: ThinkingModel, builder: PromptBuilder, item: Conversation) -> 
     embeddings, mask = model.prepare_prefill(batch)
     clock = Clock()
     model.backbone.generate(
-        embeddings, mask, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS, do_sample=False,
-        suppress_tokens=list(model.tokens.ids), pad_token_id=0, streamer=clock,
+        embeddings, mask, batch.position_ids, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS,
+        do_sample=False, suppress_tokens=list(model.tokens.ids), pad_token_id=0, streamer=clock,
     )  # fmt: skip
     first, last = clock.times[0], clock.times[-1]
     return first - began, last - first

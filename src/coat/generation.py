@@ -102,7 +102,7 @@ def reply_to(
         **sampling,
         **options,
     }
-    new = model.backbone.generate(prompt, mask, **asked)
+    new = model.backbone.generate(prompt, mask, batch.position_ids, **asked)
     texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     replies = []
     for row, text, item in zip(new.tolist(), texts, encoded, strict=True):

@@ -68,6 +68,7 @@ def test_other_groups_change_what_they_say(recipe):
     assert [s.steps for s in arms["one-stage"].recipe.stages] == [6]
     assert arms["random-block"].recipe.thinking.fill == "random"
     assert arms["random-block"].against == "block"
+    assert [arms[name].recipe.thinking.positions for name in ("block-at-audio", "full-at-audio")] == ["audio"] * 2
     assert arms["audio-block"].recipe.active_experts() == []
     assert arms["audio-fill"].recipe.active_experts() == recipe.active_experts()
     mixed = arms["mixed-audio-fill"]

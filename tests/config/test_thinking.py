@@ -30,7 +30,8 @@ def test_a_budget_lengthens_the_stride_of_long_clips_alone():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [({"stride": 0}, "stride"), ({"max_tokens": 0}, "max_tokens"), ({"placement": "nowhere"}, "assistant_prefix"),
-     ({"fill": "noise"}, "token, audio, random"), ({"mixed": {1: 0.5}}, "add up to 1, got 0.5"),
+     ({"fill": "noise"}, "token, audio, random"),
+     ({"positions": "here"}, "sequence, audio"), ({"mixed": {1: 0.5}}, "add up to 1, got 0.5"),
      ({"mixed": {-1: 0.5, 1: 0.5}}, "from 0 up"), ({"mixed": {1: 1.0, 2: 0.0}}, "shares above 0"),
      ({"mixed": {1: 1.0}, "enabled": False}, "there is none")],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coat.config.thinking import PLACEMENTS, ThinkingConfig
-from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.block import audio_segments, insert_blocks, insert_filler, plan_blocks, positions_at_audio
 from coat.thinking.tokens import ThinkTokens
 
 AUDIO, TEXT, HEADER, TURN_END = 1, 2, (10, 11, 12), 13
@@ -63,6 +63,25 @@ def test_blocks_follow_from_ids(turns, placement, stride):
 
 
 @settings(deadline=None)
+@given(turns, st.sampled_from(PLACEMENTS), st.integers(1, 5))
+def test_at_the_audio_nothing_else_is_moved(turns, placement, stride):
+    ids = conversation(turns, len(turns) - 1)
+    blocks = plan(ids, thinking=ThinkingConfig(placement=placement, stride=stride))
+    positions = positions_at_audio(len(ids), blocks)
+    out = insert_blocks(ids, blocks, TOKENS)
+    assert len(positions) == len(out)
+    assert [place for place, token in zip(positions, out, strict=True) if token not in TOKENS.ids] == list(
+        range(len(ids))
+    )
+    thinks = iter([place for place, token in zip(positions, out, strict=True) if token == TOKENS.think])
+    for start, length in audio_segments(ids, AUDIO):
+        for first in range(start, start + length, stride):
+            last = min(first + stride, start + length) - 1
+            assert first <= next(thinks) <= last
+    assert next(thinks, None) is None
+
+
+@settings(deadline=None)
 @given(turns)
 def test_a_block_heads_the_turn_that_answers_its_audio(turns):
     ids = conversation(turns, len(turns) - 1)
@@ -100,6 +119,13 @@ def test_the_paper_example():
         92,
         *HEADER,
     ]
+
+
+def test_positions_at_the_audio_by_hand():
+    ids = [TEXT, BOS, AUDIO, AUDIO, AUDIO, EOS, TEXT, TURN_END, *HEADER, TEXT]
+    assert positions_at_audio(12, plan(ids)) == [*range(11), 10, 2, 3, 4, 10, 11]
+    assert positions_at_audio(12, plan(ids, thinking=ThinkingConfig(stride=2))) == [*range(11), 10, 2, 4, 10, 11]
+    assert positions_at_audio(3, []) == [0, 1, 2]
 
 
 def test_text_only_has_no_block():

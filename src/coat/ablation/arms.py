@@ -13,7 +13,7 @@ from coat.experts import expert_class
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
 GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "steps", "rate",
-          "fill", "mixed")  # fmt: skip
+          "fill", "positions", "mixed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,14 @@ def _fill(recipe: Recipe) -> Iterator[Arm]:
     yield Arm("audio-fill", "CoAT from audio", FULL, changed(recipe, "thinking.fill", "audio"))
 
 
+def _positions(recipe: Recipe) -> Iterator[Arm]:
+    """Think tokens where their audio stands, so that nothing else is moved by them."""
+    plain = _with_experts(recipe, ())
+    yield Arm(BLOCK, "+ block", BLOCK, plain)
+    yield Arm("block-at-audio", "+ block, at the audio", BLOCK, changed(plain, "thinking.positions", "audio"))
+    yield Arm("full-at-audio", "CoAT, at the audio", FULL, changed(recipe, "thinking.positions", "audio"))
+
+
 def _mixed(recipe: Recipe) -> Iterator[Arm]:
     """One training for any budget of thinking: a row has no block, or one of stride 1, 2 or 4."""
     mixed = changed(recipe, "thinking.mixed", dict.fromkeys((0, 1, 2, 4), 0.25))
@@ -166,7 +174,7 @@ def _both(recipe: Recipe) -> Iterator[tuple[str, str, Recipe]]:
 _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "ladder": _ladder, "heads": _heads, "placement": _placement, "stride": _stride, "experts": _experts,
     "weights": _weights, "lora": _lora, "stages": _stages, "steps": _steps, "rate": _rate, "fill": _fill,
-    "mixed": _mixed,
+    "positions": _positions, "mixed": _mixed,
 }  # fmt: skip
 
 

@@ -322,25 +322,46 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"{int(heard.sum())} audio placeholders in the prompt, {len(flat)} audio embeddings")
         return embeddings.masked_scatter(heard.unsqueeze(-1), flat)
 
-    def hidden_states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """One pass of f_L: final-layer states after the final norm, ``(B, T, d)``: what ``lm_head`` sees."""
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    def hidden_states(
+        self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
+        """One pass of f_L: final-layer states after the final norm, ``(B, T, d)``: what ``lm_head`` sees.
+
+        Args:
+            embeddings: ``(B, T, d)``.
+            attention_mask: ``(B, T)``.
+            position_ids: ``(B, T)``; one after another if None.
+        """
+        if position_ids is None:
+            position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return self.language_model(
-            inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=positions, use_cache=False
+            inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state
 
-    def generate(self, embeddings: Tensor, attention_mask: Tensor, **options: Any) -> Tensor:
+    def generate(
+        self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: Any
+    ) -> Tensor:
         """New token ids ``(B, new)`` after left-padded prompts ``(B, T, d)``.
 
         Greedy, to one of ``end_ids``, without penalties, whatever the checkpoint's generation_config.json says; options
         are transformers' own.
+
+        Args:
+            embeddings: See :meth:`hidden_states`.
+            attention_mask: See :meth:`hidden_states`.
+            position_ids: See :meth:`hidden_states`; the answer follows the last.
+            **options: Options of transformers' ``generate``.
         """
         # Some families give logits at every position of the prompt: most of a prefill's memory, for nothing.
-        last = self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))
+        hooks = [self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))]
+        if position_ids is not None:
+            # Families count positions in ways of their own while they generate; all hand them to this module.
+            hooks.append(self.language_model.register_forward_pre_hook(_Places(position_ids), with_kwargs=True))
         try:
             return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
         finally:
-            last.remove()
+            for hook in hooks:
+                hook.remove()
 
     def load_think_mode(self, path: str | None = None) -> None:
         """Turn on the family's own mode of thinking in text; ``think_prompt`` then asks for it.
@@ -388,3 +409,19 @@ def _four_bit(dtype: torch.dtype) -> Any:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=["model.audio_tower", "model.multi_modal_projector", "lm_head"],
     )
+
+
+class _Places:
+    """Gives a language model the positions of its prompt, and those that follow while it generates."""
+
+    def __init__(self, position_ids: Tensor) -> None:
+        self.coming = position_ids
+
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        given = options.get("inputs_embeds")
+        rows, length = (options["input_ids"] if given is None else given).shape[:2]
+        here = self.coming.repeat_interleave(rows // len(self.coming), dim=0)[:, :length]  # rows of one prompt: samples
+        if here.shape[1] != length:
+            raise RuntimeError(f"{length} tokens came at once, and positions are known of {here.shape[1]}")
+        self.coming = here[:, -1:] + 1
+        return inputs, {**options, "position_ids": here}

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 Placement = Literal["assistant_prefix", "before_assistant"]
 FILLS = ("token", "audio", "random")
+POSITIONS = ("sequence", "audio")
 PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
 
 
@@ -23,6 +24,9 @@ class ThinkingConfig:
         max_tokens: Think tokens of a clip at most: a longer clip gets a longer stride.
         fill: Input of think positions: the trained token; ``audio``, the token plus the audio embeddings that it stands
             for; or fixed ``random`` vectors, as a control. Servers and exports know the token alone.
+        positions: Positions that the language model is told of. ``sequence``, the paper: think tokens one after another,
+            and the answer behind them. ``audio``: each think token at the audio tokens that it stands for, and the
+            answer where it would be without the block. Servers and exports know ``sequence`` alone.
         mixed: Strides that training draws from, row by row, with their shares; 0 is no block. The model then answers at
             each of them; ``stride`` is what it answers at unless it is asked otherwise.
 
@@ -41,6 +45,7 @@ class ThinkingConfig:
     stride: int = 1
     max_tokens: int | None = None
     fill: Literal["token", "audio", "random"] = "token"
+    positions: Literal["sequence", "audio"] = "sequence"
     mixed: Mapping[int, float] | None = field(default=None, hash=False)
 
     # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
@@ -55,6 +60,8 @@ class ThinkingConfig:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if self.fill not in FILLS:
             raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {self.fill!r}")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, got {self.positions!r}")
         if self.mixed is not None:
             # JSON has no keys that are numbers.
             object.__setattr__(self, "mixed", {int(stride): float(share) for stride, share in self.mixed.items()})

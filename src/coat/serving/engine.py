@@ -269,6 +269,7 @@ class Engine:
         backbone.generate(
             embeddings,
             mask,
+            batch.position_ids,
             max_new_tokens=max(job.options.max_tokens for job in jobs),
             do_sample=False,
             suppress_tokens=list(self.model.tokens.ids),

@@ -6,6 +6,7 @@ L_a audio tokens, L think tokens.
 | key | shape | meaning |
 | --- | --- | --- |
 | input_ids, attention_mask, labels | (B, T) | the prompts |
+| position_ids | (B, T) | where think tokens stand at their audio; absent where all tokens stand in sequence |
 | think_lengths | (N,) | think tokens of each clip, 0 where its prompt has no block; absent where none has one |
 | think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
 | audio | AudioFeatures, or N of (L_a, audio_size) | for the tower, or its cached states; None if N = 0 |
@@ -54,6 +55,7 @@ class Batch:
     clip_counts: tuple[int, ...] = ()
     skipped: tuple[str, ...] = ()
     idle_audio: AudioFeatures | None = None
+    position_ids: Tensor | None = None
 
     @property
     def num_response_tokens(self) -> int:
@@ -81,6 +83,7 @@ class Batch:
             input_ids=self.input_ids[start:stop],
             attention_mask=self.attention_mask[start:stop],
             labels=self.labels[start:stop],
+            position_ids=None if self.position_ids is None else self.position_ids[start:stop],
             audio=None if none or self.audio is None else _clips_of(self.audio, first, last),
             think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
             think_strides=self.think_strides[first:last],
@@ -195,6 +198,7 @@ def collate(
         think_strides=tuple(stride for _, stride in groups) if thinks else (),
         audio_batch=AudioBatch.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
+        position_ids=_positions(prompts, padding_side),
     )
 
 
@@ -209,6 +213,14 @@ def make_batch(
     """Conversations to one batch: :func:`encode` each, then :func:`collate`."""
     encoded = [encode(builder, conversation) for conversation in conversations]
     return collate(builder, encoded, padding_side=padding_side, live_rates=live_rates, embed=embed)
+
+
+def _positions(prompts: Sequence[Prompt], side: Literal["left", "right"]) -> Tensor | None:
+    """Positions of a batch, if any of its prompts has its own."""
+    if all(prompt.positions is None for prompt in prompts):
+        return None
+    rows = [torch.tensor(prompt.positions or range(len(prompt.input_ids))) for prompt in prompts]
+    return pad_sequence(rows, batch_first=True, padding_side=side)
 
 
 def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor, Tensor]:

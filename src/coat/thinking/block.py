@@ -23,11 +23,13 @@ class Block:
 
     Attributes:
         position: The index in the ids without blocks before which it goes.
+        start: The index of its audio segment's first token in those ids.
         num_audio_tokens: L_a of its audio segment.
         stride: Audio tokens that each of its think tokens stands for.
     """
 
     position: int
+    start: int
     num_audio_tokens: int
     stride: int = 1
 
@@ -92,7 +94,7 @@ def plan_blocks(
         if header is None:
             raise ValueError("audio must be followed by an assistant turn: add the generation prompt")
         position = header + len(assistant_header) if thinking.placement == "assistant_prefix" else header
-        blocks.append(Block(position, length, thinking.clip_stride(length)))
+        blocks.append(Block(position, start, length, thinking.clip_stride(length)))
     return blocks
 
 
@@ -111,6 +113,36 @@ def insert_blocks(ids: Sequence[int], blocks: Sequence[Block], tokens: ThinkToke
 def insert_filler(values: Sequence[T], blocks: Sequence[Block], filler: T) -> list[T]:
     """A list parallel to the ids (labels, say), stretched alike, with ``filler`` at every position of a block."""
     return _insert(values, blocks, [[filler] * block.length for block in blocks])
+
+
+def positions_at_audio(count: int, blocks: Sequence[Block]) -> list[int]:
+    """Positions of a prompt whose think tokens stand where their audio does, and whose other tokens have not moved.
+
+    A think token is at the middle of the audio tokens that it stands for; what opens and closes a block is at the token
+    before it.
+
+    Args:
+        count: Tokens without blocks.
+        blocks: From :func:`plan_blocks`.
+
+    Returns:
+        A position for each token, blocks inserted.
+
+    Example:
+        >>> positions_at_audio(6, [Block(position=5, start=1, num_audio_tokens=3)])
+        [0, 1, 2, 3, 4, 4, 1, 2, 3, 4, 5]
+    """
+    fill = []
+    for block in blocks:
+        lasts = [min(first + block.stride, block.num_audio_tokens) - 1 for first in _firsts(block)]
+        middles = [block.start + (first + last) // 2 for first, last in zip(_firsts(block), lasts, strict=True)]
+        fill.append([block.position - 1, *middles, block.position - 1])
+    return _insert(range(count), blocks, fill)
+
+
+def _firsts(block: Block) -> range:
+    """The first audio token of each think token, counted from the segment's start."""
+    return range(0, block.num_audio_tokens, block.stride)
 
 
 def _insert(values: Sequence[T], blocks: Sequence[Block], fill: Sequence[Sequence[T]]) -> list[T]:

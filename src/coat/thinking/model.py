@@ -82,6 +82,11 @@ class ThinkingModel(nn.Module):
     def prompt_builder(self, thinking: ThinkingConfig) -> PromptBuilder:
         """Builds prompts that think in some way, the model's own or another: without the block, at another stride."""
         if thinking not in self._builders:
+            if thinking.positions == "audio" and "flash" in str(self.backbone.model.config._attn_implementation):
+                raise CoatError(
+                    "Flash attention takes positions that go back for several sequences packed into one.",
+                    "Load the model with attn_implementation: sdpa, or train with thinking.positions: sequence.",
+                )
             if thinking.enabled:  # a plain model stays as large as its checkpoint
                 self.backbone.fit_vocabulary(max(self.tokens.ids) + 1)
             self._builders[thinking] = PromptBuilder(self.backbone, self.tokens if thinking.enabled else None, thinking)
@@ -287,7 +292,7 @@ class ThinkingModel(nn.Module):
         names = list(self.heads if head_names is None else head_names)
         audio = self.audio_embeddings(batch)
         idle = [] if audio else self._idle_audio(batch, whole_path=whole_path)
-        hidden = self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask)
+        hidden = self._hidden(batch, audio)
         predicts = batch.labels[:, 1:] != IGNORE
         output: dict[str, Any] = {
             "response_logits": self.backbone.lm_head(hidden[:, :-1][predicts]),
@@ -363,8 +368,10 @@ class ThinkingModel(nn.Module):
     def prefill_states(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """Final-layer states ``(B, T, d)`` of whole prompts, and x_A of every clip."""
         audio = self.audio_embeddings(batch)
-        embeddings = self._embeddings(batch, audio)
-        return self.backbone.hidden_states(embeddings, batch.attention_mask), audio
+        return self._hidden(batch, audio), audio
+
+    def _hidden(self, batch: Batch, audio: list[Tensor]) -> Tensor:
+        return self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask, batch.position_ids)
 
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""

@@ -17,7 +17,7 @@ from coat.backbones.base import Backbone
 from coat.config.thinking import PAPER, ThinkingConfig
 from coat.data.conversation import Message, in_parts, texts_of
 from coat.errors import CoatError
-from coat.thinking.block import Block, insert_blocks, insert_filler, plan_blocks
+from coat.thinking.block import Block, insert_blocks, insert_filler, plan_blocks, positions_at_audio
 from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100
@@ -31,11 +31,13 @@ class Prompt:
         input_ids: With audio placeholders expanded and blocks inserted.
         labels: Parallel to the ids: the token where it belongs to an answer, -100 elsewhere.
         blocks: The inserted blocks; positions count without blocks.
+        positions: Parallel to the ids, where think tokens stand at their audio; None where all stand in sequence.
     """
 
     input_ids: list[int]
     labels: list[int]
     blocks: list[Block]
+    positions: list[int] | None = None
 
 
 class PromptBuilder:
@@ -118,8 +120,9 @@ class PromptBuilder:
             )
         except ValueError as error:
             raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
+        positions = positions_at_audio(len(ids), blocks) if self.thinking.positions == "audio" else None
         ids, labels = insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE)
-        return self._checked(Prompt(ids, labels, blocks), name)
+        return self._checked(Prompt(ids, labels, blocks, positions), name)
 
     def _checked(self, prompt: Prompt, name: str) -> Prompt:
         """The prompt, if the language model has a position for each of its tokens."""

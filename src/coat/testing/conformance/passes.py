@@ -1,10 +1,13 @@
 """Conformance tests of forward and backward passes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from coat.backbones import load_backbone
+from coat.config.thinking import ThinkingConfig
 from coat.generation import generate
 from coat.heads import make_head
 from coat.losses import response_cross_entropy
@@ -77,6 +80,30 @@ class Passes:
                 loaded.lm_head(hidden[row, -1]), loaded.lm_head(alone[0, -1]), atol=1e-4, rtol=1e-4
             )
             assert generate(model, [item], max_new_tokens=12) == [together[row]]
+
+    def test_think_tokens_may_stand_at_their_audio(self, loaded):
+        """Together and alone, token by token and in one pass: the same answers, from the same positions."""
+        model = ThinkingModel(loaded, ThinkingConfig(positions="audio", stride=2)).eval()
+        items, count = questions(loaded), 6
+        together = generate(model, items, max_new_tokens=count)
+        assert together == [generate(model, [item], max_new_tokens=count)[0] for item in items]
+        batch = make_batch(model.builder, items, padding_side="left")
+        embeddings, mask = model.prepare_prefill(batch)
+        with torch.inference_mode():
+            new = loaded.generate(embeddings, mask, batch.position_ids, max_new_tokens=count, do_sample=False)
+            count = new.shape[1]
+            answered = torch.cat([embeddings, loaded.embedding(new[:, :-1])], 1)
+            after = batch.position_ids[:, -1:] + torch.arange(1, count)
+            hidden = loaded.hidden_states(
+                answered, nn.functional.pad(mask, (0, count - 1), value=1), torch.cat([batch.position_ids, after], 1)
+            )
+        choices = loaded.lm_head(hidden[:, -count:]).argmax(-1)
+        for row, choice in zip(new.tolist(), choices.tolist(), strict=True):
+            end = next((place for place, token in enumerate(row) if token in loaded.end_ids), count)
+            assert row[: end + 1] == choice[: end + 1]
+        shown = model(batch).think_hidden
+        moved = model(replace(batch, position_ids=None)).think_hidden
+        assert (shown - moved).abs().max() > 1e-3, "positions are heard"
 
     def test_think_states_are_what_lm_head_sees(self, loaded):
         """In the stock model's own forward, given what the stock model would embed."""
