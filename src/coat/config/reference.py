@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -50,10 +50,21 @@ def _fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
     if issubclass(model, BaseModel):
         yield from model.model_fields.items()
         return
-    described = dict(re.findall(r"^        (\w+): (.*)$", model.__doc__ or "", re.MULTILINE))
+    described = described_in(model.__doc__ or "")
     for name, annotation in get_type_hints(model).items():
         if get_origin(annotation) is not ClassVar:
             yield name, FieldInfo(annotation=annotation, default=getattr(model, name), description=described[name])
+
+
+def described_in(docstring: str) -> dict[str, str]:
+    """Attributes that a docstring describes, each on one line of Markdown.
+
+    Example:
+        >>> described_in("Part.\\n\\n    Attributes:\\n        size: In ``bytes``,\\n            all told.\\n")
+        {'size': 'In `bytes`, all told.'}
+    """
+    found = re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)$", docstring, re.MULTILINE)
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in found}
 
 
 _MANY: dict[Any, str] = {list: "[]", dict: ".NAME"}
@@ -78,7 +89,7 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is UnionType or str(get_origin(annotation)) == "typing.Union":
         return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is dict:
+    if get_origin(annotation) in (dict, Mapping):
         return f"map of {_type(get_args(annotation)[1])}"
     return "any value" if annotation is Any else str(getattr(annotation, "__name__", annotation))
 
