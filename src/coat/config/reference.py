@@ -57,10 +57,10 @@ def _fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def described_in(docstring: str) -> dict[str, str]:
-    """Attributes that a docstring describes, each on one line of Markdown.
+    r"""Attributes that a docstring describes, each on one line of Markdown.
 
     Example:
-        >>> described_in("Part.\\n\\n    Attributes:\\n        size: In ``bytes``,\\n            all told.\\n")
+        >>> described_in("Part.\n\n    Attributes:\n        size: In ``bytes``,\n            all told.\n")
         {'size': 'In `bytes`, all told.'}
     """
     found = re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)$", docstring, re.MULTILINE)
