@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,12 @@ from coat.backbones import backbone_class
 from coat.checkpoints import load_model
 from coat.checkpoints.references import run_in
 from coat.config.recipe import parse_recipe
+from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
 from coat.export.checkpoint import export, logits_of, probe_batch
 from coat.export.hub import push
 from coat.testing.clips import RATE, noise
+from coat.thinking.batch import make_batch
 from coat.training.run import train
 from tests.conformance.conftest import VARIANTS, variant_name
 
@@ -66,6 +69,26 @@ def test_it_answers_as_the_run_does(trained, exported, clip):
     probe = probe_batch(run.model)
     torch.testing.assert_close(logits_of(copy.model, probe), logits_of(run.model, probe), atol=1e-4, rtol=1e-4)
     assert any(p.abs().sum() > 0 for name, p in run.model.named_parameters() if "lora_B" in name)
+
+
+def test_positions_of_thinking_travel(trained, tmp_path):
+    """A run whose think tokens stand at their audio: exported, it answers so in transformers' own classes too."""
+    recipe = trained / "recipe.yaml"
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "recipe.yaml").write_text(recipe.read_text().replace("positions: sequence", "positions: audio"))
+    folder = export(run, tmp_path / "export", say=lambda line: None)
+    model = load_model(folder)
+    assert model.thinking.positions == "audio"
+    content = [{"type": "audio", "audio": noise(0.9).waveform}, {"type": "text", "text": QUESTION}]
+    inputs = transformers.AutoProcessor.from_pretrained(folder).apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    asked = make_batch(model.builder, [Conversation([user_message(QUESTION, clips=1)], [noise(0.9)])])
+    with torch.inference_mode():
+        logits = model.backbone.model(**inputs).logits[:, -1]
+    expected = model.backbone.lm_head(model.prefill_states(asked)[0][:, -1])
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_its_files_say_what_servers_must_know(trained, exported):

@@ -60,16 +60,24 @@ def test_several_clips_and_turns(loaded):
     assert ids[0].tolist() == model.builder.build(messages, counts).input_ids
 
 
-def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded):
+@pytest.mark.parametrize("thinking", [ThinkingConfig(), ThinkingConfig(positions="audio", stride=2)], ids=str)
+def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded, thinking):
     """Stock generate on the processor's output, against our own generation."""
     from coat.generation import generate
 
-    model = ThinkingModel(loaded).eval()
+    model = ThinkingModel(loaded, thinking).eval()
     items = [conversation(0.5, answer=None), conversation(1.7, answer=None, seed=2)]
     inputs = encode(model.processor(), *[[turn(item.clips)] for item in items])
     expected = make_batch(model.builder, items, padding_side="left")
     assert inputs["input_ids"].tolist() == expected.input_ids.tolist()
     assert inputs["attention_mask"].tolist() == expected.attention_mask.tolist()
+    if thinking.positions == "audio":
+        assert inputs["position_ids"].tolist() == expected.position_ids.tolist()
+    else:
+        assert "position_ids" not in inputs
+    with torch.inference_mode():
+        logits = loaded.model(**inputs).logits[:, -1]
+    torch.testing.assert_close(logits, loaded.lm_head(model.prefill_states(expected)[0][:, -1]), atol=1e-4, rtol=1e-4)
     tokenizer = loaded.tokenizer
     new = loaded.model.generate(
         **inputs, max_new_tokens=8, do_sample=False, suppress_tokens=list(model.tokens.ids),

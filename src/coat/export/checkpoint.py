@@ -74,10 +74,9 @@ def export(
     ref = run if isinstance(run, RunRef) else run_in(run)
     # Reading back holds two models at once: in the machine's memory, not the accelerator's.
     model, recipe = load_model(ref, device="cpu", load_in_4bit=False), ref.recipe
-    for field, known in (("fill", "token"), ("positions", "sequence")):
-        if (value := getattr(model.thinking, field)) != known:
-            problem = f"{ref.path} was trained with thinking.{field}: {value}, which no server knows."
-            raise CoatError(problem, f"Export a run that was trained with {field}: {known}.")
+    if model.thinking.fill != "token":
+        problem = f"{ref.path} was trained with thinking.fill: {model.thinking.fill}, which no server knows."
+        raise CoatError(problem, "Export a run that was trained with fill: token.")
     source = ref.base
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -18,7 +18,7 @@ from transformers import BatchFeature, ProcessorMixin
 from coat.audio.limits import problem_of
 from coat.backbones.processors import family_processor, feature_names
 from coat.config.thinking import ThinkingConfig
-from coat.thinking.block import insert_blocks, insert_filler, plan_blocks, refuse_think_tokens
+from coat.thinking.block import insert_blocks, insert_filler, plan_blocks, positions_at_audio, refuse_think_tokens
 from coat.thinking.tokens import THINK, THINK_END, THINK_START, ThinkTokens
 
 # Outputs with one entry a token, and what stands for "nothing" in them.
@@ -134,9 +134,12 @@ class CoatProcessor(ProcessorMixin):
             else []
             for row in rows
         ]  # fmt: skip
+        counts = [len(row) for row in rows]
         rows = [insert_blocks(row, plan, self.think_tokens) for row, plan in zip(rows, plans, strict=True)]
         out: dict[str, list[list[int]]] = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
-        fills = {"input_ids": int(self.tokenizer.pad_token_id), "attention_mask": 0, **PER_TOKEN}
+        if thinking.enabled and thinking.positions == "audio":
+            out["position_ids"] = [positions_at_audio(count, plan) for count, plan in zip(counts, plans, strict=True)]
+        fills = {"input_ids": int(self.tokenizer.pad_token_id), "attention_mask": 0, "position_ids": 0, **PER_TOKEN}
         for name in PER_TOKEN.keys() & inputs.keys():
             kept = [_kept(row, flags) for row, flags in zip(_rows(inputs[name]), keep, strict=True)]
             out[name] = [insert_filler(row, plan, fills[name]) for row, plan in zip(kept, plans, strict=True)]
@@ -149,7 +152,7 @@ class CoatProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the model's inputs."""
-        return ["input_ids", "attention_mask", *feature_names(self.family)]
+        return ["input_ids", "attention_mask", "position_ids", *feature_names(self.family)]
 
 
 def _flat(audio: Any) -> Iterator[np.ndarray]:

@@ -125,10 +125,15 @@ def config_of(info: Any) -> ExportConfig:
     """The export's configuration.
 
     Raises:
-        ValueError: The folder is no export.
+        ValueError: The folder is no export, or its think tokens stand where vLLM cannot put them.
     """
     place = info.ctx.model_config.model
     config = read_export_config(place)
     if config is None:
         raise ValueError(f"{place} has no CoatProcessor in processor_config.json: write it with coat export")
+    if config.thinking.positions != "sequence":
+        raise ValueError(
+            f"{place} was trained with thinking.positions: {config.thinking.positions}, which vLLM does not know; "
+            "coat serve --backend transformers does"
+        )
     return config
