@@ -8,12 +8,13 @@ world=runs/demo
 test=$world/corpus/test.jsonl
 workers="${WORKERS:-2}"
 labels="data.train_dataset=$world/corpus/train-labels-200-seed{seed}.jsonl"
+few="data.train_dataset=$world/corpus/train-labels-50-seed{seed}.jsonl"
 ask="--tasks $test --limit 150 --max-new-tokens 32"
 # Processes that each want every core slow each other down tenfold.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 [ -f $world/report.html ] || "$bin/coat" demo
-"$bin/python" -m experiments.labels 200
+"$bin/python" -m experiments.labels 50 200
 
 # Table 4, then the other arms; what both hold is trained once.
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms ladder --seeds 3 --workers "$workers" --out runs/ladder
@@ -25,6 +26,9 @@ for arm in sft block full; do
 done
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,heads,random-block,stride-2,mixed \
   --seeds 3 --workers "$workers" --out runs/arms
+
+# Think tokens at the positions of their audio, where labels are few.
+"$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms sft,full-at-audio --seeds 3 --workers "$workers" --out runs/at-audio
 
 # How few labels; the ladder holds 200.
 mkdir -p runs/curve
