@@ -67,17 +67,20 @@ def test_blocks_follow_from_ids(turns, placement, stride):
 def test_at_the_audio_nothing_else_is_moved(turns, placement, stride):
     ids = conversation(turns, len(turns) - 1)
     blocks = plan(ids, thinking=ThinkingConfig(placement=placement, stride=stride))
-    positions = positions_at_audio(len(ids), blocks)
     out = insert_blocks(ids, blocks, TOKENS)
+    positions = positions_at_audio(out, audio_token=AUDIO, tokens=TOKENS)
     assert len(positions) == len(out)
     assert [place for place, token in zip(positions, out, strict=True) if token not in TOKENS.ids] == list(
         range(len(ids))
     )
     thinks = iter([place for place, token in zip(positions, out, strict=True) if token == TOKENS.think])
-    for start, length in audio_segments(ids, AUDIO):
-        for first in range(start, start + length, stride):
-            last = min(first + stride, start + length) - 1
-            assert first <= next(thinks) <= last
+    for (start, length), block in zip(audio_segments(ids, AUDIO), blocks, strict=True):
+        # The shortest stride that gives as many think tokens: the block's own, but for very short clips.
+        own = math.ceil(length / block.num_think_tokens)
+        assert own == stride or length < stride**2
+        for first in range(start, start + length, own):
+            last = min(first + own, start + length) - 1
+            assert next(thinks) == (first + last) // 2
     assert next(thinks, None) is None
 
 
@@ -123,9 +126,17 @@ def test_the_paper_example():
 
 def test_positions_at_the_audio_by_hand():
     ids = [TEXT, BOS, AUDIO, AUDIO, AUDIO, EOS, TEXT, TURN_END, *HEADER, TEXT]
-    assert positions_at_audio(12, plan(ids)) == [*range(11), 10, 2, 3, 4, 10, 11]
-    assert positions_at_audio(12, plan(ids, thinking=ThinkingConfig(stride=2))) == [*range(11), 10, 2, 4, 10, 11]
-    assert positions_at_audio(3, []) == [0, 1, 2]
+
+    def placed(ids, **thinking):
+        out = insert_blocks(ids, plan(ids, thinking=ThinkingConfig(**thinking)), TOKENS)
+        return positions_at_audio(out, audio_token=AUDIO, tokens=TOKENS)
+
+    assert placed(ids) == [*range(11), 10, 2, 3, 4, 10, 11]
+    assert placed(ids, stride=2) == [*range(11), 10, 2, 4, 10, 11]
+    assert placed([*ids, BOS, AUDIO, AUDIO, *HEADER]) == [
+        *range(11), 10, 2, 3, 4, 10, *range(11, 18), 17, 13, 14, 17,
+    ]  # fmt: skip
+    assert placed([TEXT, *HEADER]) == [0, 1, 2, 3]
 
 
 def test_text_only_has_no_block():

@@ -23,13 +23,11 @@ class Block:
 
     Attributes:
         position: The index in the ids without blocks before which it goes.
-        start: The index of its audio segment's first token in those ids.
         num_audio_tokens: L_a of its audio segment.
         stride: Audio tokens that each of its think tokens stands for.
     """
 
     position: int
-    start: int
     num_audio_tokens: int
     stride: int = 1
 
@@ -94,7 +92,7 @@ def plan_blocks(
         if header is None:
             raise ValueError("audio must be followed by an assistant turn: add the generation prompt")
         position = header + len(assistant_header) if thinking.placement == "assistant_prefix" else header
-        blocks.append(Block(position, start, length, thinking.clip_stride(length)))
+        blocks.append(Block(position, length, thinking.clip_stride(length)))
     return blocks
 
 
@@ -115,34 +113,42 @@ def insert_filler(values: Sequence[T], blocks: Sequence[Block], filler: T) -> li
     return _insert(values, blocks, [[filler] * block.length for block in blocks])
 
 
-def positions_at_audio(count: int, blocks: Sequence[Block]) -> list[int]:
+def positions_at_audio(ids: Sequence[int], *, audio_token: int, tokens: ThinkTokens) -> list[int]:
     """Positions of a prompt whose think tokens stand where their audio does, and whose other tokens have not moved.
 
     A think token is at the middle of the audio tokens that it stands for; what opens and closes a block is at the token
     before it.
 
     Args:
-        count: Tokens without blocks.
-        blocks: From :func:`plan_blocks`.
+        ids: A prompt, blocks inserted.
+        audio_token: The placeholder's id.
+        tokens: The three think tokens.
 
     Returns:
-        A position for each token, blocks inserted.
+        A position for each token.
 
     Example:
-        >>> positions_at_audio(6, [Block(position=5, start=1, num_audio_tokens=3)])
+        >>> positions_at_audio([7, 1, 1, 1, 8, 90, 91, 91, 91, 92, 9], audio_token=1, tokens=ThinkTokens(90, 91, 92))
         [0, 1, 2, 3, 4, 4, 1, 2, 3, 4, 5]
     """
-    fill = []
-    for block in blocks:
-        lasts = [min(first + block.stride, block.num_audio_tokens) - 1 for first in _firsts(block)]
-        middles = [block.start + (first + last) // 2 for first, last in zip(_firsts(block), lasts, strict=True)]
-        fill.append([block.position - 1, *middles, block.position - 1])
-    return _insert(range(count), blocks, fill)
-
-
-def _firsts(block: Block) -> range:
-    """The first audio token of each think token, counted from the segment's start."""
-    return range(0, block.num_audio_tokens, block.stride)
+    segments = iter(audio_segments(ids, audio_token))
+    blocks = iter(audio_segments(ids, tokens.think))
+    positions: list[int] = []
+    moved = 0  # tokens of blocks so far
+    middles: list[int] = []
+    for index, token in enumerate(ids):
+        if token == tokens.start:
+            # Audio stands before its block, but other blocks may stand before the audio.
+            (start, length), (_, count) = next(segments), next(blocks)
+            stride = math.ceil(length / count)
+            lasts = [min(first + stride, length) - 1 for first in range(0, length, stride)]
+            middles = [positions[start] + (place * stride + last) // 2 for place, last in enumerate(lasts)]
+        if token not in tokens.ids:
+            positions.append(index - moved)
+            continue
+        positions.append(middles.pop(0) if token == tokens.think else index - moved - 1)
+        moved += 1
+    return positions
 
 
 def _insert(values: Sequence[T], blocks: Sequence[Block], fill: Sequence[Sequence[T]]) -> list[T]:

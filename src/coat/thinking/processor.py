@@ -134,11 +134,11 @@ class CoatProcessor(ProcessorMixin):
             else []
             for row in rows
         ]  # fmt: skip
-        counts = [len(row) for row in rows]
         rows = [insert_blocks(row, plan, self.think_tokens) for row, plan in zip(rows, plans, strict=True)]
         out: dict[str, list[list[int]]] = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
         if thinking.enabled and thinking.positions == "audio":
-            out["position_ids"] = [positions_at_audio(count, plan) for count, plan in zip(counts, plans, strict=True)]
+            audio = self.audio_token_id
+            out["position_ids"] = [positions_at_audio(r, audio_token=audio, tokens=self.think_tokens) for r in rows]
         fills = {"input_ids": int(self.tokenizer.pad_token_id), "attention_mask": 0, "position_ids": 0, **PER_TOKEN}
         for name in PER_TOKEN.keys() & inputs.keys():
             kept = [_kept(row, flags) for row, flags in zip(_rows(inputs[name]), keep, strict=True)]

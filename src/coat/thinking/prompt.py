@@ -120,8 +120,10 @@ class PromptBuilder:
             )
         except ValueError as error:
             raise CoatError(f"{name} cannot be given a thinking block: {error}.") from None
-        positions = positions_at_audio(len(ids), blocks) if self.thinking.positions == "audio" else None
         ids, labels = insert_blocks(ids, blocks, self.tokens), insert_filler(labels, blocks, IGNORE)
+        positions = None
+        if self.thinking.positions == "audio":
+            positions = positions_at_audio(ids, audio_token=self.backbone.audio_token_id, tokens=self.tokens)
         return self._checked(Prompt(ids, labels, blocks, positions), name)
 
     def _checked(self, prompt: Prompt, name: str) -> Prompt:
