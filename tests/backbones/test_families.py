@@ -52,3 +52,10 @@ def test_a_text_only_template_of_the_tokenizer_is_passed_over_as_the_stock_proce
     stock.chat_template = stock.default_chat_template
     expected = stock.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert loaded.render(messages, add_generation_prompt=True) == expected
+
+
+def test_a_checkpoint_of_another_family_is_refused(tmp_path):
+    random_backbone("audio_flamingo3", tmp_path)
+    with pytest.raises(CoatError, match="of the family audio_flamingo3, not qwen2_audio") as caught:
+        load_backbone("qwen2_audio", str(tmp_path))
+    assert caught.value.remedy == "Set backbone.family: audio_flamingo3"

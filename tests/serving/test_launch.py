@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import httpx
 import openai
@@ -44,9 +43,6 @@ def test_with_vllm_it_is_chosen_for_exports_of_a_family_that_the_plug_in_knows(m
     export_ref = resolve(exported)
     assert launch.choose_backend(ServeOptions("x"), export_ref)[0] == "vllm"
     assert launch.choose_backend(ServeOptions("x", backend="transformers"), export_ref)[0] == "transformers"
-    moved = replace(export_ref.config.thinking, positions="audio")
-    elsewhere = replace(export_ref, config=replace(export_ref.config, thinking=moved))
-    assert "positions: audio" in launch.choose_backend(ServeOptions("x"), elsewhere)[1]
     assert "coat export" in launch.choose_backend(ServeOptions("x"), resolve("miniature"))[1]
     assert "which vLLM serves by itself" in launch.choose_backend(ServeOptions("x"), resolve(tiny_path))[1]
 

@@ -25,11 +25,13 @@ from coat.training.run import train
 
 FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
 POCKET, POCKET_CLIPS = "pocket", 5
-# One family at the paper's pace, one within a budget, one at a stride of two.
+# One family at the paper's pace, one within a budget, one at a stride of two; then each at the positions of its audio.
 THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}, POCKET: {}}
+AT_AUDIO = {f"{family}-at-audio": family for family in FAMILIES}
+THINKING |= {name: {**THINKING[family], "positions": "audio"} for name, family in AT_AUDIO.items()}
 RATE, CLIPS = 16_000, 20
 # Every log-probability of every token is compared; pocket's vocabulary has 49,216.
-NEW_TOKENS = dict.fromkeys(FAMILIES, 8) | {POCKET: 3}
+NEW_TOKENS = dict.fromkeys((*FAMILIES, *AT_AUDIO), 8) | {POCKET: 3}
 # Ways of asking, by the processor's options; the last is for a few clips.
 STRIDE = "stride"
 WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
@@ -52,8 +54,9 @@ def main(folder: Path, pocket: Path | None = None) -> None:
         base = folder / "bases" / family
         random_backbone(family, base)
         torch.save({}, base / "spk_dict.pt")
-        out = make_export(folder, family, base)
-        reference(folder, family, out, questions(folder, family, rng, CLIPS))
+        items = questions(folder, family, rng, CLIPS)
+        for name in (family, *(name for name, of in AT_AUDIO.items() if of == family)):
+            reference(folder, name, make_export(folder, name, base), items)
     (folder / "done").touch()
 
 
@@ -70,7 +73,7 @@ def make_export(folder: Path, name: str, base: Path) -> Path:
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = parse_recipe(
         {
-            "backbone": {"path": str(base)},
+            "backbone": {"family": AT_AUDIO.get(name, name) if name != POCKET else "qwen2_audio", "path": str(base)},
             "thinking": THINKING[name],
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
             "data": {"train_dataset": str(manifest)},

@@ -11,16 +11,21 @@ import pytest
 from coat.errors import CoatError
 from coat.pocket.build import build
 from tests.vllm.conftest import HERE
-from tests.vllm.reference import CLIPS, FAMILIES, POCKET, POCKET_CLIPS, STRIDE_CLIPS
+from tests.vllm.reference import AT_AUDIO, CLIPS, FAMILIES, POCKET, POCKET_CLIPS, STRIDE_CLIPS
 
 pytestmark = pytest.mark.vllm
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
 
 
-@pytest.mark.parametrize("mode", ["one", "batch"], ids=["one by one, prefix caching", "one batch, no caching"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [*((name, "one") for name in (*FAMILIES, *AT_AUDIO)), *((name, "batch") for name in FAMILIES)],
+)
 def test_log_probabilities_equal_those_of_transformers(vllm_python, reference, tmp_path, family, mode):
-    """Block on, off and shorter by request; all lengths, several clips, several turns, text alone."""
+    """Block on, off and shorter by request; all lengths, several clips, several turns, text alone.
+
+    One by one with prefix caching, and in one batch without.
+    """
     compared = compare(vllm_python, reference, family, mode, tmp_path / "told")
     assert compared >= (2 * CLIPS + STRIDE_CLIPS if mode == "one" else CLIPS)
 

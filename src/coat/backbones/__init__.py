@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coat.errors import CoatError
 from coat.hub import locate
 from coat.plugins import declared, find_class
 
@@ -75,11 +76,18 @@ def load_backbone(
 
     ``weights=False`` reads only the configuration, ``load_in_4bit=True`` holds the language model in four bits; further
     options are transformers' own. See :meth:`Backbone.from_pretrained`.
+
+    Raises:
+        CoatError: There is no such family, or the checkpoint is of another, of which transformers would load what
+            fits and make up the rest.
     """
     import torch
 
     cls = backbone_class(family)
     place = locate(path or cls.hub_id)
+    held = family_of(place)
+    if held is not None and backbone_class(held).model_class != cls.model_class:
+        raise CoatError(f"{place} is a checkpoint of the family {held}, not {family}.", f"Set backbone.family: {held}")
     return cls.from_pretrained(
         place, dtype=dtype or torch.float32, weights=weights, load_in_4bit=load_in_4bit, **options
     )

@@ -26,7 +26,7 @@ class ThinkingConfig:
             for; or fixed ``random`` vectors, as a control. Servers and exports know the token alone.
         positions: Positions that the language model is told of. ``sequence``, the paper: think tokens one after
             another, and the answer behind them. ``audio``: each think token at the audio tokens that it stands for, and
-            the answer where it would be without the block; vLLM serves ``sequence`` alone.
+            the answer where it would be without the block.
         mixed: Strides that training draws from, row by row, with their shares; 0 is no block. The model then answers at
             each of them; ``stride`` is what it answers at unless it is asked otherwise.
 

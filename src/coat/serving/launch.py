@@ -137,8 +137,6 @@ def _why_not_vllm(ref: Checkpoint) -> str | None:
         return "vLLM serves whole exports, and this is an adapter alone."
     if isinstance(ref, BaseRef):
         return "this is a plain checkpoint, which vLLM serves by itself (vllm serve)."
-    if ref.config.thinking.positions != "sequence":
-        return f"its plug-in does not know thinking.positions: {ref.config.thinking.positions}."
     stock = backbone_class(ref.family).model_class.replace("Thinker", "")
     return None if f"Coat{stock}" in ARCHITECTURES else f"the plug-in does not serve {ref.family} there."
 

@@ -21,7 +21,9 @@ def register() -> None:
     No architecture is imported until it is asked for.
     """
     import coat.thinking.auto  # noqa: F401  # AutoProcessor learns of it
+    from coat.serving.vllm.positions import ask_for_positions
     from vllm import ModelRegistry
 
     for architecture, home in ARCHITECTURES.items():
         ModelRegistry.register_model(architecture, home)
+    ask_for_positions(ARCHITECTURES)

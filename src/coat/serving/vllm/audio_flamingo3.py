@@ -10,6 +10,7 @@ from vllm.model_executor.models.audioflamingo3 import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from coat.serving.vllm.positions import PlacedThinking
 from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
 
 
@@ -26,5 +27,5 @@ class Processor(ThinkingProcessor, AudioFlamingo3MultiModalProcessor):
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
-class CoatAudioFlamingo3(NeverAloud, AudioFlamingo3ForConditionalGeneration):
+class CoatAudioFlamingo3(NeverAloud, PlacedThinking, AudioFlamingo3ForConditionalGeneration):
     """Audio Flamingo 3 that thinks."""

@@ -10,6 +10,7 @@ from vllm.model_executor.models.qwen2_5_omni_thinker import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from coat.serving.vllm.positions import PlacedThinking
 from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
 
 
@@ -26,5 +27,5 @@ class Processor(ThinkingProcessor, Qwen2_5OmniThinkerMultiModalProcessor):
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
-class CoatQwen25Omni(NeverAloud, Qwen2_5OmniThinkerForConditionalGeneration):
+class CoatQwen25Omni(NeverAloud, PlacedThinking, Qwen2_5OmniThinkerForConditionalGeneration):
     """Qwen2.5-Omni that thinks."""

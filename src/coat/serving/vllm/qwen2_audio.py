@@ -12,6 +12,7 @@ from vllm.model_executor.models.qwen2_audio import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from coat.serving.vllm.positions import PlacedThinking
 from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
 
 
@@ -28,7 +29,7 @@ class Processor(ThinkingProcessor, Qwen2AudioMultiModalProcessor):
 
 
 @MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
-class CoatQwen2Audio(NeverAloud, Qwen2AudioForConditionalGeneration):
+class CoatQwen2Audio(NeverAloud, PlacedThinking, Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that thinks."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:

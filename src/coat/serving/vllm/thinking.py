@@ -66,7 +66,11 @@ class ThinkingProcessor:
         options = dict(inputs.hf_processor_mm_kwargs)
         think, stride = bool(options.pop(SWITCH, True)), options.pop(STRIDE, None)
         thinking = self._config.thinking.at(int(stride)) if stride else self._config.thinking
-        out = super().apply(replace(inputs, hf_processor_mm_kwargs=options), timing_ctx)  # type: ignore[misc]
+        inputs = replace(inputs, hf_processor_mm_kwargs=options)
+        if stride and thinking.positions == "audio":
+            # Equal think tokens stand elsewhere at another stride: nothing that is cached of a prompt fits both.
+            inputs = replace(inputs, media_io_kwargs={**inputs.media_io_kwargs, "audio": {STRIDE: stride}})
+        out = super().apply(inputs, timing_ctx)  # type: ignore[misc]
         ids = out["prompt_token_ids"]
         tokenizer = self.info.get_tokenizer()
         audio_token = tokenizer.convert_tokens_to_ids(self._config.audio_token)
@@ -125,15 +129,10 @@ def config_of(info: Any) -> ExportConfig:
     """The export's configuration.
 
     Raises:
-        ValueError: The folder is no export, or its think tokens stand where vLLM cannot put them.
+        ValueError: The folder is no export.
     """
     place = info.ctx.model_config.model
     config = read_export_config(place)
     if config is None:
         raise ValueError(f"{place} has no CoatProcessor in processor_config.json: write it with coat export")
-    if config.thinking.positions != "sequence":
-        raise ValueError(
-            f"{place} was trained with thinking.positions: {config.thinking.positions}, which vLLM does not know; "
-            "coat serve --backend transformers does"
-        )
     return config
