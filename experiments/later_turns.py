@@ -24,6 +24,7 @@ from coat.checkpoints.fingerprint import checkpoint_fingerprint
 from coat.checkpoints.references import run_in
 from coat.config.recipe import load_recipe
 from coat.data.conversation import Message
+from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl, write_whole
 from coat.reports.ablation import change_table, plot_ablation, score_table
 from coat.reports.page import Section, markdown, write_report
@@ -80,6 +81,10 @@ class ElsewhereBuilder(PromptBuilder):
 
     def __init__(self, like: PromptBuilder, where: Where) -> None:
         super().__init__(like.backbone, like.tokens, like.thinking)
+        if like.thinking.positions != "sequence":
+            raise CoatError(
+                "A block that is elsewhere has no positions at its audio.", "Ask runs with thinking.positions: sequence."
+            )
         self.where = where
         self._plain = PromptBuilder(like.backbone, None)
 
