@@ -83,7 +83,8 @@ class ElsewhereBuilder(PromptBuilder):
         super().__init__(like.backbone, like.tokens, like.thinking)
         if like.thinking.positions != "sequence":
             raise CoatError(
-                "A block that is elsewhere has no positions at its audio.", "Ask runs with thinking.positions: sequence."
+                "A block that is elsewhere has no positions at its audio.",
+                "Ask runs that were trained with thinking.positions: sequence.",
             )
         self.where = where
         self._plain = PromptBuilder(like.backbone, None)
