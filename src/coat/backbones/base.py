@@ -420,8 +420,9 @@ class _Places:
     def __call__(self, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given = options.get("inputs_embeds")
         rows, length = (options["input_ids"] if given is None else given).shape[:2]
-        here = self.coming.repeat_interleave(rows // len(self.coming), dim=0)[:, :length]  # rows of one prompt: samples
+        coming = self.coming.repeat_interleave(rows // len(self.coming), dim=0)  # several samples of a prompt
+        here, later = coming[:, :length], coming[:, length:]
         if here.shape[1] != length:
             raise RuntimeError(f"{length} tokens came at once, and positions are known of {here.shape[1]}")
-        self.coming = here[:, -1:] + 1
+        self.coming = later if later.shape[1] else here[:, -1:] + 1
         return inputs, {**options, "position_ids": here}
