@@ -1,10 +1,14 @@
+import inspect
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
 from coat.ablation.plan import Ablation, Plan, collect, paired, read_ablation, run_plan
+from coat.cli.ablate import ablate
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
@@ -80,6 +84,14 @@ def test_other_groups_change_what_they_say(recipe):
     assert names == ["block", "full", "stride-4", "random-block", "audio-block", "audio-fill"]
     with pytest.raises(CoatError, match="Did you mean 'ladder'"):
         arms_of(recipe, ["lader"])
+
+
+def test_docs_and_help_name_every_group():
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+    help_text = inspect.getsource(ablate)
+    for group in GROUPS:
+        assert f"`{group}`" in page, group
+        assert re.search(rf"\b{group}\b", help_text), group
 
 
 def test_a_budget_shortens_all_arms_alike(recipe):

@@ -23,7 +23,8 @@ def ablate(
         typer.Option(
             "--arms",
             help="Groups: ladder (Table 4), heads (Table 5), placement, stride, experts (leave one out), weights, "
-            "lora, stages, rate (learning rates), random, mixed (strides); or all. Single arms by name.",
+            "lora, stages, steps, rate (learning rates), fill (of the block), positions (of think tokens), mixed "
+            "(strides); or all. Single arms by name.",
         ),
     ] = "ladder",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each arm.")] = 3,
