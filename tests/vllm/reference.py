@@ -28,6 +28,7 @@ POCKET, POCKET_CLIPS = "pocket", 5
 # One family at the paper's pace, one within a budget, one at a stride of two; then each at the positions of its audio.
 THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}, POCKET: {}}
 AT_AUDIO = {f"{family}-at-audio": family for family in FAMILIES}
+FAMILY_OF = {**AT_AUDIO, POCKET: "qwen2_audio"}
 THINKING |= {name: {**THINKING[family], "positions": "audio"} for name, family in AT_AUDIO.items()}
 RATE, CLIPS = 16_000, 20
 # Every log-probability of every token is compared; pocket's vocabulary has 49,216.
@@ -73,7 +74,7 @@ def make_export(folder: Path, name: str, base: Path) -> Path:
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = parse_recipe(
         {
-            "backbone": {"family": AT_AUDIO.get(name, name) if name != POCKET else "qwen2_audio", "path": str(base)},
+            "backbone": {"family": FAMILY_OF.get(name, name), "path": str(base)},
             "thinking": THINKING[name],
             "stages": [{"name": "one", "steps": 2, "learning_rate": 0.02, "experts": {"audio_reconstruction": 1.0}}],
             "data": {"train_dataset": str(manifest)},

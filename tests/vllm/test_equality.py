@@ -31,7 +31,7 @@ def test_log_probabilities_equal_those_of_transformers(vllm_python, reference, t
 
 
 def test_trained_weights_are_served_as_they_answer_here(vllm_python, tmp_path):
-    """Pocket, a Llama with tied embeddings inside Qwen2-Audio: 135 million trained weights, not a few random ones."""
+    """Pocket, whose language model is SmolLM2: 135 million trained weights, not a few random ones."""
     try:
         pocket = build(tmp_path / "pocket", say=lambda _: None)
     except CoatError as error:

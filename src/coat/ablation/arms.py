@@ -12,8 +12,6 @@ from coat.experts import expert_class
 
 BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL = "baseline", "sft", "block", "representational", "full"
 LADDER = (BASELINE, SFT, BLOCK, REPRESENTATIONAL, FULL)
-GROUPS = ("ladder", "heads", "placement", "stride", "experts", "weights", "lora", "stages", "steps", "rate",
-          "fill", "positions", "mixed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,6 +174,7 @@ _MAKERS: dict[str, Callable[[Recipe], Iterator[Arm]]] = {
     "weights": _weights, "lora": _lora, "stages": _stages, "steps": _steps, "rate": _rate, "fill": _fill,
     "positions": _positions, "mixed": _mixed,
 }  # fmt: skip
+GROUPS = tuple(_MAKERS)
 
 
 def changed(recipe: Recipe, field: str, value: Any) -> Recipe:

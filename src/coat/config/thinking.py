@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 Placement = Literal["assistant_prefix", "before_assistant"]
-FILLS = ("token", "audio", "random")
-POSITIONS = ("sequence", "audio")
-PLACEMENTS: tuple[Placement, ...] = ("assistant_prefix", "before_assistant")
+Fill = Literal["token", "audio", "random"]
+FILLS: tuple[Fill, ...] = get_args(Fill)
+Positions = Literal["sequence", "audio"]
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class ThinkingConfig:
     placement: Placement = "assistant_prefix"
     stride: int = 1
     max_tokens: int | None = None
-    fill: Literal["token", "audio", "random"] = "token"
-    positions: Literal["sequence", "audio"] = "sequence"
+    fill: Fill = "token"
+    positions: Positions = "sequence"
     mixed: Mapping[int, float] | None = field(default=None, hash=False)
 
     # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
