@@ -6,8 +6,8 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.heads import make_head
 from coat.testing.clips import conversation
-from coat.thinking.batch import collate, encode, make_batch
-from coat.thinking.model import ThinkingModel, split_segments
+from coat.thinking.batch import collate, encode, make_batch, split_segments
+from coat.thinking.model import ThinkingModel
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from coat.audio import AudioSpec
+from coat.backbones.four_bit import four_bit
+from coat.backbones.positions import Places
 from coat.data.conversation import Message
 from coat.errors import CoatError
 from coat.files import write_whole
@@ -140,7 +142,7 @@ class Backbone(nn.Module, ABC):
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
         model_class = getattr(transformers, cls.model_class)
         if weights:
-            options |= {"quantization_config": _four_bit(dtype)} if load_in_4bit else {}
+            options |= {"quantization_config": four_bit(dtype)} if load_in_4bit else {}
             model = model_class.from_pretrained(path, dtype=dtype, **options)
         else:
             with torch.device("meta"):
@@ -356,7 +358,7 @@ class Backbone(nn.Module, ABC):
         hooks = [self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))]
         if position_ids is not None:
             # Families count positions in ways of their own while they generate; all hand them to this module.
-            hooks.append(self.language_model.register_forward_pre_hook(_Places(position_ids), with_kwargs=True))
+            hooks.append(self.language_model.register_forward_pre_hook(Places(position_ids), with_kwargs=True))
         try:
             return self.model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **options)
         finally:
@@ -392,37 +394,3 @@ def _plain_generation(end_ids: list[int], pad_id: int | None) -> Any:
     return transformers.GenerationConfig(
         do_sample=False, eos_token_id=end_ids, pad_token_id=end_ids[0] if pad_id is None else pad_id
     )
-
-
-def _four_bit(dtype: torch.dtype) -> Any:
-    import importlib.util
-
-    import transformers
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise CoatError(
-            "bitsandbytes is not installed.", "pip install 'coat-audio[quantized]', or take load_in_4bit out."
-        )
-    return transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=["model.audio_tower", "model.multi_modal_projector", "lm_head"],
-    )
-
-
-class _Places:
-    """Gives a language model the positions of its prompt, and those that follow while it generates."""
-
-    def __init__(self, position_ids: Tensor) -> None:
-        self.coming = position_ids
-
-    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        given = options.get("inputs_embeds")
-        rows, length = (options["input_ids"] if given is None else given).shape[:2]
-        coming = self.coming.repeat_interleave(rows // len(self.coming), dim=0)  # several samples of a prompt
-        here, later = coming[:, :length], coming[:, length:]
-        if here.shape[1] != length:
-            raise RuntimeError(f"{length} tokens came at once, and positions are known of {here.shape[1]}")
-        self.coming = later if later.shape[1] else here[:, -1:] + 1
-        return inputs, {**options, "position_ids": here}

@@ -233,3 +233,23 @@ def _pad(prompts: Sequence[Prompt], pad_id: int, side: Literal["left", "right"])
         return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
     return stack(ids, pad_id), stack(mask, 0), stack(labels, IGNORE)
+
+
+def split_segments(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut concatenated segments apart and pad them.
+
+    Args:
+        rows: ``(sum of lengths, d)``, segments one after another.
+        lengths: ``(N,)``.
+
+    Returns:
+        ``(N, L, d)`` and the ``(N, L)`` mask of real rows.
+
+    Raises:
+        ValueError: The lengths do not add up to the rows.
+    """
+    if int(lengths.sum()) != len(rows):
+        raise ValueError(f"{len(rows)} think tokens in the batch, blocks say {int(lengths.sum())}")
+    segments = pad_sequence(list(rows.split(lengths.tolist())), batch_first=True)
+    steps = torch.arange(segments.shape[1], device=rows.device)
+    return segments, steps < lengths.to(rows.device)[:, None]

@@ -15,8 +15,9 @@ from coat.backbones.base import Backbone
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.experts.align import pool
-from coat.thinking.batch import Batch
+from coat.thinking.batch import Batch, split_segments
 from coat.thinking.prompt import IGNORE, PromptBuilder
+from coat.thinking.shards import in_shards, whole
 from coat.thinking.tokens import RESERVED, ThinkTokens, add_think_tokens
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class ThinkingModel(nn.Module):
         if self.peft is not None:  # resuming: the adapter exists, its weights change
             held = {name.replace(".default", ""): value for name, value in self.peft.state_dict().items()}
             weights = load_file(f"{folder}/adapter_model.safetensors")
-            set_peft_model_state_dict(self.peft, _in_shards(weights, held))
+            set_peft_model_state_dict(self.peft, in_shards(weights, held))
         else:
             try:
                 with no_bitsandbytes(self.backbone.model):
@@ -221,11 +222,11 @@ class ThinkingModel(nn.Module):
     def adapter_weights(self) -> dict[str, Tensor]:
         """LoRA weights and token rows by PEFT's names; where processes hold shards of them, all must ask."""
         parts = ("lora_", "trainable_tokens", "modules_to_save")
-        return {n: _whole(value) for n, value in self.peft.state_dict().items() if any(part in n for part in parts)}
+        return {n: whole(value) for n, value in self.peft.state_dict().items() if any(part in n for part in parts)}
 
     def head_weights(self) -> dict[str, Tensor]:
         """Weights of all heads; where processes hold shards of them, all must ask."""
-        return {name: _whole(value) for name, value in self.heads.state_dict().items()}
+        return {name: whole(value) for name, value in self.heads.state_dict().items()}
 
     def save_adapter(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write LoRA weights and token rows as a standard PEFT adapter (safetensors)."""
@@ -375,7 +376,7 @@ class ThinkingModel(nn.Module):
 
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
-        self.heads.load_state_dict(_in_shards(weights, self.heads.state_dict()))
+        self.heads.load_state_dict(in_shards(weights, self.heads.state_dict()))
 
 
 def _either(expressions: Sequence[str]) -> str:
@@ -391,41 +392,3 @@ def _refuse_gaps(tokenizer: Any) -> None:
             "Added tokens would get other ids once it is saved and loaded.",
             "Write the think tokens into the vocabulary of its tokenizer.json, at ids that are free.",
         )
-
-
-def _in_shards(weights: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors as processes hold those that they replace: in the same shards, or whole."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    def placed(value: Tensor, like: Tensor | None) -> Tensor:
-        if not isinstance(like, DTensor):
-            return value
-        return distribute_tensor(value.to(like.device, like.dtype), like.device_mesh, like.placements)
-
-    return {name: placed(value, held.get(name)) for name, value in weights.items()}
-
-
-def _whole(value: Tensor) -> Tensor:
-    """All of a tensor that processes may hold shards of."""
-    gather = getattr(value, "full_tensor", None)
-    return (gather() if gather else value).detach()
-
-
-def split_segments(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut concatenated segments apart and pad them.
-
-    Args:
-        rows: ``(sum of lengths, d)``, segments one after another.
-        lengths: ``(N,)``.
-
-    Returns:
-        ``(N, L, d)`` and the ``(N, L)`` mask of real rows.
-
-    Raises:
-        ValueError: The lengths do not add up to the rows.
-    """
-    if int(lengths.sum()) != len(rows):
-        raise ValueError(f"{len(rows)} think tokens in the batch, blocks say {int(lengths.sum())}")
-    segments = pad_sequence(list(rows.split(lengths.tolist())), batch_first=True)
-    steps = torch.arange(segments.shape[1], device=rows.device)
-    return segments, steps < lengths.to(rows.device)[:, None]
