@@ -144,10 +144,10 @@ def answer(model: ThinkingModel, builder: PromptBuilder, item: Conversation) -> 
     """Seconds to the first token, and from it to the last."""
     began = now()
     batch = make_batch(builder, [item], padding_side="left").to(model.backbone.device)
-    embeddings, mask = model.prepare_prefill(batch)
+    prefill = model.prepare_prefill(batch)
     clock = Clock()
     model.backbone.generate(
-        embeddings, mask, batch.position_ids, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS,
+        **prefill, max_new_tokens=1 + NEW_TOKENS, min_new_tokens=1 + NEW_TOKENS,
         do_sample=False, suppress_tokens=list(model.tokens.ids), pad_token_id=0, streamer=clock,
     )  # fmt: skip
     first, last = clock.times[0], clock.times[-1]

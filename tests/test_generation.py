@@ -43,10 +43,10 @@ def test_think_tokens_are_never_generated(model):
     text = generate(model, CONVERSATIONS[:2], max_new_tokens=12)
     assert not any("audio_think" in answer for answer in text)
     batch = make_batch(model.builder, CONVERSATIONS[:2], padding_side="left")
-    embeddings, mask = model.prepare_prefill(batch)
-    free = model.backbone.generate(embeddings, mask, max_new_tokens=4, do_sample=False)
+    prefill = model.prepare_prefill(batch)
+    free = model.backbone.generate(**prefill, max_new_tokens=4, do_sample=False)
     suppressed = model.backbone.generate(
-        embeddings, mask, max_new_tokens=4, do_sample=False, suppress_tokens=list(model.tokens.ids)
+        **prefill, max_new_tokens=4, do_sample=False, suppress_tokens=list(model.tokens.ids)
     )
     assert not set(suppressed.flatten().tolist()) & set(model.tokens.ids)
     del free

@@ -91,7 +91,7 @@ def reply_to(
         embeddings.fill(model, encoded)
     batch = collate(model.builder, encoded, padding_side="left", embed=embeddings.of if embeddings else None)
     batch = batch.to(model.backbone.device)
-    prompt, mask = model.prepare_prefill(batch)
+    prefill = model.prepare_prefill(batch)
     tokenizer = model.backbone.tokenizer
     ends = set(model.backbone.end_ids)
     temperature = options.pop("temperature", 0.0)
@@ -102,7 +102,7 @@ def reply_to(
         **sampling,
         **options,
     }
-    new = model.backbone.generate(prompt, mask, batch.position_ids, **asked)
+    new = model.backbone.generate(**prefill, **asked)
     texts = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     replies = []
     for row, text, item in zip(new.tolist(), texts, encoded, strict=True):

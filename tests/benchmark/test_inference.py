@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from coat.backbones import REGISTRY
 from coat.backbones.work import cache_bytes, language_flops, tower_flops
 from coat.benchmark.inference import (
     CostSettings,
@@ -21,12 +22,12 @@ from coat.benchmark.latency import Arm, LocalStopwatch, Timing, strided
 from coat.errors import CoatError
 from coat.evaluation.sources import open_tasks
 from coat.testing.checkpoints import REAL_SIZES, Sizes, random_backbone
-from coat.testing.clips import conversation
+from coat.testing.clips import conversation, noise
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 
 SIZES = Sizes(128, 384, 2, 2, 1, None, 128, 2, 2, (4, 2, 64))
-FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
+FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni", "gemma4")
 SMALL = CostSettings(
     samples=2, seeds=2, ranges=((0, 1), (1, 2)), max_new_tokens=3, reasoning_tokens=5, strides=(1, 2, 4)
 )
@@ -39,14 +40,24 @@ def test_flops_are_what_torch_counts(family, seconds):
     backbone.model.set_attn_implementation("eager")  # the counter does not know the fused kernels
     model = ThinkingModel(backbone).eval()
     batch = make_batch(model.builder, [conversation(seconds, answer=None)], padding_side="left")
-    with torch.no_grad(), FlopCounterMode(display=False) as tower:
-        model.audio_embeddings(batch)
-    embeddings, mask = model.prepare_prefill(batch)
-    tokens = embeddings.shape[1]
+    prefill = model.prepare_prefill(batch)
+    tokens = prefill["embeddings"].shape[1]
     with torch.no_grad(), FlopCounterMode(display=False) as language:
-        backbone.lm_head(backbone.hidden_states(embeddings, mask)[:, -1:])
-    ahead = 4 * 2 * 128 * tokens * (tokens - 1) / 2  # eager attention looks ahead, and masks it
-    assert language_flops(backbone, tokens) + ahead == pytest.approx(language.get_total_flops(), rel=0.01)
+        backbone.lm_head(backbone.hidden_states(**prefill)[:, -1:])
+    layers = [(128, 512), (256, tokens)] * 2 if family == "gemma4" else [(128, tokens)] * 2
+    # Eager attention looks ahead, and behind its window, and masks it.
+    masked = sum(4 * size * (tokens - min(i + 1, window)) for size, window in layers for i in range(tokens))
+    assert language_flops(backbone, tokens) + masked == pytest.approx(language.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("family", sorted(REGISTRY))
+@pytest.mark.parametrize("seconds", [4.0, 20.0])  # whole chunks, to which some towers pad their convolutions
+def test_flops_of_the_tower_are_what_torch_counts(family, seconds):
+    backbone = random_backbone(family, sizes=SIZES)
+    backbone.model.set_attn_implementation("eager")
+    features = backbone.audio_features([noise(seconds).waveform])
+    with torch.no_grad(), FlopCounterMode(display=False) as tower:
+        backbone.audio_embeddings(features)
     assert tower_flops(backbone, seconds) == pytest.approx(tower.get_total_flops(), rel=0.1)
 
 
@@ -54,7 +65,8 @@ def test_flops_are_what_torch_counts(family, seconds):
 def test_bytes_of_the_cache_are_what_is_kept(family):
     backbone = random_backbone(family, sizes=SIZES)
     out = backbone.language_model(inputs_embeds=torch.zeros(1, 37, 128), use_cache=True)
-    held = sum(t.numel() * t.element_size() for layer in out.past_key_values.layers for t in (layer.keys, layer.values))
+    kept = [t for layer in out.past_key_values.layers for t in (layer.keys, layer.values) if t is not None]
+    held = sum(t.numel() * t.element_size() for t in kept)
     assert cache_bytes(backbone, 37, bytes_each=4) == held
 
 

@@ -87,7 +87,7 @@ def test_positions_of_thinking_travel(trained, tmp_path):
     asked = make_batch(model.builder, [Conversation([user_message(QUESTION, clips=1)], [noise(0.9)])])
     with torch.inference_mode():
         logits = model.backbone.model(**inputs).logits[:, -1]
-    expected = model.backbone.lm_head(model.prefill_states(asked)[0][:, -1])
+    expected = model.backbone.logits(model.prefill_states(asked)[0][:, -1])
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -97,12 +97,12 @@ def test_its_files_say_what_servers_must_know(trained, exported):
     generation = json.loads((exported / "generation_config.json").read_text())
     model = load_model(exported)
     assert set(model.tokens.ids) <= set(generation["suppress_tokens"])
-    assert model.backbone.tokenizer.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
+    assert model.backbone.tokenizer.convert_tokens_to_ids(model.backbone.end_of_turn) in generation["eos_token_id"]
     assert (exported / "spk_dict.pt").is_file()
     card = (exported / "README.md").read_text()
     assert "What is heard?" in card
     assert re.search(
-        r"^# (Qwen|audio-flamingo|music-flamingo)[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE
+        r"^# (Qwen|audio-flamingo|music-flamingo|gemma)[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE
     )
     assert "/tmp" not in card  # a path of whoever trained it
     if "thinker_config" in config:
@@ -111,9 +111,11 @@ def test_its_files_say_what_servers_must_know(trained, exported):
         assert config["thinker_config"]["text_config"]["tie_word_embeddings"] is theirs["tie_word_embeddings"]
 
 
-@pytest.mark.parametrize("token", ["<|audio_think|>", "<|im_start|>", "<|im_end|>"])
+@pytest.mark.parametrize("token", ["<|audio_think|>", "begin", "end"])
 def test_its_template_refuses_texts_that_hold_turns_or_think_tokens(exported, token):
-    tokenizer, template = load_model(exported).backbone.tokenizer, (exported / "chat_template.jinja").read_text()
+    backbone = load_model(exported).backbone
+    tokenizer, template = backbone.tokenizer, (exported / "chat_template.jinja").read_text()
+    token = dict(zip(("begin", "end"), backbone.turn_tokens, strict=True)).get(token, token)
     for content in (f"so {token}", [{"type": "text", "text": f"so {token}"}]):
         with pytest.raises(Exception, match="never written by users"):
             tokenizer.apply_chat_template(

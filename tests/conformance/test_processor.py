@@ -77,7 +77,7 @@ def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded, thinking
         assert "position_ids" not in inputs
     with torch.inference_mode():
         logits = loaded.model(**inputs).logits[:, -1]
-    torch.testing.assert_close(logits, loaded.lm_head(model.prefill_states(expected)[0][:, -1]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, loaded.logits(model.prefill_states(expected)[0][:, -1]), atol=1e-4, rtol=1e-4)
     tokenizer = loaded.tokenizer
     new = loaded.model.generate(
         **inputs, max_new_tokens=8, do_sample=False, suppress_tokens=list(model.tokens.ids),

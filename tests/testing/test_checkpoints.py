@@ -14,6 +14,7 @@ from coat.testing.checkpoints import REAL_SIZES, random_backbone
         ("music_flamingo", 8.3),
         ("qwen2_5_omni", 8.3),
         ("qwen3_omni", 31.2),
+        ("gemma4", 7.77),
     ],
 )
 def test_real_sizes_are_those_of_the_hub_checkpoints(family, billions):

@@ -43,7 +43,9 @@ def test_think_hidden_is_what_lm_head_sees(model):
     batch = mixed(model)
     output = model.eval()(batch)
     stock = model.backbone.model(
-        inputs_embeds=model.prepare_prefill(batch)[0], attention_mask=batch.attention_mask, output_hidden_states=True
+        inputs_embeds=model.prepare_prefill(batch)["embeddings"],
+        attention_mask=batch.attention_mask,
+        output_hidden_states=True,
     )
     states = stock.hidden_states[-1][batch.input_ids == model.tokens.think]
     torch.testing.assert_close(output.think_hidden[output.think_mask], states, atol=1e-5, rtol=1e-5)
@@ -71,7 +73,7 @@ def test_a_block_of_audio_is_the_token_and_what_each_one_stands_for(backbone, st
     items = [encode(model.builder, conversation(0.5)), encode(plain, conversation(0.7, seed=2)),
              encode(model.builder, conversation(0.3, 0.9, seed=3))]  # fmt: skip
     batch = collate(model.builder, items)
-    embeddings, _ = model.prepare_prefill(batch)
+    embeddings = model.prepare_prefill(batch)["embeddings"]
     token = backbone.embedding.weight[model.tokens.think]
     heard = model.audio_embeddings(batch)
     spans = [span.mean(0) for clip in (0, 2, 3) for span in heard[clip].split(stride)]

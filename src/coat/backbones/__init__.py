@@ -24,6 +24,7 @@ REGISTRY = {
     "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
     "music_flamingo": "coat.backbones.music_flamingo:MusicFlamingo",
     "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
+    "gemma4": "coat.backbones.gemma4:Gemma4",
 }
 
 # What the configurations of a family's checkpoints call themselves.
@@ -35,6 +36,7 @@ MODEL_TYPES = {
     "musicflamingo": "music_flamingo",
     "qwen3_omni_moe": "qwen3_omni",
     "qwen3_omni_moe_thinker": "qwen3_omni",
+    "gemma4": "gemma4",
 }
 
 

@@ -64,12 +64,15 @@ class Backbone(nn.Module, ABC):
         family: Its key in recipes.
         hub_id: The checkpoint that recipes use by default.
         model_class: Its class in transformers, which loads the audio and language parts alone.
+        feature_extractor_class: That of its checkpoints, in transformers.
         model_types: ``model_type`` of its checkpoints' configurations, for families of other packages.
         audio_token: The placeholder.
         adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
         adapted_tower_layers: Names of the audio tower's linear layers that LoRA adapts where a recipe trains it.
         max_clips: Clips that one conversation may hold; None for any number.
         projector_modules: Modules from the tower's states to the language model's size, by the ends of their names.
+        tower_over_tokens: Positions of the tower's layers for each audio token.
+        token_tables: Modules with a row for each token, by the ends of their names; those of think tokens are trained.
         think_prompt: Text that asks for the family's own mode of thinking in text; empty where it has none.
         model: The transformers model.
         tokenizer: Its tokenizer, which ``add_think_tokens`` may extend.
@@ -82,6 +85,7 @@ class Backbone(nn.Module, ABC):
     family: ClassVar[str]
     hub_id: ClassVar[str]
     model_class: ClassVar[str]
+    feature_extractor_class: ClassVar[str] = "WhisperFeatureExtractor"
     model_types: ClassVar[tuple[str, ...]] = ()
     audio_token: ClassVar[str] = "<|AUDIO|>"
     adapted_layers: ClassVar[tuple[str, ...]] = (
@@ -90,6 +94,8 @@ class Backbone(nn.Module, ABC):
     adapted_tower_layers: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
     max_clips: ClassVar[int | None] = None
     projector_modules: ClassVar[tuple[str, ...]] = ("multi_modal_projector",)
+    tower_over_tokens: ClassVar[int] = 2
+    token_tables: ClassVar[tuple[str, ...]] = ("embed_tokens",)
     think_prompt: ClassVar[str] = ""
 
     def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
@@ -142,7 +148,7 @@ class Backbone(nn.Module, ABC):
         processor, _ = transformers.ProcessorMixin.get_processor_dict(path)
         model_class = getattr(transformers, cls.model_class)
         if weights:
-            options |= {"quantization_config": four_bit(dtype)} if load_in_4bit else {}
+            options |= {"quantization_config": four_bit(dtype, cls.projector_modules)} if load_in_4bit else {}
             model = model_class.from_pretrained(path, dtype=dtype, **options)
         else:
             with torch.device("meta"):
@@ -150,7 +156,7 @@ class Backbone(nn.Module, ABC):
         return cls(
             model,
             transformers.AutoTokenizer.from_pretrained(path),
-            transformers.WhisperFeatureExtractor.from_pretrained(path),
+            getattr(transformers, cls.feature_extractor_class).from_pretrained(path),
             processor.get("chat_template"),
         )
 
@@ -239,6 +245,10 @@ class Backbone(nn.Module, ABC):
         """The output layer: final hidden states to logits."""
         return self.model.lm_head
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of final hidden states, ``(..., d)`` to ``(..., V)``, as the family's own forward gives them."""
+        return self.lm_head(hidden)
+
     def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """The conversation as text, by the family's own chat template.
 
@@ -257,6 +267,12 @@ class Backbone(nn.Module, ABC):
     def end_of_turn(self) -> str:
         """The token that closes an answer; it is trained, and stops generation."""
         return "<|im_end|>"
+
+    @property
+    def turn_tokens(self) -> tuple[str, str]:
+        """The tokens that open and close a turn; no text may hold them."""
+        header = self.assistant_header
+        return header[: header.index(">") + 1], self.end_of_turn
 
     @property
     def hidden_size(self) -> int:
@@ -324,20 +340,37 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"{int(heard.sum())} audio placeholders in the prompt, {len(flat)} audio embeddings")
         return embeddings.masked_scatter(heard.unsqueeze(-1), flat)
 
+    def token_inputs(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """What the language model reads of tokens beside their embeddings; in most families nothing.
+
+        Args:
+            input_ids: ``(B, T)``.
+        """
+        return {}
+
     def hidden_states(
-        self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None
-    ) -> Tensor:  # fmt: skip
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        **token_inputs: Tensor,
+    ) -> Tensor:
         """One pass of f_L: final-layer states after the final norm, ``(B, T, d)``: what ``lm_head`` sees.
 
         Args:
             embeddings: ``(B, T, d)``.
             attention_mask: ``(B, T)``.
             position_ids: ``(B, T)``; one after another if None.
+            **token_inputs: From :meth:`token_inputs`.
         """
         if position_ids is None:
             position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return self.language_model(
-            inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=False,
+            **token_inputs,
         ).last_hidden_state
 
     def generate(
@@ -352,7 +385,7 @@ class Backbone(nn.Module, ABC):
             embeddings: See :meth:`hidden_states`.
             attention_mask: See :meth:`hidden_states`.
             position_ids: See :meth:`hidden_states`; the answer follows the last.
-            **options: Options of transformers' ``generate``.
+            **options: Options of transformers' ``generate``, and what :meth:`token_inputs` gives.
         """
         # Some families give logits at every position of the prompt: most of a prefill's memory, for nothing.
         hooks = [self.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -1:],))]

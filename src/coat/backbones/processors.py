@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from transformers import BatchFeature
 
-from coat.backbones.token_counts import chunked_frames, pooled_frames
+from coat.backbones.token_counts import chunked_frames, gemma4_tokens, pooled_frames
 
 # Families whose processor in transformers serves audio and text as it is.
 STOCK = {
@@ -18,6 +19,8 @@ STOCK = {
 }
 FLAMINGOS = ("audio_flamingo3", "music_flamingo")
 OMNI = ("qwen2_5_omni", "qwen3_omni")
+# Families whose model calls the mask of its features so.
+MASK = dict.fromkeys((*FLAMINGOS, "gemma4"), "input_features_mask")
 
 
 def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_template: str | None) -> Any:
@@ -28,6 +31,8 @@ def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_t
     """
     if family in OMNI:
         return OmniAudioProcessor(feature_extractor, tokenizer, family)
+    if family == "gemma4":
+        return Gemma4AudioProcessor(feature_extractor, tokenizer)
     if family not in STOCK:
         raise ValueError(f"no processor is known for the family {family!r}: add it to coat.backbones.processors")
     import transformers
@@ -37,30 +42,27 @@ def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_t
 
 def has_processor(family: str) -> bool:
     """Whether :func:`family_processor` knows the family."""
-    return family in STOCK or family in OMNI
+    return family in (*STOCK, *OMNI, "gemma4")
 
 
 def feature_names(family: str) -> list[str]:
     """Names of the model's audio inputs: the features and their mask."""
-    return ["input_features", "input_features_mask" if family in FLAMINGOS else "feature_attention_mask"]
+    return ["input_features", MASK.get(family, "feature_attention_mask")]
 
 
-class OmniAudioProcessor:
-    """Processor of the Omni families for audio and text.
+class AudioTextProcessor(ABC):
+    """Processor for audio and text of a family whose stock one needs torchvision, for images alone.
 
-    The stock ones cannot be made without torchvision, which they use for images alone; ids and features are
-    the same.
+    Ids and features are those of the stock one.
 
     Args:
         feature_extractor: Waveforms to log-mel.
         tokenizer: Tokenizer of the family.
-        family: ``qwen2_5_omni`` or ``qwen3_omni``.
     """
 
-    def __init__(self, feature_extractor: Any, tokenizer: Any, family: str) -> None:
+    def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
         self.feature_extractor = feature_extractor
         self.tokenizer = tokenizer
-        self.family = family
         self.audio_token = tokenizer.audio_token
 
     def __call__(
@@ -85,7 +87,29 @@ class OmniAudioProcessor:
 
     def _expand(self, text: str, counts: Iterator[int]) -> str:
         head, *tail = text.split(self.audio_token)
-        return head + "".join(self.audio_token * next(counts) + piece for piece in tail)
+        return head + "".join(self._placeholders(next(counts)) + piece for piece in tail)
+
+    def _placeholders(self, count: int) -> str:
+        """Text that stands for a clip of so many audio tokens."""
+        return self.audio_token * count
+
+    @abstractmethod
+    def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        """The model's inputs of some clips, and ``num_audio_tokens`` of each."""
+
+
+class OmniAudioProcessor(AudioTextProcessor):
+    """The Omni families' processor.
+
+    Args:
+        feature_extractor: Waveforms to log-mel.
+        tokenizer: Tokenizer of the family.
+        family: ``qwen2_5_omni`` or ``qwen3_omni``.
+    """
+
+    def __init__(self, feature_extractor: Any, tokenizer: Any, family: str) -> None:
+        super().__init__(feature_extractor, tokenizer)
+        self.family = family
 
     def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
         extractor = self.feature_extractor
@@ -108,3 +132,27 @@ class OmniAudioProcessor:
 
     def _tokens(self, frames: int) -> int:
         return pooled_frames(frames) if self.family == "qwen2_5_omni" else chunked_frames(frames)
+
+
+class Gemma4AudioProcessor(AudioTextProcessor):
+    """Gemma 4's processor, which says of each token whether it stands for text (0) or sound (3)."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """See the stock processor's ``__call__``."""
+        inputs = super().__call__(*args, **kwargs)
+        audio = self.tokenizer.audio_token_id
+        ids = inputs["input_ids"]
+        inputs["mm_token_type_ids"] = (
+            3 * (ids == audio).long()
+            if hasattr(ids, "long")
+            else [[3 * (token == audio) for token in row] for row in ids]
+        )
+        return inputs
+
+    def _placeholders(self, count: int) -> str:
+        return self.tokenizer.boa_token + super()._placeholders(count) + self.tokenizer.eoa_token
+
+    def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        features = self.feature_extractor(audio, truncation=False, return_tensors="np")
+        frames = features["input_features_mask"].sum(-1)
+        return {**features, "num_audio_tokens": [gemma4_tokens(int(count)) for count in frames]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 QWEN3_CHUNK_FRAMES, QWEN3_CHUNK_TOKENS = 100, 13
+FRAMES_PER_GEMMA4_TOKEN = 4
 
 
 def pooled_frames(frames: int) -> int:
@@ -16,3 +17,13 @@ def chunked_frames(frames: int, chunk: int = QWEN3_CHUNK_FRAMES) -> int:
     for _ in range(3):
         rest = (rest - 1) // 2 + 1
     return whole * QWEN3_CHUNK_TOKENS + rest
+
+
+def gemma4_frames(num_samples: int, hop: int) -> int:
+    """Gemma 4: the mel frames all of whose samples are of the clip, the sample after the last one included."""
+    return (num_samples - 1) // hop
+
+
+def gemma4_tokens(frames: int) -> int:
+    """Gemma 4: two convolutions of stride two."""
+    return -(-frames // FRAMES_PER_GEMMA4_TOKEN)

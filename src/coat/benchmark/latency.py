@@ -113,9 +113,8 @@ class LocalStopwatch:
         clock = Clock()
         began = now()
         batch = make_batch(builder, [arm.asked(conversation)], padding_side="left").to(model.backbone.device)
-        embeddings, mask = model.prepare_prefill(batch)
         new = model.backbone.generate(
-            embeddings, mask, batch.position_ids, max_new_tokens=max_new_tokens + arm.more_tokens, do_sample=False,
+            **model.prepare_prefill(batch), max_new_tokens=max_new_tokens + arm.more_tokens, do_sample=False,
             suppress_tokens=list(model.tokens.ids), streamer=clock,
         )  # fmt: skip
         think = 0 if batch.think_lengths is None else int(batch.think_lengths.sum()) + 2 * len(batch.think_lengths)

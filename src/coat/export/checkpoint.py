@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,12 @@ REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "think
                "processors.py": "backbones/processors.py", "token_counts.py": "backbones/token_counts.py"}  # fmt: skip
 
 GUARD = (
-    "{%- for message in messages %}{%- set content = message['content'] %}"
-    "{%- for item in ([{'text': content}] if content is string else (content or [])) %}"
-    "{%- for token in ['<|audio_think', '<|im_start|>', '<|im_end|>'] %}{%- if token in (item['text'] or '') %}"
-    "{{- raise_exception('a text holds ' + token + ': think tokens and turns are added by the server, and never "
-    "written by users') }}"
-    "{%- endif %}{%- endfor %}{%- endfor %}{%- endfor %}"
+    "{{%- for message in messages %}}{{%- set content = message['content'] %}}"
+    "{{%- for item in ([{{'text': content}}] if content is string else (content or [])) %}}"
+    "{{%- for token in {tokens} %}}{{%- if token in (item['text'] or '') %}}"
+    "{{{{- raise_exception('a text holds ' + token + ': think tokens and turns are added by the server, and never "
+    "written by users') }}}}"
+    "{{%- endif %}}{{%- endfor %}}{{%- endfor %}}{{%- endfor %}}"
 )
 
 
@@ -185,7 +185,7 @@ def _suppress_think_tokens(folder: Path, model: ThinkingModel) -> None:
 def _write_processor(folder: Path, model: ThinkingModel) -> None:
     """The processor, and its source for those without this package."""
     processor = model.processor()
-    processor.chat_template = guarded(processor.chat_template)
+    processor.chat_template = guarded(processor.chat_template, model.backbone.turn_tokens)
     processor.save_pretrained(folder)
     model.backbone.feature_extractor.save_pretrained(folder)
     path = folder / "processor_config.json"
@@ -197,11 +197,10 @@ def _write_processor(folder: Path, model: ThinkingModel) -> None:
         write_whole(folder / name, re.sub(r"from coat\.\w+\.(\w+) import", r"from .\1 import", source))
 
 
-def guarded(template: str) -> str:
-    """A chat template that refuses think tokens in texts: servers may not look at prompts without audio."""
-    if GUARD in template:
-        return template
-    return GUARD + template
+def guarded(template: str, turn_tokens: Sequence[str]) -> str:
+    """A chat template that refuses think tokens and turns in texts: servers may not look at prompts without audio."""
+    guard = GUARD.format(tokens=["<|audio_think", *turn_tokens])
+    return template if guard in template else guard + template
 
 
 def _read_back(folder: Path, model: ThinkingModel, probe: Batch, expected: Tensor, merged: Tensor) -> Agreement:

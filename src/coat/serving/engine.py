@@ -259,7 +259,7 @@ class Engine:
             job.started = now
         backbone = self.model.backbone
         batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left").to(backbone.device)
-        embeddings, mask = self.model.prepare_prefill(batch)
+        prefill = self.model.prepare_prefill(batch)
         ends = frozenset(backbone.end_ids)
         prompts = [job.encoded.prompt.input_ids for job in jobs]
 
@@ -267,9 +267,7 @@ class Engine:
             self._hear(jobs[row], token, ends)
 
         backbone.generate(
-            embeddings,
-            mask,
-            batch.position_ids,
+            **prefill,
             max_new_tokens=max(job.options.max_tokens for job in jobs),
             do_sample=False,
             suppress_tokens=list(self.model.tokens.ids),

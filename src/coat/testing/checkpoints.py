@@ -44,6 +44,18 @@ OMNI3_TOKENS = {
     "audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>",
     "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>",
 }  # fmt: skip
+GEMMA_TOKENS = {
+    "audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>",
+    "image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "video_token": "<|video|>",
+}  # fmt: skip
+TURNS = (
+    "{{ bos_token }}{% for message in messages %}<|turn>"
+    "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{% else %}{% for item in message['content'] %}{% if item['type'] == 'audio' %}<|audio|>"
+    "{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}{% endfor %}{% endif %}<turn|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ REAL_SIZES = {
     "audio_flamingo3": _QWEN2_7B,
     "music_flamingo": _QWEN2_7B,
     "qwen2_5_omni": _QWEN2_7B,
+    "gemma4": Sizes(2560, 10_240, 42, 8, 2, 262_144, 1024, 12, 8),
     "qwen3_omni": Sizes(2048, 768, 48, 32, 4, 152_064, 1280, 32, 20, (128, 8, 768)),
 }
 
@@ -321,10 +334,71 @@ def _qwen3_omni(sizes: Sizes) -> Backbone:
     return backbone_class("qwen3_omni")(model, tokenizer, extractor, template)
 
 
+def _gemma4(sizes: Sizes) -> Backbone:
+    from tokenizers import pre_tokenizers
+    from transformers import (
+        Gemma4AudioConfig,
+        Gemma4AudioFeatureExtractor,
+        Gemma4Config,
+        Gemma4ForConditionalGeneration,
+        Gemma4TextConfig,
+        GemmaTokenizer,
+    )
+
+    letters = [*"▁\n", *(letter for letter in pre_tokenizers.ByteLevel.alphabet() if letter.isascii())]
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *letters, *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = GemmaTokenizer(
+        vocab={word: index for index, word in enumerate(dict.fromkeys(words))}, merges=[],
+        extra_special_tokens=GEMMA_TOKENS,
+    )  # fmt: skip
+    tokenizer.add_tokens(["<|turn>", "<turn|>", *GEMMA_TOKENS.values()], special_tokens=True)
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in GEMMA_TOKENS.items()}
+    small = sizes.decoder_layers < 12
+    layers = 4 if small else sizes.decoder_layers  # two of each kind: that makes keys and values, and that takes them
+    period, shared, head = (2, 2, 64) if small else (6, 18, 256)
+    text = sizes.text | {
+        "vocab_size": sizes.vocabulary or len(tokenizer) + SPARE_ROWS,
+        "vocab_size_per_layer_input": sizes.vocabulary or len(tokenizer) + SPARE_ROWS,
+        "hidden_size_per_layer_input": 16 if small else 256,
+        "num_hidden_layers": layers,
+        "layer_types": ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(layers)],
+        "num_kv_shared_layers": shared,
+        "head_dim": head,
+        "global_head_dim": 2 * head,
+        "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": not small,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": 2,
+    }
+    audio = Gemma4AudioConfig(
+        hidden_size=sizes.tower_size,
+        num_hidden_layers=sizes.tower_layers,
+        num_attention_heads=sizes.tower_heads,
+        output_proj_dims=sizes.tower_size * 3 // 2,
+    )
+    config = Gemma4Config(
+        text_config=Gemma4TextConfig(**text),
+        audio_config=audio,
+        tie_word_embeddings=not small,
+        boa_token_id=ids["boa_token"], eoa_token_index=ids["eoa_token"], audio_token_id=ids["audio_token"],
+        boi_token_id=ids["boi_token"], eoi_token_id=ids["eoi_token"], image_token_id=ids["image_token"],
+        video_token_id=ids["video_token"],
+    )  # fmt: skip
+    model = Gemma4ForConditionalGeneration(config)
+    with torch.no_grad():  # the class leaves the scale of attention to these, and starts them at one
+        for layer in model.model.language_model.layers:
+            for name, norm in layer.self_attn.named_children():
+                if name in ("q_norm", "k_norm"):
+                    norm.weight.fill_(norm.weight.numel() ** -0.25)
+    return backbone_class("gemma4")(model, tokenizer, Gemma4AudioFeatureExtractor(), TURNS)
+
+
 _MAKERS: dict[str, Callable[..., Backbone]] = {
     "qwen2_audio": _qwen2_audio,
     "audio_flamingo3": _audio_flamingo3,
     "music_flamingo": _music_flamingo,
     "qwen2_5_omni": _qwen2_5_omni,
     "qwen3_omni": _qwen3_omni,
+    "gemma4": _gemma4,
 }

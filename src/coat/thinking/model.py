@@ -162,8 +162,12 @@ class ThinkingModel(nn.Module):
             from peft.utils.constants import DUMMY_TARGET_MODULES
 
         backbone = self.backbone
-        rows = {"embed_tokens": list(self.tokens.ids)} if self.thinking.enabled and train_embeddings == "rows" else None
-        whole = [*(backbone.projector_modules if projector else ()), *(["embed_tokens"] * (train_embeddings == "full"))]
+        tables, whole = backbone.token_tables, list(backbone.projector_modules if projector else ())
+        rows = None
+        if train_embeddings == "full":
+            whole += tables
+        elif self.thinking.enabled:
+            rows = {table: list(self.tokens.ids) for table in tables}
         expressions = [
             *([targets or backbone.lora_targets] if language_model else ()),
             *([backbone.tower_lora_targets] if audio_tower else ()),
@@ -296,7 +300,7 @@ class ThinkingModel(nn.Module):
         hidden = self._hidden(batch, audio)
         predicts = batch.labels[:, 1:] != IGNORE
         output: dict[str, Any] = {
-            "response_logits": self.backbone.lm_head(hidden[:, :-1][predicts]),
+            "response_logits": self.backbone.logits(hidden[:, :-1][predicts]),
             "response_labels": batch.labels[:, 1:][predicts],
         }
         if audio:
@@ -355,15 +359,19 @@ class ThinkingModel(nn.Module):
         """As large as the rows of the embedding; the same for every model, row and run."""
         if self._noise is None:
             made = torch.randn(RANDOM_VECTORS, like.shape[-1], generator=torch.Generator().manual_seed(0))
-            self._noise = made * float(self.backbone.embedding.weight.detach().float().std())
+            rows = self.backbone.embedding(torch.arange(len(self.backbone.embedding.weight), device=like.device))
+            self._noise = made * float(rows.detach().float().std())  # families may scale what they look up
         self._noise = self._noise.to(like)
         return self._noise
 
-    def prepare_prefill(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Input embeddings ``(B, T, d)`` and attention mask of a left-padded batch, ready to generate from."""
+    def prepare_prefill(self, batch: Batch) -> dict[str, Any]:
+        """What :meth:`Backbone.hidden_states` and :meth:`Backbone.generate` take of a batch, by name.
+
+        That is input embeddings ``(B, T, d)``, attention mask and positions, and what a family reads beside them. Pad
+        on the left to generate.
+        """
         with torch.no_grad():
-            audio = self.audio_embeddings(batch)
-            return self._embeddings(batch, audio), batch.attention_mask
+            return self._prefill(batch, self.audio_embeddings(batch))
 
     @torch.no_grad()
     def prefill_states(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -372,7 +380,15 @@ class ThinkingModel(nn.Module):
         return self._hidden(batch, audio), audio
 
     def _hidden(self, batch: Batch, audio: list[Tensor]) -> Tensor:
-        return self.backbone.hidden_states(self._embeddings(batch, audio), batch.attention_mask, batch.position_ids)
+        return self.backbone.hidden_states(**self._prefill(batch, audio))
+
+    def _prefill(self, batch: Batch, audio: list[Tensor]) -> dict[str, Any]:
+        return {
+            "embeddings": self._embeddings(batch, audio),
+            "attention_mask": batch.attention_mask,
+            "position_ids": batch.position_ids,
+            **self.backbone.token_inputs(batch.input_ids),
+        }
 
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""

@@ -8,7 +8,7 @@ from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.generation import generate, reply_to
 from coat.testing.clips import conversation
-from coat.thinking.batch import encode
+from coat.thinking.batch import encode, make_batch
 from coat.thinking.model import ThinkingModel
 
 
@@ -23,10 +23,14 @@ class Generation:
     def penal(self, loaded, tmp_path):
         """The checkpoint with what hubs have: a penalty, sampling, and a list of ends."""
         pad = loaded.tokenizer.pad_token_id
+        model = ThinkingModel(loaded, ThinkingConfig()).eval()
+        batch = make_batch(model.builder, asked(), padding_side="left")
+        said = loaded.generate(**model.prepare_prefill(batch), max_new_tokens=12, do_sample=False).flatten().tolist()
+        extra = next(token for token in range(len(loaded.tokenizer)) if token not in (*said, *loaded.end_ids))
         loaded.save_pretrained(str(tmp_path))
         transformers.GenerationConfig(
             repetition_penalty=0.05, do_sample=True, temperature=5.0, top_k=3, no_repeat_ngram_size=1,
-            eos_token_id=[*loaded.end_ids, pad], pad_token_id=pad,
+            eos_token_id=[*loaded.end_ids, extra], pad_token_id=pad,
         ).save_pretrained(tmp_path)  # fmt: skip
         return load_backbone(loaded.family, str(tmp_path))
 

@@ -39,6 +39,12 @@ def questions(backbone):
     ]
 
 
+def tables_of(backbone):
+    """Names of the modules that hold a row for each token."""
+    names = [name for name, _ in backbone.model.named_modules() if name.endswith(tuple(backbone.token_tables))]
+    return [name for name in names if hasattr(backbone.model.get_submodule(name), "weight")]
+
+
 def training_batch(model):
     return make_batch(model.builder, [conversation(0.5), conversation(1.7, seed=2), conversation(text="hello")])
 
@@ -77,7 +83,7 @@ class Passes:
         for row, item in enumerate(items):
             alone, _ = model.prefill_states(make_batch(model.builder, [item], padding_side="left"))
             torch.testing.assert_close(
-                loaded.lm_head(hidden[row, -1]), loaded.lm_head(alone[0, -1]), atol=1e-4, rtol=1e-4
+                loaded.logits(hidden[row, -1]), loaded.logits(alone[0, -1]), atol=1e-4, rtol=1e-4
             )
             assert generate(model, [item], max_new_tokens=12) == [together[row]]
 
@@ -88,14 +94,16 @@ class Passes:
         together = generate(model, items, max_new_tokens=count)
         assert together == [generate(model, [item], max_new_tokens=count)[0] for item in items]
         batch = make_batch(model.builder, items, padding_side="left")
-        embeddings, mask = model.prepare_prefill(batch)
+        prefill = model.prepare_prefill(batch)
         with torch.inference_mode():
-            new = loaded.generate(embeddings, mask, batch.position_ids, max_new_tokens=count, do_sample=False)
+            new = loaded.generate(**prefill, max_new_tokens=count, do_sample=False)
             count = new.shape[1]
-            answered = torch.cat([embeddings, loaded.embedding(new[:, :-1])], 1)
             after = batch.position_ids[:, -1:] + torch.arange(1, count)
             hidden = loaded.hidden_states(
-                answered, nn.functional.pad(mask, (0, count - 1), value=1), torch.cat([batch.position_ids, after], 1)
+                torch.cat([prefill["embeddings"], loaded.embedding(new[:, :-1])], 1),
+                nn.functional.pad(batch.attention_mask, (0, count - 1), value=1),
+                torch.cat([batch.position_ids, after], 1),
+                **loaded.token_inputs(torch.cat([batch.input_ids, new[:, :-1]], 1)),
             )
         choices = loaded.lm_head(hidden[:, -count:]).argmax(-1)
         for row, choice in zip(new.tolist(), choices.tolist(), strict=True):
@@ -110,17 +118,20 @@ class Passes:
         model = trainable(loaded).eval()
         batch = training_batch(model)
         output = model(batch)
-        embeddings, mask = model.prepare_prefill(batch)
+        mask = batch.attention_mask
         stock = loaded.model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            inputs_embeds=model.prepare_prefill(batch)["embeddings"],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             output_hidden_states=True,
-        )  # fmt: skip
+            **loaded.token_inputs(batch.input_ids),
+        )
         where = batch.input_ids == model.tokens.think
         torch.testing.assert_close(
             output.think_hidden[output.think_mask], stock.hidden_states[-1][where], atol=1e-5, rtol=1e-5
         )
         torch.testing.assert_close(
-            loaded.lm_head(output.think_hidden[output.think_mask]), stock.logits[where], atol=1e-4, rtol=1e-4
+            loaded.logits(output.think_hidden[output.think_mask]), stock.logits[where], atol=1e-4, rtol=1e-4
         )
 
     def test_gradients_reach_lora_three_rows_and_heads_alone(self, loaded):
@@ -129,7 +140,8 @@ class Passes:
         reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert reached == set(model.trainable())
         rows = [p for name, p in model.named_parameters() if "trainable_tokens_delta" in name]
-        assert [tuple(p.shape) for p in rows] == [(3, loaded.hidden_size)]
+        sizes = [loaded.model.get_submodule(name).weight.shape[1] for name in tables_of(loaded)]
+        assert [tuple(p.shape) for p in rows] == [(3, size) for size in sizes]
         assert all("lora_" in name or "trainable_tokens" in name or name.startswith("heads.") for name in reached)
         tower = {id(p) for p in loaded.audio_tower.parameters()}
         assert not tower & {id(p) for p in model.trainable().values()}

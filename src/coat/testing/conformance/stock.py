@@ -19,6 +19,7 @@ AUDIO = {"type": "audio", "audio": "x"}
 WITHOUT_IMAGES = {
     "qwen2_5_omni": ("qwen2_5_omni", "Qwen2_5OmniProcessor"),
     "qwen3_omni": ("qwen3_omni_moe", "Qwen3OmniMoeProcessor"),
+    "gemma4": ("gemma4", "Gemma4Processor"),
 }
 
 
@@ -34,9 +35,10 @@ def stock_processor(backbone: Backbone) -> Any:
     processor = object.__new__(cls)
     processor.feature_extractor, processor.tokenizer, processor.chat_template = parts
     processor.image_processor = processor.video_processor = SimpleNamespace(merge_size=2)  # older ones look at it
-    for kind in ("audio", "image", "video"):
-        setattr(processor, f"{kind}_token", getattr(backbone.tokenizer, f"{kind}_token"))
-        setattr(processor, f"{kind}_token_id", getattr(backbone.tokenizer, f"{kind}_token_id"))
+    for kind in ("audio", "image", "video", "boa", "eoa"):
+        token = getattr(backbone.tokenizer, f"{kind}_token", None)
+        setattr(processor, f"{kind}_token", token)
+        setattr(processor, f"{kind}_token_id", token and backbone.tokenizer.convert_tokens_to_ids(token))
     return processor
 
 
