@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from coat.errors import CoatError
-from coat.evaluation.items import Sound, can_rotate, read_options, which_option
+from coat.evaluation.items import Sound, can_rotate, read_options, value_of, which_option
 from coat.evaluation.sources import measured, open_manifest_tasks, open_task, open_tasks, orders_of
 from coat.evaluation.task import Task, load_task, task_names
 from coat.testing.clips import RATE
@@ -61,6 +61,25 @@ def test_every_task_opens_its_sample(tmp_path):
             assert sound == 1
             assert "{" not in prompt
             assert "None" not in prompt, "an option that is not there is not shown"
+
+
+def test_columns_within_a_column_are_read(tmp_path):
+    """MMAU v05.15.25 holds ids and facts as JSON in one column, and letters in its options."""
+    (opened,) = open_tasks(["mmau_v05_15_25"], "sample", tmp_path)
+    assert not opened.bad
+    assert [item.id for item in opened.items] == ["v1", "v2", "v3"]
+    assert [item.right for item in opened.items] == [2, 0, 4]
+    assert opened.items[2].options == ("Flute", "Violin", "Guitar", "Drums", "Harp")
+    facts = {"task": "speech", "category": "Reasoning", "difficulty": "medium", "dataset": "voxceleb"}
+    assert opened.items[1].facts == facts
+
+
+@pytest.mark.parametrize("held", [{"b": {"c": 1}}, '{"b": {"c": 1}}'])
+def test_a_value_within_a_column_is_found_however_it_is_held(held):
+    assert value_of({"a": held}, "a.b.c") == 1
+    assert value_of({"a": held}, "a.b.d") is value_of({"a": held}, "a.x.c") is value_of({"a": held}, "x.b") is None
+    assert value_of({"a.b": 2, "a": held}, "a.b") == 2
+    assert value_of({"a": "no JSON"}, "a.b") is value_of({"a": "[1]"}, "a.b") is None
 
 
 def test_prompts_are_the_published_ones(tmp_path):

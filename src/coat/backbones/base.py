@@ -341,7 +341,7 @@ class Backbone(nn.Module, ABC):
         return embeddings.masked_scatter(heard.unsqueeze(-1), flat)
 
     def token_inputs(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """What the language model reads of tokens beside their embeddings; in most families nothing.
+        """Inputs of the language model that tokens have beside their embeddings; in most families none.
 
         Args:
             input_ids: ``(B, T)``.

@@ -150,7 +150,8 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
         CoatError: A column is missing, or the answer is none of the options.
     """
     columns = task.columns
-    name = str(raw[columns.id]) if columns.id and raw.get(columns.id) is not None else f"{place:06d}"
+    given = value_of(raw, columns.id)
+    name = f"{place:06d}" if given is None else str(given)
     question = _text(raw, columns.question, task, name)
     answer = _text(raw, columns.answer, task, name)
     options = read_options(task, raw, name) if task.kind == "choice" else ()
@@ -162,7 +163,8 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
                 f"Row {name} of {task.name}: the answer {answer!r} is none of {list(options)}.",
                 f"Its answer should be {'a letter' if task.answer_is == 'letter' else 'the text of an option'}.",
             )
-    speaker = columns.speaker and raw.get(columns.speaker)
+    speaker = value_of(raw, columns.speaker)
+    facts = {key.rsplit(".", 1)[-1]: value_of(raw, key) for key in columns.facts}
     return Item(
         id=name,
         task=task.name,
@@ -171,10 +173,29 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
         options=options,
         right=right,
         cluster="" if speaker is None or speaker == "" else str(speaker),
-        facts={key: str(raw[key]) for key in columns.facts if raw.get(key) not in (None, "")},
+        facts={key: _plain(value) for key, value in facts.items() if value not in (None, "")},
         judge_question=_text(raw, columns.judge_question, task, name),
         sounds=(sound,),
     )
+
+
+def value_of(raw: Mapping[str, Any], name: str | None) -> Any:
+    """A column's value, or ``column.field`` of one that holds several, as such or as JSON; None where there is none."""
+    if name is None or name in raw:
+        return None if name is None else raw[name]
+    column, _, field_name = name.partition(".")
+    held = raw.get(column)
+    if isinstance(held, str) and field_name:
+        try:
+            held = json.loads(held)
+        except ValueError:
+            return None
+    return value_of(held, field_name) if field_name and isinstance(held, Mapping) else None
+
+
+def _plain(value: Any) -> str:
+    """A fact as text; some rows hold a list of one where others hold the one."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def item_of_manifest(task: Task, row: Row) -> Item:
@@ -248,7 +269,7 @@ def read_options(task: Task, raw: Mapping[str, Any], name: str) -> tuple[str, ..
     if isinstance(columns, tuple):
         found = [str(raw[column]) for column in columns if raw.get(column) not in (None, "")]
     else:
-        value = raw.get(columns or "")
+        value = value_of(raw, columns)
         if isinstance(value, str):
             value = _read_text_options(value)
         found = [str(option) for option in value or ()]
@@ -313,12 +334,12 @@ def can_rotate(item: Item) -> bool:
 def _text(raw: Mapping[str, Any], column: str | None, task: Task, name: str) -> str:
     if column is None:
         return ""
-    if raw.get(column) is None:
+    value = value_of(raw, column)
+    if value is None:
         raise CoatError(
             f"Row {name} of {task.name} has no '{column}'; it has {', '.join(sorted(raw))}.",
             f"coat eval check {task.name} shows what is expected.",
         )
-    value = raw[column]
     if column in task.label_names and isinstance(value, int):
         return task.label_names[column][value]
     return str(value)

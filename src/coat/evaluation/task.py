@@ -45,7 +45,7 @@ class Source(_Part):
 
 
 class Columns(_Part):
-    """Which column holds what."""
+    """Which column holds what; ``column.field`` is within one that holds several, as such or as JSON."""
 
     audio: str = Field("audio", description="The clip.")
     question: str | None = Field("question", description="What is asked; none where every row is asked the same.")
@@ -62,7 +62,7 @@ class Columns(_Part):
         """Columns that a row must have."""
         options = [self.options] if isinstance(self.options, str) else list(self.options or ())
         optional = [self.question, *options[:2], self.judge_question]
-        return [self.audio, self.answer, *(name for name in optional if name)]
+        return [name.split(".")[0] for name in (self.audio, self.answer, *optional) if name]
 
 
 class Profile(_Part):

@@ -365,9 +365,9 @@ class ThinkingModel(nn.Module):
         return self._noise
 
     def prepare_prefill(self, batch: Batch) -> dict[str, Any]:
-        """What :meth:`Backbone.hidden_states` and :meth:`Backbone.generate` take of a batch, by name.
+        """Arguments of :meth:`Backbone.hidden_states` and :meth:`Backbone.generate` for a batch, by name.
 
-        That is input embeddings ``(B, T, d)``, attention mask and positions, and what a family reads beside them. Pad
+        They are input embeddings ``(B, T, d)``, attention mask and positions, and what a family reads beside them. Pad
         on the left to generate.
         """
         with torch.no_grad():
