@@ -1,4 +1,4 @@
-# make demo | test | test-vllm | test-lmms | test-pocket | test-oldest | lint | miniature | clean
+# make demo | test | test-vllm | test-lmms | test-pocket | test-vocabulary | test-oldest | lint | miniature | clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -7,7 +7,7 @@ PYTHON ?= python3
 # What depends on versions: the families, building and loading models, training.
 OLDEST_TESTS := tests/conformance tests/backbones tests/checkpoints tests/training/test_run.py
 
-.PHONY: test-system demo test test-vllm test-lmms test-pocket test-oldest conformance lint site bench miniature install system recordings clean
+.PHONY: test-system demo test test-vllm test-lmms test-pocket test-vocabulary test-oldest conformance lint site bench miniature install system recordings clean
 
 demo: $(STAMP) system recordings   ## install, ask a small real model about recordings, run the whole method on the small world
 	$(VENV)/bin/coat demo
@@ -25,6 +25,9 @@ test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model an
 
 test-pocket: $(STAMP)   ## fetch pocket's parts, put them together, and compare them with what they were made for
 	$(PY) -m pytest -m pocket tests/pocket
+
+test-vocabulary: $(STAMP)   ## fetch Qwen's and Gemma's own tokenizers, and hold prompts to their templates
+	$(PY) -m pytest -m vocabulary tests/vocabulary
 
 test-oldest: $(STAMP)   ## with the oldest transformers, PEFT and accelerate that are allowed
 	sh scripts/oldest_env.sh $(VENV)-oldest $(VENV)

@@ -15,7 +15,7 @@ from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import RATE, assistant, noise, user
 
 OTHER_ENVIRONMENTS = ("vllm", "lmms")
-ON_REQUEST = (*OTHER_ENVIRONMENTS, "pocket")
+ON_REQUEST = (*OTHER_ENVIRONMENTS, "pocket", "vocabulary")
 # Tests run side by side; two that each want every core slow each other down tenfold, and so do their child processes.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")

