@@ -61,16 +61,16 @@ def row(source: ExpertSource, clips: list[Clip], backbone: object, place: Path, 
     counts = [backbone.num_audio_tokens(len(clip.at(16_000))) for clip in clips]
     num_tokens = torch.tensor(counts, device=device)
 
-    def live() -> torch.Tensor:
+    def live() -> list[torch.Tensor]:
         audio_batch = AudioBatch.of(clips, source.rates).to(device)
-        return source.compute(clips, audio_batch, num_tokens, backbone.audio_spec).cpu()
+        return [each.cpu() for each in source.compute(clips, audio_batch, num_tokens, backbone.audio_spec)]
 
     def resampled() -> torch.Tensor:
         return AudioBatch.of(clips, source.rates).to(device).at(source.rates[0])[0].cpu()
 
     features, computing, resampling = live(), median(live), median(resampled)
     cache = FeatureCache(place, source, backbone.audio_spec)
-    path = cache.write({c.content_key: f[:n] for c, f, n in zip(clips, features, counts, strict=True)})
+    path = cache.write({c.content_key: each for c, each in zip(clips, features, strict=True)})
     reading = median(lambda: [cache.get(clip, count) for clip, count in zip(clips, counts, strict=True)])
     raw = sum(counts) * source.feature_dim * source.dtype.itemsize
     size, seconds, n = path.stat().st_size, sum(clip.seconds for clip in clips), len(clips)

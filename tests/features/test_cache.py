@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from coat.audio import AudioSpec
+from coat.audio_batch import AudioBatch
 from coat.errors import CoatError
+from coat.experts.base import Expert
 from coat.features import cache as cache_module
 from coat.features.cache import ExpertSource, FeatureCache
 from coat.synthetic.experts import StandInSpeech
@@ -115,3 +117,42 @@ def test_what_features_depend_on_is_in_the_folder(tmp_path):
     other.precision = torch.float32
     other.filters[0, 0] += 1
     assert FeatureCache(tmp_path, ExpertSource(other), HEARING).folder != place
+
+
+class Slow(Expert):
+    """Four frames a second, the loudness of each in the middle of its quarter."""
+
+    name, feature_dim, frame_rate, first_frame_seconds = "slow", 3, 4.0, 0.125
+
+    def features(self, waveforms, lengths):
+        frames = (lengths // 4_000).clamp(min=1)
+        longest = int(frames.max())
+        padded = torch.nn.functional.pad(waveforms, (0, max(0, longest * 4_000 - waveforms.shape[1])))
+        loud = padded[:, : longest * 4_000].unflatten(1, (longest, 4_000)).std(-1)
+        return torch.stack([loud, loud**2, 1 + loud], -1), frames
+
+
+@pytest.mark.parametrize("axis", [HEARING, AudioSpec(16_000, 12.5, 0.0, 30.0)], ids=["25 Hz", "12.5 Hz"])
+def test_a_slow_expert_is_kept_at_its_own_rate_and_read_on_any_backbone_s(tmp_path, axis):
+    """To the bit as it is live; what one backbone's run has computed is there for another."""
+    expert = Slow().freeze()
+    cache = FeatureCache(tmp_path, ExpertSource(expert), axis)
+    assert cache.folder == FeatureCache(tmp_path, ExpertSource(expert), HEARING).folder
+    assert "4hz-125ms" in cache.folder.name
+    clips = [noise(seconds, seed=i) for i, seconds in enumerate((0.7, 2.3, 1.1))]
+    counts = torch.tensor([round(clip.seconds * axis.token_rate) for clip in clips])
+    audio_batch = AudioBatch.of(clips, [expert.sampling_rate])
+    rows = ExpertSource(expert).compute(clips, audio_batch, counts, axis)
+    assert [tuple(row.shape) for row in rows] == [(2, 3), (9, 3), (4, 3)]
+    cache.write({clip.content_key: row for clip, row in zip(clips, rows, strict=True)})
+    live = expert.targets(
+        *audio_batch.at(expert.sampling_rate), counts, token_rate=axis.token_rate,
+        first_token_seconds=axis.first_token_seconds,
+    )  # fmt: skip
+    for clip, row, count in zip(clips, live, counts.tolist(), strict=True):
+        torch.testing.assert_close(cache.get(clip, count), row[:count].float(), rtol=0, atol=0)
+
+
+def test_an_expert_faster_than_the_tokens_is_kept_on_their_axis(tmp_path):
+    cache = FeatureCache(tmp_path, ExpertSource(StandInSpeech().freeze()), HEARING)
+    assert cache.folder.name.endswith("25hz-10ms")

@@ -132,6 +132,45 @@ class Expert(nn.Module, ABC):
         return {}
 
     @torch.inference_mode()
+    def hear(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Checked features at the expert's own rate, ``(N, L_k, e_k)`` float32, and true frames; see :meth:`features`.
+
+        Frames past a clip's end are zero.
+
+        Raises:
+            ValueError: A sample is NaN or infinite.
+        """
+        if not torch.isfinite(waveforms).all():
+            raise ValueError(
+                f"{self.name} was given NaN or infinite samples: check the audio first (coat.audio.check_clip)"
+            )
+        # Whatever precision training runs in, an expert hears in its own.
+        half = self.precision == torch.bfloat16
+        with torch.autocast(waveforms.device.type, dtype=torch.bfloat16, enabled=half):
+            features, frames = self.features(waveforms, lengths)
+        past = torch.arange(features.shape[1], device=features.device) >= frames[:, None]
+        return features.float().masked_fill(past.unsqueeze(-1), 0.0), frames
+
+    def halved(self, features: Tensor) -> Tensor:
+        """Features in half precision, as targets and caches hold them.
+
+        Raises:
+            CoatError: They are beyond it.
+        """
+        made = features.to(TARGET_DTYPE)
+        if not torch.isfinite(made).all():
+            raise CoatError(
+                f"Features of expert {self.name} reach {float(features.abs().max()):.4g}, or are NaN; targets are held "
+                f"in half precision, which ends at {torch.finfo(TARGET_DTYPE).max:,.0f}.",
+                "Scale them down in the expert's features(), and raise its version.",
+            )
+        return made
+
+    def slower_than(self, token_rate: float) -> bool:
+        """Whether its frames are no more than tokens: they are kept at their own rate then, and aligned when read."""
+        return self.frame_rate <= token_rate
+
+    @torch.inference_mode()
     def targets(
         self, waveforms: Tensor, lengths: Tensor, num_tokens: Tensor, *, token_rate: float, first_token_seconds: float
     ) -> Tensor:
@@ -151,16 +190,11 @@ class Expert(nn.Module, ABC):
             ValueError: A sample is NaN or infinite.
             CoatError: Features are beyond half precision.
         """
-        if not torch.isfinite(waveforms).all():
-            raise ValueError(
-                f"{self.name} was given NaN or infinite samples: check the audio first (coat.audio.check_clip)"
-            )
-        # Whatever precision training runs in, an expert hears in its own.
-        half = self.precision == torch.bfloat16
-        with torch.autocast(waveforms.device.type, dtype=torch.bfloat16, enabled=half):
-            features, frames = self.features(waveforms, lengths)
+        features, frames = self.hear(waveforms, lengths)
+        if self.slower_than(token_rate):
+            features = self.halved(features).float()  # as a cache holds them
         aligned = align(
-            features.float(),
+            features,
             frames,
             frame_rate=self.frame_rate,
             first_frame_seconds=self.first_frame_seconds,
@@ -168,14 +202,7 @@ class Expert(nn.Module, ABC):
             token_rate=token_rate,
             first_token_seconds=first_token_seconds,
         )
-        made = aligned.to(TARGET_DTYPE)
-        if not torch.isfinite(made).all():
-            raise CoatError(
-                f"Features of expert {self.name} reach {float(aligned.abs().max()):.4g}, or are NaN; targets are held "
-                f"in half precision, which ends at {torch.finfo(TARGET_DTYPE).max:,.0f}.",
-                "Scale them down in the expert's features(), and raise its version.",
-            )
-        return made
+        return self.halved(aligned)
 
     def fingerprint(self) -> str:
         """A short hash of name, version, precision and weights: what cached features depend on.

@@ -2,9 +2,10 @@
 
 ```
 ROOT/
-  sounds.sqlite               which file holds which sound (coat.features.audio_index)
-  spidr-1f2e...-25hz-10ms/    a source, its fingerprint, the token axis
-    8c01...-90.parquet        a shard: a row group a clip, zstd, checksummed pages
+  sounds.sqlite                  which file holds which sound (coat.features.audio_index)
+  spidr-1f2e...-25hz-10ms/       a source, its fingerprint, the axis in time: here a backbone's audio tokens
+    8c01...-90.parquet           a shard: a row group a clip, zstd, checksummed pages
+  panns-90ab...-3.125hz-160ms/   an expert slower than the tokens, at its own rate: aligned when it is read
 ```
 
 Entries are keyed by the sound itself, and the folder's name holds what the features depend on, so a stale
@@ -32,12 +33,31 @@ from torch import Tensor
 from coat.audio import AudioSpec, Clip
 from coat.audio_batch import AudioBatch
 from coat.errors import CoatError
+from coat.experts.align import align
 from coat.experts.base import TARGET_DTYPE, Expert
 
 KEY_BYTES = 16
 OPEN_FILES = 64
 DAMAGED = (OSError, ValueError)  # what pyarrow raises
 REBUILD = "Remove what is damaged and compute it again: coat data features ... --verify"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The times of features.
+
+    Attributes:
+        rate: Frames a second.
+        first_seconds: The middle of the first one.
+    """
+
+    rate: float
+    first_seconds: float
+
+    @classmethod
+    def of_tokens(cls, audio_spec: AudioSpec) -> Axis:
+        """That of a backbone's audio tokens."""
+        return cls(audio_spec.token_rate, audio_spec.first_token_seconds)
 
 
 class Source(Protocol):
@@ -62,19 +82,22 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Hash of everything that its features depend on."""
 
+    def axis(self, audio_spec: AudioSpec) -> Axis:
+        """The times at which its features are kept for a backbone."""
+
     def to(self, device: torch.device | str) -> Source:
         """Itself, on a device."""
 
     def compute(
         self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
-    ) -> Tensor:
-        """Features on the token axis, ``(N, max L_a, dim)``.
+    ) -> list[Tensor]:
+        """Features of each clip on its axis, ``(frames, dim)``.
 
         Args:
             clips: N of them.
             audio_batch: The same clips where the source is.
             num_tokens: ``(N,)`` L_a of each.
-            audio_spec: The token axis.
+            audio_spec: The backbone's token axis.
         """
 
 
@@ -95,6 +118,12 @@ class ExpertSource:
         """See :meth:`Expert.fingerprint`."""
         return self.expert.fingerprint()
 
+    def axis(self, audio_spec: AudioSpec) -> Axis:
+        """See :meth:`Source.axis`: its own where it has no more frames than tokens; every backbone reads them."""
+        if self.expert.slower_than(audio_spec.token_rate):
+            return Axis(self.expert.frame_rate, self.expert.first_frame_seconds)
+        return Axis.of_tokens(audio_spec)
+
     def to(self, device: torch.device | str) -> ExpertSource:
         """Itself, on a device."""
         self.expert.to(device)
@@ -102,20 +131,26 @@ class ExpertSource:
 
     def compute(
         self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
-    ) -> Tensor:
-        """z_k on the token axis."""
+    ) -> list[Tensor]:
+        """z_k of each clip."""
         waveforms, lengths = audio_batch.at(self.expert.sampling_rate)
-        return self.expert.targets(
-            waveforms,
-            lengths,
-            num_tokens,
-            token_rate=audio_spec.token_rate,
-            first_token_seconds=audio_spec.first_token_seconds,
-        )
+        if self.expert.slower_than(audio_spec.token_rate):
+            rows, counts = self.expert.hear(waveforms, lengths)
+            rows = self.expert.halved(rows)
+        else:
+            counts = num_tokens
+            rows = self.expert.targets(
+                waveforms,
+                lengths,
+                num_tokens,
+                token_rate=audio_spec.token_rate,
+                first_token_seconds=audio_spec.first_token_seconds,
+            )
+        return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
 
 
 class FeatureCache:
-    """Features of one source on one backbone's token axis.
+    """Features of one source, read on one backbone's token axis.
 
     Args:
         root: Holds a folder for each source.
@@ -124,7 +159,8 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | Path, source: Source, audio_spec: AudioSpec) -> None:
-        axis = f"{audio_spec.token_rate:g}hz-{audio_spec.first_token_seconds * 1000:g}ms"
+        self.axis, self.tokens = source.axis(audio_spec), Axis.of_tokens(audio_spec)
+        axis = f"{self.axis.rate:g}hz-{self.axis.first_seconds * 1000:g}ms"
         self.name, self.dtype, self.feature_dim = source.name, source.dtype, source.feature_dim
         self.folder = Path(root) / f"{source.name}-{source.fingerprint()}-{axis}"
         self._open: OrderedDict[Path, Any] = OrderedDict()
@@ -149,15 +185,30 @@ class FeatureCache:
                 "Compute them first (coat data features), or leave data.cache out of the recipe.",
             )
         features = self._read(*found)
+        if self.axis != self.tokens:
+            return self._aligned(features, num_tokens)
         if len(features) != num_tokens:
             raise CoatError(f"{clip.name}: {len(features)} cached frames, {num_tokens} audio tokens.", REBUILD)
         return features
+
+    def _aligned(self, features: Tensor, num_tokens: int) -> Tensor:
+        """On the token axis, as :meth:`Expert.targets` has them."""
+        made = align(
+            features[None],
+            torch.tensor([len(features)]),
+            frame_rate=self.axis.rate,
+            first_frame_seconds=self.axis.first_seconds,
+            num_tokens=num_tokens,
+            token_rate=self.tokens.rate,
+            first_token_seconds=self.tokens.first_seconds,
+        )
+        return made[0].to(self.dtype).float()
 
     def write(self, entries: Mapping[str, Tensor]) -> Path:
         """Write a shard.
 
         Args:
-            entries: ``(L_a, dim)`` features by the clips' content keys.
+            entries: ``(frames, dim)`` features on the source's axis by the clips' content keys.
 
         Returns:
             Its path. Other processes find it after :meth:`refresh`.

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import AudioSpec, Clip
 from coat.audio_batch import AudioBatch
@@ -32,7 +31,7 @@ from coat.errors import CoatError
 from coat.experts import expert_class, make_expert
 from coat.experts.base import Expert
 from coat.features.audio_index import DECODERS, Sound, SoundIndex
-from coat.features.cache import ExpertSource, FeatureCache, Source
+from coat.features.cache import Axis, ExpertSource, FeatureCache, Source
 
 UNIT_SECONDS = 600.0
 # Padded audio in one pass of a source.
@@ -68,6 +67,10 @@ class TowerSource:
                 digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def axis(self, audio_spec: AudioSpec) -> Axis:
+        """See :meth:`Source.axis`: the tokens'."""
+        return Axis.of_tokens(audio_spec)
+
     def to(self, device: torch.device | str) -> TowerSource:
         """Itself, on a device."""
         self.backbone.to(device)
@@ -76,10 +79,10 @@ class TowerSource:
     @torch.inference_mode()
     def compute(
         self, clips: Sequence[Clip], audio_batch: AudioBatch, num_tokens: Tensor, audio_spec: AudioSpec
-    ) -> Tensor:
-        """The tower's states, ``(N, max L_a, audio_size)``; from the waveforms that a prompt would be made of."""
+    ) -> list[Tensor]:
+        """The tower's states, ``(L_a, audio_size)`` each; from the waveforms that a prompt would be made of."""
         waveforms = [clip.at(audio_spec.sampling_rate) for clip in clips]
-        return pad_sequence(self.backbone.tower_states(self.backbone.audio_features(waveforms)), batch_first=True)
+        return self.backbone.tower_states(self.backbone.audio_features(waveforms))
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,7 @@ class FeatureStore:
         self._features([name], middle)
         pace = (time.perf_counter() - began) / sum(sound.seconds for sound in middle)
         source = self.sources[name]
-        size = seconds * self.backbone.audio_spec.token_rate * source.feature_dim * source.dtype.itemsize
+        size = seconds * source.axis(self.backbone.audio_spec).rate * source.feature_dim * source.dtype.itemsize
         return Estimate(name, len(sounds), seconds / 3600, round(size), pace * seconds)
 
     def run(self, unit: Unit) -> int:
@@ -288,8 +291,8 @@ class FeatureStore:
                 counts = [self.backbone.num_audio_tokens(len(clip.at(audio_spec.sampling_rate))) for clip in batch]
                 for source in sources:
                     rows = source.compute(batch, audio_batch, torch.tensor(counts, device=self.device), audio_spec)
-                    for clip, row, count in zip(batch, rows, counts, strict=True):
-                        made[source.name][clip.content_key] = row[:count].to("cpu", source.dtype, copy=True)
+                    for clip, row in zip(batch, rows, strict=True):
+                        made[source.name][clip.content_key] = row.to("cpu", source.dtype, copy=True)
         return made
 
 
