@@ -72,6 +72,10 @@ def test_tasks_are_listed_and_data_is_checked(folder):
         (("miniature", "--tasks", "mmau", "--data", "sample", "--backend", "vlm"), "Did you mean 'vllm'"),
         (("nowhere", "--tasks", "mmau", "--data", "sample"), "There is nothing at nowhere"),
         (("miniature", "--tasks", "mmau", "--data", "sample", "--backend", "openai"), "no address"),
+        (
+            ("miniature", "--tasks", "mmau", "--data", "sample", "--backend", "vllm", "--workers", "2"),
+            "Workers are for",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(folder, arguments, said):

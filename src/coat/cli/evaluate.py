@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,6 +15,7 @@ from coat.cli.options import IgnoreFields, one_of, split
 from coat.errors import CoatError
 
 if TYPE_CHECKING:
+    from coat.evaluation.backends.base import Backend
     from coat.evaluation.run import Done
     from coat.evaluation.scoring import TaskScore
 
@@ -61,6 +63,12 @@ def run(
     engine: Annotated[
         list[str] | None, typer.Option("--engine", help="Option of vllm.LLM, NAME=VALUE. Repeatable.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes, a GPU each or their share of the cores.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Address of a Ray cluster, or 'local': a worker a GPU, or a machine.")
+    ] = None,
     ignore_fields: IgnoreFields = "",
     protocol: Protocol = "strict",
 ) -> None:
@@ -81,6 +89,7 @@ def run(
 
     quiet()
     from coat.evaluation.backends.opening import BackendOptions, open_backend
+    from coat.evaluation.backends.workers import open_workers
     from coat.evaluation.run import EvalSettings, audio_mode, run_tasks
     from coat.evaluation.sources import open_tasks
     from coat.training.progress import bar_for, make_progress
@@ -102,9 +111,14 @@ def run(
     )
     ignore = split([ignore_fields])
     opened = open_tasks(split(tasks), data, folder / "sample", max_new_tokens=max_new_tokens, ignore=ignore)
-    opened_backend, reasoning = open_backend(model, options)
-    settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
-    with make_progress() as bar:
+    with ExitStack() as stack:
+        if ray is not None or (workers or 1) > 1:
+            several = stack.enter_context(open_workers(model, options, count=workers, ray=ray))
+            opened_backend, reasoning = cast("Backend", several), several.reasoning
+        else:
+            opened_backend, reasoning = open_backend(model, options)
+        settings = EvalSettings(choice_orders, audio_mode(audio), reasoning, profile=profile, limit=limit)
+        bar = stack.enter_context(make_progress())
         done = run_tasks(opened_backend, opened, folder, settings, progress=bar_for(bar))
     _tell(done)
     score(folder, protocol)

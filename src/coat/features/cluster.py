@@ -52,7 +52,7 @@ def compute_on_ray(
     Raises:
         CoatError: Ray is not installed, or there is no cluster.
     """
-    ray = _connected(address)
+    ray = connected(address)
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     count = min(workers or gpus or int(resources.get("CPU", 1)), len(units))
@@ -75,7 +75,12 @@ def compute_on_ray(
     store.refresh()
 
 
-def _connected(address: str) -> Any:
+def connected(address: str) -> Any:
+    """Ray, connected to a cluster, or to the one that this process is connected to.
+
+    Raises:
+        CoatError: Ray is not installed, or there is no cluster.
+    """
     try:
         import ray
         import ray.data
