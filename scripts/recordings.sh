@@ -1,7 +1,7 @@
 #!/bin/sh
-# Recordings that pocket is asked about by `coat demo` and `coat pocket hear`: Debian's packages of telephone prompts, drums and a
-# novel read aloud (42 MB). Installed where we may; where not, what is there is asked about.
-packages="asterisk-core-sounds-en-wav sonic-pi-samples pocketsphinx-testdata"
+# Recordings that pocket is asked about by `coat demo` and `coat pocket hear`: Debian's packages of telephone prompts and
+# drum loops. Installed where we may; where not, what ships with the package and what is there is asked about.
+packages="asterisk-core-sounds-en-wav sonic-pi-samples"
 missing=""
 for package in $packages; do
   dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

@@ -1,11 +1,13 @@
+from pathlib import Path
 from shutil import which
 
 import pytest
 from typer.testing import CliRunner
 
 from coat import CoatModel
+from coat.audio import load_audio
 from coat.cli.app import app
-from coat.pocket.recordings import SENTENCE, ask, recordings
+from coat.pocket.recordings import SENTENCE, SHIPPED, ask, recordings
 
 
 def test_what_this_machine_can_play_is_asked_about():
@@ -19,6 +21,19 @@ def test_what_this_machine_can_play_is_asked_about():
     heard = list(ask(model, made))
     assert [each.recording for each in heard] == made
     assert all(each.answer and each.seconds > 0 for each in heard)
+
+
+def test_some_recordings_ship_with_the_package(monkeypatch):
+    """Without packages of recordings and without a synthesiser, there are a human voice and a drum to ask about."""
+    monkeypatch.setattr("coat.pocket.recordings.which", lambda _: None)
+    found = recordings()
+    shipped = [each for each in found if Path(str(each.audio)).parent == SHIPPED]
+    assert [each.title for each in shipped] == ["drum", "tabla", "novel, read aloud", "novel, read aloud"]
+    assert {path.name for path in SHIPPED.glob("*.flac")} == {each.audio.name for each in shipped}
+    licences = (SHIPPED / "LICENCES.md").read_text()
+    for each in shipped:
+        assert 0.2 < load_audio(each.audio).seconds < 4
+        assert each.audio.stem.removeprefix("sense_and_sensibility") in licences
 
 
 def test_the_command_shows_every_answer():

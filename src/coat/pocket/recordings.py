@@ -1,8 +1,7 @@
-"""Questions about recordings that packages of the system hold, none of which pocket was trained on."""
+"""Questions about recordings that ship here or that packages of the system hold; pocket was trained on none of them."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 import time
@@ -23,7 +22,7 @@ from coat.reports.page import Table
 
 TRANSCRIBE = prompts.TRANSCRIBE[0]
 ASTERISK = Path(AsteriskPrompts.installed)
-LIBRIVOX = Path("/usr/share/pocketsphinx/test/data/librivox")
+SHIPPED = Path(__file__).parent / "heard"
 STAMPS = Path(TuxpaintStamps.installed) / "animals"
 SAMPLES = Path("/usr/share/sonic-pi/samples")
 NOTE_SECONDS, SAMPLING_RATE = 2.0, 16_000
@@ -52,10 +51,18 @@ FILES = (
     Recording("telephone prompt", ASTERISK / "conf-lockednow.wav", TRANSCRIBE, "The conference is now locked"),
     Recording("volunteer", STAMPS / "insects/grasshopper_desc.ogg", TRANSCRIBE, "A grasshopper."),
     Recording("volunteer", STAMPS / "mammals/bears/bear_desc.ogg", TRANSCRIBE, "A bear."),
-    Recording("drum", SAMPLES / "drum_heavy_kick.flac", "What makes this sound?", "A bass drum."),
-    Recording("tabla", SAMPLES / "tabla_na_o.flac", "What makes this sound?", "A tabla."),
+    Recording("drum", SHIPPED / "drum_heavy_kick.flac", "What makes this sound?", "A bass drum."),
+    Recording("tabla", SHIPPED / "tabla_na_o.flac", "What makes this sound?", "A tabla."),
     Recording("drum loop", SAMPLES / "loop_mehackit2.flac", "What makes this sound?", "A drum loop."),
-)
+    Recording(
+        "novel, read aloud", SHIPPED / "sense_and_sensibility_0880.flac", TRANSCRIBE,
+        "he was not an ill disposed young man",
+    ),
+    Recording(
+        "novel, read aloud", SHIPPED / "sense_and_sensibility_0930.flac", TRANSCRIBE,
+        "he might even have been made amiable himself",
+    ),
+)  # fmt: skip
 SENTENCE = "The children are playing in the garden."
 MAX_NEW_TOKENS = 40
 NOTES = ((0, 60, "A piano."), (40, 69, "A violin."), (73, 76, "A flute."))
@@ -89,19 +96,8 @@ def table_of(heard: Sequence[Heard]) -> Table:
 
 
 def recordings() -> list[Recording]:
-    """Recordings of installed packages, a synthesised voice, notes of a soundfont: all that this machine can play."""
-    return [*(each for each in FILES if Path(str(each.audio)).is_file()), *_read_aloud(), *_synthesised(), *_notes()]
-
-
-def _read_aloud() -> Iterator[Recording]:
-    """Two short sentences of a novel (``pocketsphinx-testdata``); the others are longer than pocket has heard."""
-    texts = LIBRIVOX / "transcription"
-    if not texts.is_file():
-        return
-    for line in texts.read_text().splitlines():
-        found = re.fullmatch(r"<s> (.+) </s> \((.+)\)", line.strip())
-        if found and len(found[1].split()) < 10:
-            yield Recording("novel, read aloud", LIBRIVOX / f"{found[2]}.wav", TRANSCRIBE, found[1])
+    """Recordings that ship or are installed, a synthesised voice, notes of a soundfont: all that can be played here."""
+    return [*(each for each in FILES if Path(str(each.audio)).is_file()), *_synthesised(), *_notes()]
 
 
 def _synthesised() -> Iterator[Recording]:
