@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from coat.backbones import family_of, load_backbone
+from coat.errors import CoatError
 from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
@@ -32,6 +33,15 @@ def test_a_feature_extractor_within_the_processor_s_file_is_read(folder, tmp_pat
     (tmp_path / "processor_config.json").write_text(json.dumps(nested))
     assert family_of(str(tmp_path)) == "gemma4"
     assert load_backbone("gemma4", str(tmp_path)).audio_spec.token_rate == 12.5
+
+
+def test_sizes_that_do_not_hear_are_refused(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"audio_config": None}))
+    with pytest.raises(CoatError, match="has no audio tower: of its sizes, E2B and E4B hear"):
+        load_backbone("gemma4", str(tmp_path), weights=False)
 
 
 def test_logits_are_held_within_a_range(model):

@@ -12,6 +12,7 @@ from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.token_counts import FRAMES_PER_GEMMA4_TOKEN, gemma4_frames, gemma4_tokens
 from coat.data.conversation import Message
+from coat.errors import CoatError
 
 BOUNDARIES = "<|audio>", "<audio|>"
 # The family's feature extractor cuts what is longer; here it is refused by name.
@@ -37,6 +38,14 @@ class Gemma4(Backbone):
     projector_modules = ("embed_audio",)
     tower_over_tokens = 1
     token_tables = ("embed_tokens", "embed_tokens_per_layer")
+
+    def __init__(self, model: Any, tokenizer: Any, feature_extractor: Any, chat_template: str | None = None) -> None:
+        if model.config.audio_config is None:
+            raise CoatError(
+                f"{model.config._name_or_path or 'This Gemma 4'} has no audio tower: of its sizes, E2B and E4B hear.",
+                f"Take {self.hub_id}.",
+            )
+        super().__init__(model, tokenizer, feature_extractor, chat_template)
 
     def _audio_spec(self) -> AudioSpec:
         """Frames are centred on their times, and a token on the first of its four."""
