@@ -17,10 +17,8 @@ STOCK = {
     "audio_flamingo3": "AudioFlamingo3Processor",
     "music_flamingo": "MusicFlamingoProcessor",
 }
-FLAMINGOS = ("audio_flamingo3", "music_flamingo")
-OMNI = ("qwen2_5_omni", "qwen3_omni")
-# Families whose model calls the mask of its features so.
-MASK = dict.fromkeys((*FLAMINGOS, "gemma4"), "input_features_mask")
+# Families whose model calls the mask of its features otherwise.
+MASK = dict.fromkeys(("audio_flamingo3", "music_flamingo", "gemma4"), "input_features_mask")
 
 
 def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_template: str | None) -> Any:
@@ -29,10 +27,8 @@ def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_t
     Raises:
         ValueError: No processor is known for the family.
     """
-    if family in OMNI:
-        return OmniAudioProcessor(feature_extractor, tokenizer, family)
-    if family == "gemma4":
-        return Gemma4AudioProcessor(feature_extractor, tokenizer)
+    if family in OWN:
+        return OWN[family](feature_extractor, tokenizer)
     if family not in STOCK:
         raise ValueError(f"no processor is known for the family {family!r}: add it to coat.backbones.processors")
     import transformers
@@ -42,7 +38,7 @@ def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_t
 
 def has_processor(family: str) -> bool:
     """Whether :func:`family_processor` knows the family."""
-    return family in (*STOCK, *OMNI, "gemma4")
+    return family in STOCK or family in OWN
 
 
 def feature_names(family: str) -> list[str]:
@@ -98,30 +94,15 @@ class AudioTextProcessor(ABC):
         """The model's inputs of some clips, and ``num_audio_tokens`` of each."""
 
 
-class OmniAudioProcessor(AudioTextProcessor):
-    """The Omni families' processor.
-
-    Args:
-        feature_extractor: Waveforms to log-mel.
-        tokenizer: Tokenizer of the family.
-        family: ``qwen2_5_omni`` or ``qwen3_omni``.
-    """
-
-    def __init__(self, feature_extractor: Any, tokenizer: Any, family: str) -> None:
-        super().__init__(feature_extractor, tokenizer)
-        self.family = family
+class Qwen3OmniAudioProcessor(AudioTextProcessor):
+    """Qwen3-Omni's processor: no clip is padded before the transform."""
 
     def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
         extractor = self.feature_extractor
-        hop = int(extractor.hop_length)
-        options: dict[str, Any] = {"padding": True, "truncation": False}
-        if self.family == "qwen2_5_omni":
-            # The family pads to 300 s before the transform; padding that the transform cannot see is left out.
-            longest = max(-(-len(clip) // hop) for clip in audio) * hop + extractor.n_fft
-            options = {"padding": "max_length", "max_length": min(longest, extractor.n_samples)}
         features = extractor(
-            audio, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="np", **options
-        )
+            audio, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="np",
+            **self._padding(audio),
+        )  # fmt: skip
         mask = features["attention_mask"]
         longest = int(mask.sum(-1).max())
         return {
@@ -130,8 +111,25 @@ class OmniAudioProcessor(AudioTextProcessor):
             "num_audio_tokens": [self._tokens(int(frames)) for frames in mask.sum(-1)],
         }
 
+    def _padding(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        """Options of the feature extractor."""
+        del audio
+        return {"padding": True, "truncation": False}
+
     def _tokens(self, frames: int) -> int:
-        return pooled_frames(frames) if self.family == "qwen2_5_omni" else chunked_frames(frames)
+        return chunked_frames(frames)
+
+
+class Qwen25OmniAudioProcessor(Qwen3OmniAudioProcessor):
+    """Qwen2.5-Omni's processor: it pads to 300 s first, of which what the transform cannot see is left out."""
+
+    def _padding(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        extractor = self.feature_extractor
+        longest = max(-(-len(clip) // extractor.hop_length) for clip in audio) * extractor.hop_length
+        return {"padding": "max_length", "max_length": min(longest + extractor.n_fft, extractor.n_samples)}
+
+    def _tokens(self, frames: int) -> int:
+        return pooled_frames(frames)
 
 
 class Gemma4AudioProcessor(AudioTextProcessor):
@@ -156,3 +154,10 @@ class Gemma4AudioProcessor(AudioTextProcessor):
         features = self.feature_extractor(audio, truncation=False, return_tensors="np")
         frames = features["input_features_mask"].sum(-1)
         return {**features, "num_audio_tokens": [gemma4_tokens(int(count)) for count in frames]}
+
+
+OWN = {
+    "qwen2_5_omni": Qwen25OmniAudioProcessor,
+    "qwen3_omni": Qwen3OmniAudioProcessor,
+    "gemma4": Gemma4AudioProcessor,
+}
