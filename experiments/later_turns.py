@@ -163,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("runs/demo"))
     parser.add_argument("--recipe", type=Path, default=Path("recipes/small-world.yaml"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="FIELD=VALUE over the recipe.")
     parser.add_argument("--labels", default="200", help="Labelled clips of a scarce task.")
     parser.add_argument("--out", type=Path, default=Path("runs/later-turns"))
     parser.add_argument("--seeds", type=int, default=3)
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     seeds = range(args.seeds)
     train, first, second = write_corpus(args.world / "corpus", args.labels, seeds)
-    recipe = changed(load_recipe(args.recipe, []), "data.train_dataset", train)
+    recipe = changed(load_recipe(args.recipe, args.overrides), "data.train_dataset", train)
     arms = [arm for arm in arms_of(recipe, ["ladder"]) if arm.name in (SFT, FULL)]
     plan = Plan(args.out, arms, seeds, [first], limit=args.limit, max_new_tokens=32)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", type=Path, default=Path("runs/demo"))
     parser.add_argument("--recipe", type=Path, default=Path("recipes/small-world.yaml"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="FIELD=VALUE over the recipe.")
     parser.add_argument("--out", type=Path, default=Path("runs/curve"))
     parser.add_argument("--counts", nargs="*", default=list(COUNTS))
     parser.add_argument("--seeds", type=int, default=3)
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args(argv)
     counts, seeds, corpus = tuple(args.counts), range(args.seeds), args.world / "corpus"
-    recipe = load_recipe(args.recipe, [])
+    recipe = load_recipe(args.recipe, args.overrides)
     write_manifests(corpus, counts, seeds)
     tasks = [str(corpus / "test.jsonl")]
     plan = Plan(args.out, curve_arms(recipe, corpus, counts), seeds, tasks, limit=args.limit, max_new_tokens=32)
