@@ -72,7 +72,7 @@ def row(source: ExpertSource, clips: list[Clip], backbone: object, place: Path, 
     cache = FeatureCache(place, source, backbone.audio_spec)
     path = cache.write({c.content_key: each for c, each in zip(clips, features, strict=True)})
     reading = median(lambda: [cache.get(clip, count) for clip, count in zip(clips, counts, strict=True)])
-    raw = sum(counts) * source.feature_dim * source.dtype.itemsize
+    raw = sum(each.numel() for each in features) * source.dtype.itemsize
     size, seconds, n = path.stat().st_size, sum(clip.seconds for clip in clips), len(clips)
     return (
         f"| {source.name} | {1000 * computing / n:.0f} | {resampling / computing:.1%} | {1000 * reading / n:.1f} | "

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every figure of docs/results.md, on the small world. What is done is left as it is: stopped, it goes on.
-# Some eight hours on two cores.  sh scripts/results.sh [VENV]
+# Some ten hours on two cores.  sh scripts/results.sh [VENV]
 set -eu
 cd "$(dirname "$0")/.."
 bin="${1:-.venv}/bin"
@@ -16,7 +16,7 @@ paper="--set thinking.positions=sequence"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 [ -f $world/report.html ] || "$bin/coat" demo
-"$bin/python" -m experiments.labels 50 200
+"$bin/python" -m experiments.labels 50 200 --seeds 5
 
 # Table 4, then the other arms; what both hold is trained once.
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $paper $ask --arms ladder --seeds 3 --workers "$workers" --out runs/ladder
@@ -30,7 +30,6 @@ done
   --seeds 3 --workers "$workers" --out runs/arms
 
 # Think tokens at the positions of their audio; with strides mixed, where labels are few, asked at each of them.
-"$bin/python" -m experiments.labels 50 200 --seeds 5
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms sft,full,mixed --seeds 5 --workers "$workers" --out runs/at-audio-50
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/at-audio-200
 for stride in off 2 4; do
@@ -62,5 +61,5 @@ targets=mood:voice:mood,pitch_class:program:pitch_class,family:program:instrumen
   --over-training --out runs/probes-over-training
 "$bin/coat" reconstruct runs/ladder/full-seed0 --manifest $test --decoder $world/decoder.safetensors --out runs/heads.html
 
-"$bin/coat" report runs/ladder runs/arms runs/curve/curve.html runs/budget runs/later-turns runs/probes runs/probes-over-training \
+"$bin/coat" report runs/ladder runs/arms runs/at-audio-50 runs/at-audio-200 runs/curve/curve.html runs/budget runs/later-turns runs/probes runs/probes-over-training \
   runs/heads.html --out runs/results.html --markdown runs/results.md

@@ -139,8 +139,7 @@ def reply_to_many(
     Yields:
         Index and reply, or what went wrong, in the order of length.
     """
-    order = sorted(range(len(load)), key=lambda i: -lengths[i])
-    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    parts = batches_by_length(lengths, batch_size)
     embeddings = Embeddings()
 
     def ready(index: int) -> Encoded | Exception:
@@ -157,6 +156,12 @@ def reply_to_many(
             good = [(i, item) for i, item in zip(part, encoded, strict=True) if isinstance(item, Encoded)]
             yield from ((i, item) for i, item in zip(part, encoded, strict=True) if isinstance(item, Exception))
             yield from _replies(model, good, max_new_tokens, embeddings)
+
+
+def batches_by_length(lengths: Sequence[float], batch_size: int) -> list[list[int]]:
+    """Places of those of like length together, the longest first; those of equal length stay in order."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _replies(

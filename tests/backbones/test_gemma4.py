@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from coat.backbones import family_of, load_backbone
+from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import conversation
@@ -49,6 +50,15 @@ def test_logits_are_held_within_a_range(model):
     plain, held = model.backbone.lm_head(hidden), model.backbone.logits(hidden)
     assert plain.abs().max() > 100
     torch.testing.assert_close(held, 30 * torch.tanh(plain / 30))
+
+
+def test_random_vectors_are_as_large_as_what_is_looked_up(folder):
+    """The family scales what it looks up: as large as its rows, a control would be an eighth of a token."""
+    model = ThinkingModel(load_backbone("gemma4", str(folder)), ThinkingConfig(fill="random"))
+    batch = make_batch(model.builder, [conversation(2.0)])
+    thinks = batch.input_ids == model.tokens.think
+    made = model.prepare_prefill(batch)["embeddings"][thinks]
+    assert float(made.std()) == pytest.approx(8 * float(model.backbone.embedding.weight.std()), rel=0.1)
 
 
 def test_new_tokens_begin_as_padding_in_every_layer(model):

@@ -67,6 +67,7 @@ class Backbone(nn.Module, ABC):
         feature_extractor_class: That of its checkpoints, in transformers.
         model_types: ``model_type`` of its checkpoints' configurations, for families of other packages.
         audio_token: The placeholder.
+        boundaries: Tokens around a clip that the stock processor, and not the template, writes; none if empty.
         adapted_layers: Names of the language model's linear layers that LoRA adapts unless a recipe says otherwise.
         adapted_tower_layers: Names of the audio tower's linear layers that LoRA adapts where a recipe trains it.
         max_clips: Clips that one conversation may hold; None for any number.
@@ -88,6 +89,7 @@ class Backbone(nn.Module, ABC):
     feature_extractor_class: ClassVar[str] = "WhisperFeatureExtractor"
     model_types: ClassVar[tuple[str, ...]] = ()
     audio_token: ClassVar[str] = "<|AUDIO|>"
+    boundaries: ClassVar[tuple[str, ...]] = ()
     adapted_layers: ClassVar[tuple[str, ...]] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
@@ -254,9 +256,10 @@ class Backbone(nn.Module, ABC):
 
         Each content item of type ``audio`` gives one placeholder.
         """
-        return self.tokenizer.apply_chat_template(
+        text = self.tokenizer.apply_chat_template(
             messages, chat_template=self.chat_template, add_generation_prompt=add_generation_prompt, tokenize=False
         )
+        return text.replace(self.audio_token, self.audio_token.join(self.boundaries)) if self.boundaries else text
 
     @property
     def assistant_header(self) -> str:

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.token_counts import FRAMES_PER_GEMMA4_TOKEN, gemma4_frames, gemma4_tokens
-from coat.data.conversation import Message
 from coat.errors import CoatError
 
-BOUNDARIES = "<|audio>", "<audio|>"
 # The family's feature extractor cuts what is longer; here it is refused by name.
 MAX_SECONDS = 30.0
 
@@ -31,6 +29,7 @@ class Gemma4(Backbone):
     model_class = "Gemma4ForConditionalGeneration"
     feature_extractor_class = "Gemma4AudioFeatureExtractor"
     audio_token = "<|audio|>"
+    boundaries = ("<|audio>", "<audio|>")
     # Every linear layer of the tower is wrapped in one that clips.
     adapted_tower_layers = (
         "q_proj.linear", "k_proj.linear", "v_proj.linear", "post.linear", "ffw_layer_1.linear", "ffw_layer_2.linear",
@@ -130,11 +129,6 @@ class Gemma4(Backbone):
                 table.weight = nn.Parameter(torch.cat([table.weight, more]), requires_grad=False)
             table.weight[before:] = padding
         table.num_embeddings = text.vocab_size_per_layer_input = needed
-
-    def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """See :meth:`Backbone.render`; the stock processor, and not the template, writes the tokens around a clip."""
-        text = super().render(messages, add_generation_prompt=add_generation_prompt)
-        return text.replace(self.audio_token, self.audio_token.join(BOUNDARIES))
 
     @property
     def assistant_header(self) -> str:

@@ -10,9 +10,7 @@ from torch import Tensor
 from coat.backbones.audio_flamingo3 import AudioFlamingo3
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.token_counts import pooled_frames
-from coat.data.conversation import Message
 
-BOUNDARIES = "<|sound_bos|>", "<|sound_eos|>"
 # The processor of the family cuts what is longer, with a warning; here it is refused by name.
 MAX_SECONDS = 1200.0
 # Four mel frames become a token.
@@ -30,6 +28,7 @@ class MusicFlamingo(AudioFlamingo3):
     family = "music_flamingo"
     hub_id = "nvidia/music-flamingo-2601-hf"
     model_class = "MusicFlamingoForConditionalGeneration"
+    boundaries = ("<|sound_bos|>", "<|sound_eos|>")
     think_prompt = ""
     max_audio_len: float = MAX_SECONDS
 
@@ -47,11 +46,6 @@ class MusicFlamingo(AudioFlamingo3):
     @property
     def _max_seconds(self) -> float:
         return self.max_audio_len
-
-    def render(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """See :meth:`Backbone.render`; the stock processor, and not the template, writes the tokens around a clip."""
-        text = super().render(messages, add_generation_prompt=add_generation_prompt)
-        return text.replace(self.audio_token, self.audio_token.join(BOUNDARIES))
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`; each window's states are turned by the times that they stand for."""

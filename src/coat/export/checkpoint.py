@@ -42,12 +42,12 @@ REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "think
                "processors.py": "backbones/processors.py", "token_counts.py": "backbones/token_counts.py"}  # fmt: skip
 
 GUARD = (
-    "{{%- for message in messages %}}{{%- set content = message['content'] %}}"
-    "{{%- for item in ([{{'text': content}}] if content is string else (content or [])) %}}"
-    "{{%- for token in {tokens} %}}{{%- if token in (item['text'] or '') %}}"
-    "{{{{- raise_exception('a text holds ' + token + ': think tokens and turns are added by the server, and never "
-    "written by users') }}}}"
-    "{{%- endif %}}{{%- endfor %}}{{%- endfor %}}{{%- endfor %}}"
+    "{%- for message in messages %}{%- set content = message['content'] %}"
+    "{%- for item in ([{'text': content}] if content is string else (content or [])) %}"
+    "{%- for token in TOKENS %}{%- if token in (item['text'] or '') %}"
+    "{{- raise_exception('a text holds ' + token + ': think tokens and turns are added by the server, and never "
+    "written by users') }}"
+    "{%- endif %}{%- endfor %}{%- endfor %}{%- endfor %}"
 )
 
 
@@ -199,7 +199,7 @@ def _write_processor(folder: Path, model: ThinkingModel) -> None:
 
 def guarded(template: str, turn_tokens: Sequence[str]) -> str:
     """A chat template that refuses think tokens and turns in texts: servers may not look at prompts without audio."""
-    guard = GUARD.format(tokens=["<|audio_think", *turn_tokens])
+    guard = GUARD.replace("TOKENS", str(["<|audio_think", *turn_tokens]))
     return template if guard in template else guard + template
 
 

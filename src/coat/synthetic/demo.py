@@ -49,7 +49,7 @@ SHOWN_CLIPS = {"music": "a held-out instrument", "speech": "a held-out voice", "
 # Said below the table; docs/results.md has the figures, and a test holds these to them.
 OTHER_END = (
     "Over five seeds CoAT less fine-tuning came to +17.2 for notes, +1.6 for moods and +0.5 word errors in a hundred; "
-    "with 200 of each labelled to +15.1, -4.8 and -0.5 (docs/results.md)."
+    "with 200 of each labelled to +15.1, -4.8 and -0.5. One run, as above, may fall far out of that (docs/results.md)."
 )
 
 Say = Callable[[str], None]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 
 from coat.config.thinking import ThinkingConfig
-from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.base import Request, by_limit
 from coat.generation import Reply, reply_to_many
 from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
@@ -55,16 +54,13 @@ class TransformersBackend:
         """See :class:`coat.evaluation.backends.base.Backend`."""
         backbone = self.model.backbone
         hears = backbone.audio_spec.max_seconds if backbone.max_clips is None else None
-        by_limit: dict[int, list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            by_limit[request.max_new_tokens].append(index)
-        for limit, chosen in by_limit.items():
+        for chosen in by_limit(requests):
             replies = reply_to_many(
                 self.model,
                 [partial(requests[index].conversation, hears) for index in chosen],
                 [requests[index].seconds for index in chosen],
                 builder=self.builder,
                 batch_size=self.batch_size,
-                max_new_tokens=limit,
+                max_new_tokens=requests[chosen[0]].max_new_tokens,
             )
             yield from ((chosen[place], reply) for place, reply in replies)

@@ -7,7 +7,6 @@ workers on other machines need the model, and none of the data.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -19,9 +18,9 @@ from typing import Any, Protocol
 
 from coat.audio import Clip
 from coat.errors import CoatError
-from coat.evaluation.backends.base import Request
+from coat.evaluation.backends.base import Request, by_limit
 from coat.evaluation.backends.opening import BackendOptions, open_backend
-from coat.generation import LOADERS, Reply
+from coat.generation import LOADERS, Reply, batches_by_length
 
 # Batches that wait at each worker, so that none is idle while the next is decoded.
 AHEAD = 2
@@ -246,13 +245,10 @@ def _finished(running: dict[Future[Answers], list[int]]) -> Iterator[tuple[int, 
 
 
 def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[list[int]]:
-    """Those of like length together, the longest first, as one process takes them."""
-    by_limit: dict[int, list[int]] = defaultdict(list)
-    for index, request in enumerate(requests):
-        by_limit[request.max_new_tokens].append(index)
-    for chosen in by_limit.values():
-        ordered = sorted(chosen, key=lambda index: -requests[index].seconds)
-        yield from (ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size))
+    """The batches that one process makes."""
+    for chosen in by_limit(requests):
+        parts = batches_by_length([requests[index].seconds for index in chosen], batch_size)
+        yield from ([chosen[place] for place in part] for part in parts)
 
 
 def _loaded(request: Request) -> Request | Exception:
