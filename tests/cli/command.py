@@ -8,6 +8,7 @@ import tempfile
 import traceback
 
 import pytest
+import torch
 
 TIMEOUT = 120
 
@@ -50,6 +51,9 @@ def _become(command, cwd, out, err):
         sys.argv = command
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # what tokenizers say of a fork is not the command's
         os.chdir(cwd)
+        # The first use of torch after a fork renews its pool of threads, unguarded: two threads that load weights at
+        # once find none ("Invalid thread pool!"). Here it is renewed before there is a second thread.
+        torch.set_num_threads(torch.get_num_threads())
         from coat.cli import main
 
         main()
