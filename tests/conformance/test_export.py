@@ -21,6 +21,7 @@ from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
 from coat.export.checkpoint import export, logits_of, probe_batch
 from coat.export.hub import push
+from coat.serving.vllm import ARCHITECTURES
 from coat.testing.clips import RATE, noise
 from coat.thinking.batch import make_batch
 from coat.training.run import train
@@ -109,6 +110,21 @@ def test_its_files_say_what_servers_must_know(trained, exported):
         base = json.loads(Path(run_in(trained).recipe.backbone.path, "config.json").read_text())
         theirs = base.get("thinker_config", base)["text_config"]
         assert config["thinker_config"]["text_config"]["tie_word_embeddings"] is theirs["tie_word_embeddings"]
+
+
+def test_what_the_base_says_of_images_stays(trained, exported):
+    """The stock processor, and vLLM by it, cannot be made without."""
+    base = Path(run_in(trained).recipe.backbone.path)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        theirs = json.loads((base / name).read_text()) if (base / name).is_file() else {}
+        ours = json.loads((exported / name).read_text())
+        for field in ("image_processor_type", "image_processor", "video_processor", "image_seq_length"):
+            assert ours.get(field) == theirs.get(field)
+    assert json.loads((exported / "processor_config.json").read_text())["processor_class"] == "CoatProcessor"
+
+
+def test_vllm_s_plug_in_knows_it(exported):
+    assert set(json.loads((exported / "config.json").read_text())["architectures"]) <= ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("token", ["<|audio_think|>", "begin", "end"])

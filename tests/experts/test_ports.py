@@ -69,6 +69,8 @@ def test_a_long_clip_in_parts_is_what_it_is_whole(name, checkpoint, monkeypatch)
     if name == "panns":
         pytest.skip("has no attention")
     expert = expert_class(name)(weights=checkpoint).freeze()
+    at_once = []
+    expert.frames.norms[0].register_forward_pre_hook(lambda _, inputs: at_once.append(inputs[0].shape[-2]))
     waveforms, lengths = 0.1 * torch.randn(2, 5 * 16_000), torch.tensor([80_000, 37_123])
     with torch.inference_mode():
         whole, counts = expert.features(waveforms, lengths)
@@ -76,6 +78,8 @@ def test_a_long_clip_in_parts_is_what_it_is_whole(name, checkpoint, monkeypatch)
         monkeypatch.setattr("coat.experts.speech.SCORES_AT_ONCE", 5_000)
         parts, again = expert.features(waveforms, lengths)
     assert torch.equal(counts, again)
+    assert at_once[0] == 16_000 - 1  # the first layer of five seconds
+    assert max(at_once[1:]) == 37 * 64 + 15  # and of 37 frames
     for one, other, count in zip(whole, parts, counts.tolist(), strict=True):
         torch.testing.assert_close(one[:count], other[:count], atol=2e-5, rtol=1e-4)
 

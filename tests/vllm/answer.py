@@ -1,6 +1,6 @@
 """Run by vLLM's environment: answer the questions of :mod:`reference` and write what came out.
 
-``python answer.py REFERENCE FAMILY one|batch OUT``: one by one with prefix caching, or in one batch without.
+``python answer.py REFERENCE OUT NAME:one NAME:batch ...``: one by one with prefix caching, or in one batch without.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from vllm.distributed import cleanup_dist_env_and_memory
 
 from vllm import LLM, SamplingParams
 
@@ -30,12 +31,21 @@ def spoken(folder: Path, messages: list[dict]) -> list[dict]:
     ]
 
 
-def main(folder: Path, family: str, mode: str, out: Path) -> None:
-    llm = LLM(
-        str(folder / "exports" / family), dtype="float32", enforce_eager=True, max_model_len=4096,
-        max_logprobs=-1, enable_prefix_caching=mode == "one",
-    )  # fmt: skip
-    rows = json.loads((folder / f"{family}.json").read_text())
+def main(folder: Path, out: Path, jobs: list[str]) -> None:
+    for job in jobs:
+        name, mode = job.split(":")
+        llm = LLM(
+            str(folder / "exports" / name), dtype="float32", enforce_eager=True, max_model_len=4096,
+            max_logprobs=-1, enable_prefix_caching=mode == "one",
+        )  # fmt: skip
+        answer(llm, folder, name, mode, out / f"{name}-{mode}")
+        del llm
+        cleanup_dist_env_and_memory()
+
+
+def answer(llm: LLM, folder: Path, name: str, mode: str, out: Path) -> None:
+    """Ask one export, and keep prompts, answers and log-probabilities."""
+    rows = json.loads((folder / f"{name}.json").read_text())
     params = SamplingParams(temperature=0, max_tokens=rows[0]["max_tokens"], logprobs=-1)
     if mode == "batch":
         rows = [row for row in rows if not row["options"]]
@@ -49,17 +59,17 @@ def main(folder: Path, family: str, mode: str, out: Path) -> None:
             for row in rows
         ]  # fmt: skip
     told, logprobs = {}, {}
-    for row, answer in zip(rows, answers, strict=True):
-        made = answer.outputs[0]
-        told[row["key"]] = {"prompt": answer.prompt_token_ids, "answer": list(made.token_ids)}
+    for row, answered in zip(rows, answers, strict=True):
+        made = answered.outputs[0]
+        told[row["key"]] = {"prompt": answered.prompt_token_ids, "answer": list(made.token_ids)}
         table = np.full((len(made.logprobs), max(map(max, made.logprobs)) + 1), -np.inf)
         for step, choices in enumerate(made.logprobs):
             for token, choice in choices.items():
                 table[step, token] = choice.logprob
         logprobs[row["key"]] = table
-    np.savez(out.with_suffix(".npz"), **logprobs)
-    out.with_suffix(".json").write_text(json.dumps(told))
+    np.savez(f"{out}.npz", **logprobs)
+    Path(f"{out}.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

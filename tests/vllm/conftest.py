@@ -19,7 +19,7 @@ def vllm_python(request):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """Exports of three families, clips, questions and what transformers answers."""
+    """Exports of every family, clips, questions and what transformers answers."""
     folder = tmp_path_factory.mktemp("reference") / "all"
     subprocess.run([sys.executable, str(HERE / "reference.py"), str(folder)], check=True, capture_output=True)
     return folder

@@ -23,10 +23,12 @@ from coat.export.checkpoint import export
 from coat.testing.checkpoints import random_backbone
 from coat.training.run import train
 
-FAMILIES = ("qwen2_audio", "audio_flamingo3", "qwen2_5_omni")
+FAMILIES = ("qwen2_audio", "audio_flamingo3", "music_flamingo", "qwen2_5_omni", "qwen3_omni", "gemma4")
+ONE_CLIP = ("audio_flamingo3", "music_flamingo")
 POCKET, POCKET_CLIPS = "pocket", 5
-# One family at the paper's pace, one within a budget, one at a stride of two; then each at the positions of its audio.
-THINKING = {"qwen2_audio": {}, "audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}, POCKET: {}}
+# Most at the paper's pace, one within a budget, one at a stride of two; then each at the positions of its audio.
+THINKING = {name: {} for name in (*FAMILIES, POCKET)}
+THINKING |= {"audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 2}}
 AT_AUDIO = {f"{family}-at-audio": family for family in FAMILIES}
 FAMILY_OF = {**AT_AUDIO, POCKET: "qwen2_audio"}
 THINKING |= {name: {**THINKING[family], "positions": "audio"} for name, family in AT_AUDIO.items()}
@@ -37,7 +39,8 @@ NEW_TOKENS = dict.fromkeys((*FAMILIES, *AT_AUDIO), 8) | {POCKET: 3}
 STRIDE = "stride"
 WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
 STRIDE_CLIPS = 4
-ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "qwen2_5_omni": 35.0, POCKET: 9.0}
+ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "qwen2_5_omni": 35.0,
+        "qwen3_omni": 35.0, "gemma4": 29.99, POCKET: 9.0}  # fmt: skip
 
 
 def main(folder: Path, pocket: Path | None = None) -> None:
@@ -97,7 +100,7 @@ def questions(folder: Path, family: str, rng: np.random.Generator, count: int) -
     answer = {"role": "assistant", "content": "two boats"}
     items.append({"messages": [user(clips[:1], "What is said?"), answer, user([], "Are you sure?")]})
     items.append({"messages": [user([], "Describe")]})
-    if family != "audio_flamingo3":
+    if family not in ONE_CLIP:
         items.append({"messages": [user(clips[3:5], "Which one?")]})
         items.append({"messages": [user(clips[5:6], "What is said?"), answer, user(clips[6:8], "And here?")]})
     return items

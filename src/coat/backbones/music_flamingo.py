@@ -49,26 +49,44 @@ class MusicFlamingo(AudioFlamingo3):
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`; each window's states are turned by the times that they stand for."""
-        from transformers.models.musicflamingo.modeling_musicflamingo import apply_rotary_time_emb
-
         clips = super().encode(features)
         longest = pooled_frames(self.feature_extractor.nb_max_frames)
         windows = [window for clip in clips for window in clip.split(longest)]
-        places = [place for clip in clips for place in range(len(clip.split(longest)))]
-        cos, sin = self._angles(torch.tensor(places), longest)
-        turned = [
-            apply_rotary_time_emb(window[None], cos[i : i + 1, : len(window)], sin[i : i + 1, : len(window)])[0]
-            for i, window in enumerate(windows)
-        ]
+        places = torch.tensor([place for clip in clips for place in range(len(clip.split(longest)))])
+        cos, sin = self._angles(places, longest)
+        turned = [turn(window[None], cos[[i]], sin[[i]])[0] for i, window in enumerate(windows)]
         return list(torch.cat(turned).split([len(clip) for clip in clips]))
 
     def _angles(self, places: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for windows of a clip, ``(W, longest, r)``, by their places in it."""
-        step = self.model.config.audio_frame_step * FRAMES_PER_TOKEN
-        within = torch.arange(longest, dtype=torch.float32) * step
-        times = places[:, None] * longest * step + within
+        times = window_times(places, longest, self.model.config.audio_frame_step)
         return self.model.model.pos_emb(times.to(self.device), seq_len=longest)
 
     def load_think_mode(self, path: str | None = None) -> None:
         """The family has no adapter that thinks in text."""
         Backbone.load_think_mode(self, path)
+
+
+def window_times(places: Tensor, tokens: int, frame_step: float) -> Tensor:
+    """Times of the states of whole windows, ``(W, tokens)``, in seconds from the start of their clip.
+
+    Args:
+        places: Place of each window in its clip, ``(W,)``.
+        tokens: Tokens of a whole window.
+        frame_step: Seconds between mel frames.
+    """
+    step = frame_step * FRAMES_PER_TOKEN
+    return places[:, None] * tokens * step + torch.arange(tokens, dtype=torch.float32) * step
+
+
+def turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first dimensions of the tower's states, ``(W, T, d_A)``, by the angles of their times.
+
+    Args:
+        states: States of windows, of which the last may be shorter than whole ones.
+        cos: Cosines of whole windows, ``(W, tokens, r)``.
+        sin: Sines of whole windows, ``(W, tokens, r)``.
+    """
+    from transformers.models.musicflamingo.modeling_musicflamingo import apply_rotary_time_emb
+
+    kept = states.shape[1]
+    return apply_rotary_time_emb(states, cos[:, :kept], sin[:, :kept])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coat.experts.base import Picture
-from coat.experts.speech import Block, Mask, SpeechExpert, padding_mask, principal_components, rows_at_once
+from coat.experts.speech import CHANNELS, Block, Mask, SpeechExpert, padding_mask, principal_components, rows_at_once
 
 UPSTREAM = "modelscope/FunASR 3c58cb5"
 EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown")
@@ -30,6 +30,7 @@ class Emotion2VecSizes:
     layers: int = 8
     extra_tokens: int = 10
     classes: int = 0
+    channels: int = CHANNELS
 
 
 class Emotion2Vec(SpeechExpert):
@@ -44,7 +45,7 @@ class Emotion2Vec(SpeechExpert):
 
     def build(self, sizes: Emotion2VecSizes) -> None:
         """See :meth:`PretrainedExpert.build`."""
-        self.build_front(sizes.width)
+        self.build_front(sizes.width, sizes.channels)
         self.extra_tokens = nn.Parameter(torch.zeros(1, sizes.extra_tokens, sizes.width))
         self.alibi_scale = nn.Parameter(torch.ones(1, sizes.heads, 1, 1))
         self.norm = nn.LayerNorm(sizes.width)
@@ -61,12 +62,13 @@ class Emotion2Vec(SpeechExpert):
         layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
         classes = len(state["classifier.bias"]) if "classifier.bias" in state else 0
         heads, extra = state["alibi_scale"].shape[1], state["extra_tokens"].shape[1]
-        return Emotion2VecSizes(width, heads, inner, 0, layers, extra, classes)
+        channels = len(state["projection.0.weight"])
+        return Emotion2VecSizes(width, heads, inner, 0, layers, extra, classes, channels)
 
     @classmethod
     def random_sizes(cls, kind: str) -> Emotion2VecSizes:
         """See :meth:`PretrainedExpert.random_sizes`."""
-        return Emotion2VecSizes() if kind == "official" else Emotion2VecSizes(64, 2, 128, 1, 2, 3)
+        return Emotion2VecSizes() if kind == "official" else Emotion2VecSizes(64, 2, 128, 1, 2, 3, channels=64)
 
     @classmethod
     def convert(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

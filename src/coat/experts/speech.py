@@ -5,7 +5,8 @@ Everything is padding-invariant: a clip's frames are the same whatever it is bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch.nn import functional as F
 
 from coat.experts.weights import PretrainedExpert
 
-# Width, kernel and stride of wav2vec 2.0's seven convolutions: 400 samples a frame, every 320.
-CONVOLUTIONS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
+# Kernel and stride of wav2vec 2.0's seven convolutions: 400 samples a frame, every 320; and their channels.
+CONVOLUTIONS = ((10, 5), *((3, 2),) * 4, *((2, 2),) * 2)
+CHANNELS = 512
 RECEPTIVE_FIELD, HOP = 400, 320
 RATE = 16_000
 # Frames of a clip that go through the convolutions at once (30 s), and scores of attention (512 MB).
@@ -68,14 +70,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
 class ConvFrames(nn.Module):
     """Waveforms to frames; each convolution is followed by a layer norm over channels and GELU."""
 
-    def __init__(self, layers: Sequence[tuple[int, int, int]] = CONVOLUTIONS) -> None:
+    def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
-        widths = [1, *(width for width, _, _ in layers)]
         self.convs = nn.ModuleList(
-            nn.Conv1d(before, width, kernel, stride, bias=False)
-            for before, (width, kernel, stride) in zip(widths, layers, strict=False)
+            nn.Conv1d(channels if index else 1, channels, kernel, stride, bias=False)
+            for index, (kernel, stride) in enumerate(CONVOLUTIONS)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width, _, _ in layers)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in CONVOLUTIONS)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """``(N, samples)`` to ``(N, L, width)``; long clips part by part, for the first layers are wide and fine."""
@@ -91,10 +92,13 @@ class ConvFrames(nn.Module):
         return torch.cat(parts, 1)
 
     def _part(self, waveforms: Tensor) -> Tensor:
-        x = waveforms.unsqueeze(1)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
-        return x.transpose(1, 2)
+        # As images one pixel high, with channels side by side in memory: so the norm over channels copies nothing.
+        x = waveforms[:, None, None]
+        for conv, norm, (_, stride) in zip(self.convs, self.norms, CONVOLUTIONS, strict=True):
+            kernel = cast(Tensor, conv.weight).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+            x = F.conv2d(x, kernel, stride=(1, stride)).permute(0, 2, 3, 1)
+            x = F.gelu(norm(x)).permute(0, 3, 1, 2)
+        return x.squeeze(2).transpose(1, 2)
 
 
 class ConvPositions(nn.Module):
@@ -157,11 +161,11 @@ class SpeechExpert(PretrainedExpert):
     frame_rate = RATE / HOP
     first_frame_seconds = RECEPTIVE_FIELD / 2 / RATE
 
-    def build_front(self, width: int) -> None:
+    def build_front(self, width: int, channels: int) -> None:
         """Convolutions, projection and positions."""
         self.feature_dim = width
-        self.frames = ConvFrames()
-        self.projection = nn.Sequential(nn.LayerNorm(CONVOLUTIONS[-1][0]), nn.Linear(CONVOLUTIONS[-1][0], width))
+        self.frames = ConvFrames(channels)
+        self.projection = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
         self.positions = ConvPositions(width)
 
     def embed(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from coat.experts.base import Picture
-from coat.experts.speech import Block, SpeechExpert, padding_mask, principal_components
+from coat.experts.speech import CHANNELS, Block, SpeechExpert, padding_mask, principal_components
 
 UPSTREAM = "facebookresearch/spidr f695537"
 
@@ -22,6 +22,7 @@ class SpidRSizes:
     layers: int = 12
     heads: int = 12
     inner: int = 3072
+    channels: int = CHANNELS
 
 
 class SpidR(SpeechExpert):
@@ -37,7 +38,7 @@ class SpidR(SpeechExpert):
 
     def build(self, sizes: SpidRSizes) -> None:
         """See :meth:`PretrainedExpert.build`."""
-        self.build_front(sizes.width)
+        self.build_front(sizes.width, sizes.channels)
         self.norm = nn.LayerNorm(sizes.width)
         self.blocks = nn.ModuleList(
             Block(sizes.width, sizes.heads, sizes.inner, qkv_bias=False) for _ in range(sizes.layers)
@@ -48,12 +49,12 @@ class SpidR(SpeechExpert):
         """See :meth:`PretrainedExpert.sizes_of`; heads are of 64."""
         inner, width = state["blocks.0.up.weight"].shape
         layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
-        return SpidRSizes(width, layers, width // 64, inner)
+        return SpidRSizes(width, layers, width // 64, inner, len(state["projection.0.weight"]))
 
     @classmethod
     def random_sizes(cls, kind: str) -> SpidRSizes:
         """See :meth:`PretrainedExpert.random_sizes`."""
-        return SpidRSizes() if kind == "official" else SpidRSizes(64, 2, 1, 128)
+        return SpidRSizes() if kind == "official" else SpidRSizes(64, 2, 1, 128, 64)
 
     @classmethod
     def convert(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -153,11 +153,12 @@ def copy_side_files(base: Path, folder: Path) -> list[str]:
 
 
 def _keep_base_preprocessing(folder: Path, base: Path) -> None:
-    """Some families describe images in the same file as sound: what the base says and we do not, stays."""
-    theirs, ours = base / "preprocessor_config.json", folder / "preprocessor_config.json"
-    if theirs.is_file():
-        merged = json.loads(theirs.read_text()) | json.loads(ours.read_text())
-        write_whole(ours, json.dumps(merged, indent=2))
+    """Some families describe images in the same files as sound: what the base says and we do not, stays."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        theirs, ours = base / name, folder / name
+        if theirs.is_file():
+            merged = json.loads(theirs.read_text()) | json.loads(ours.read_text())
+            write_whole(ours, json.dumps(merged, indent=2))
 
 
 def _rename_architecture(folder: Path) -> None:

@@ -164,8 +164,7 @@ def random_backbone(
         _tie(backbone)
     if folder is not None:
         backbone.save_pretrained(str(folder))
-        if family in _SEES:
-            _describe_images(Path(folder) / "preprocessor_config.json", family)
+        _describe_images(Path(folder), family)
         if like_hub:
             _as_published(backbone, Path(folder))
     return backbone
@@ -204,10 +203,22 @@ def _as_published(backbone: Backbone, folder: Path) -> None:
 _SEES = {"qwen2_5_omni": 14, "qwen3_omni": 16}
 
 
-def _describe_images(path: Path, family: str) -> None:
-    pixels = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": _SEES[family], "temporal_patch_size": 2}
-    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "merge_size": 2, "processor_class": "Omni"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | pixels | kinds, indent=1))
+def _describe_images(folder: Path, family: str) -> None:
+    """Add the description of images that checkpoints of the family have, in the file where they have it."""
+    if family in _SEES:
+        path = folder / "preprocessor_config.json"
+        pixels = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": _SEES[family], "temporal_patch_size": 2}
+        kinds = {"image_processor_type": "Qwen2VLImageProcessor", "merge_size": 2, "processor_class": "Omni"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | pixels | kinds, indent=1))
+    elif family == "gemma4":
+        parts = {
+            "processor_class": "Gemma4Processor",
+            "feature_extractor": json.loads((folder / "preprocessor_config.json").read_text()),
+            "image_processor": {"image_processor_type": "Gemma4ImageProcessor", "max_soft_tokens": 280},
+            "video_processor": {"video_processor_type": "Gemma4VideoProcessor", "max_soft_tokens": 70},
+            "audio_ms_per_token": 40, "audio_seq_length": 750, "image_seq_length": 280,
+        }  # fmt: skip
+        (folder / "processor_config.json").write_text(json.dumps(parts, indent=1))
 
 
 def _text_fields(tokenizer: Any, sizes: Sizes) -> dict[str, Any]:
@@ -321,7 +332,7 @@ def _qwen3_omni(sizes: Sizes) -> Backbone:
         text_config=text,
         vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2,
                        "out_hidden_size": sizes.hidden_size, "deepstack_visual_indexes": [0],
-                       "num_position_embeddings": 16},
+                       "num_position_embeddings": 16, "image_size": 64, "apply_vit_abs_pos_embed": True},
         **_omni_fields(tokenizer, OMNI3_TOKENS),
     )  # fmt: skip
     model = Qwen3OmniMoeThinkerForConditionalGeneration(config)
@@ -377,9 +388,13 @@ def _gemma4(sizes: Sizes) -> Backbone:
         num_attention_heads=sizes.tower_heads,
         output_proj_dims=sizes.tower_size * 3 // 2,
     )
+    sees = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "num_key_value_heads": 1, "head_dim": 64, "position_embedding_size": 64,
+            "default_output_length": 280}  # fmt: skip
     config = Gemma4Config(
         text_config=Gemma4TextConfig(**text),
         audio_config=audio,
+        vision_config=sees,
         tie_word_embeddings=not small,
         boa_token_id=ids["boa_token"], eoa_token_index=ids["eoa_token"], audio_token_id=ids["audio_token"],
         boi_token_id=ids["boi_token"], eoi_token_id=ids["eoi_token"], image_token_id=ids["image_token"],

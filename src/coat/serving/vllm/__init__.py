@@ -12,6 +12,9 @@ ARCHITECTURES = {
     "CoatQwen2AudioForConditionalGeneration": "coat.serving.vllm.qwen2_audio:CoatQwen2Audio",
     "CoatAudioFlamingo3ForConditionalGeneration": "coat.serving.vllm.audio_flamingo3:CoatAudioFlamingo3",
     "CoatQwen2_5OmniForConditionalGeneration": "coat.serving.vllm.qwen2_5_omni:CoatQwen25Omni",
+    "CoatGemma4ForConditionalGeneration": "coat.serving.vllm.gemma4:CoatGemma4",
+    "CoatMusicFlamingoForConditionalGeneration": "coat.serving.vllm.music_flamingo:CoatMusicFlamingo",
+    "CoatQwen3OmniMoeForConditionalGeneration": "coat.serving.vllm.qwen3_omni:CoatQwen3Omni",
 }
 
 
@@ -26,4 +29,4 @@ def register() -> None:
 
     for architecture, home in ARCHITECTURES.items():
         ModelRegistry.register_model(architecture, home)
-    ask_for_positions(ARCHITECTURES)
+    ask_for_positions(ARCHITECTURES, prefix="Coat")

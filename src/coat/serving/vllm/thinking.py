@@ -29,7 +29,7 @@ class ThinkingInfo:
     def get_data_parser(self) -> Any:
         """See vLLM."""
         parser = super().get_data_parser()  # type: ignore[misc]
-        rate = self.get_feature_extractor().sampling_rate  # type: ignore[attr-defined]
+        rate = self.get_hf_processor().feature_extractor.sampling_rate  # type: ignore[attr-defined]
         parser.audio_resampler = AudioResampler(target_sr=rate, method="soxr")
         return parser
 
@@ -95,7 +95,7 @@ class ThinkingProcessor:
         if items.get_count("audio", strict=False) == 0:
             return
         clips = items.get_items("audio", AudioProcessorItems)
-        rate = self.info.get_feature_extractor().sampling_rate
+        rate = self.info.get_hf_processor().feature_extractor.sampling_rate
         for index in range(len(clips)):
             problem = problem_of(np.asarray(clips.get(index)), rate, self._config.max_seconds)
             if problem:
