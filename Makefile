@@ -13,7 +13,7 @@ demo: $(STAMP) system recordings   ## install, ask a small real model about reco
 	$(VENV)/bin/coat demo
 
 test: $(STAMP) system test-system   ## install, then run the tests
-	$(PY) -m pytest -n auto --maxprocesses 4 --durations 12
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 12
 
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm

@@ -9,31 +9,44 @@ import traceback
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 TIMEOUT = 120
 
 
-def coat(*arguments, cwd):
-    """Run the command as a shell would.
+class Started:
+    """A command that runs.
 
     Args:
         arguments: What follows ``coat``.
         cwd: The folder it runs in.
-
-    Returns:
-        Exit status, and what it printed, as :func:`subprocess.run` has them.
+        environment: Variables that it has besides those of the tests.
     """
-    command = ["coat", *map(str, arguments)]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+
+    def __init__(self, *arguments, cwd, environment=None):
+        self.command = ["coat", *map(str, arguments)]
+        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # closed by wait()
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
-        if child == 0:
-            _become(command, cwd, out.fileno(), err.fileno())
-        status = _wait(child)
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(command, status, out.read().decode(), err.read().decode())
+        self.child = os.fork()
+        if self.child == 0:
+            os.environ.update(environment or {})
+            _become(self.command, cwd, self.out.fileno(), self.err.fileno())
+
+    def wait(self):
+        """Exit status, and what it printed, as :func:`subprocess.run` has them."""
+        status = _wait(self.child)
+        said = []
+        for file in (self.out, self.err):
+            file.seek(0)
+            said.append(file.read().decode())
+            file.close()
+        return subprocess.CompletedProcess(self.command, status, *said)
+
+
+def coat(*arguments, cwd):
+    """Run the command as a shell would: see :class:`Started`."""
+    return Started(*arguments, cwd=cwd).wait()
 
 
 def _become(command, cwd, out, err):
@@ -54,6 +67,7 @@ def _become(command, cwd, out, err):
         # The first use of torch after a fork renews its pool of threads, unguarded: two threads that load weights at
         # once find none ("Invalid thread pool!"). Here it is renewed before there is a second thread.
         torch.set_num_threads(torch.get_num_threads())
+        AcceleratorState._reset_state(reset_partial_state=True)  # the tests' own, of one process
         from coat.cli import main
 
         main()

@@ -24,8 +24,7 @@ def ids(rows):
     return [(row.id, row.messages[0]["content"].split()[0], row.answer) for row in rows]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize(("workers", "start"), [(2, "fork"), (8, "fork"), (3, "spawn")])
 def test_every_row_is_itself(path, start, workers):
     rows = open_manifest(path)
     assert rows[7].id == "r7"  # the parent has the file open, as calibration and a filled cache leave it

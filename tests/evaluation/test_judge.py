@@ -94,7 +94,8 @@ def test_verdicts_without_a_rating_are_asked_for_again_then_failures(run):
         assert len(stub.asked) == 8, "only the failure is asked again"
 
 
-def test_a_slow_server_is_waited_for_only_so_long(run):
+def test_a_slow_server_is_waited_for_only_so_long(run, monkeypatch):
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     with served(lambda number, body: (1.0, "Rating: 5")) as (url, _):
         found = judge_run(run, JudgeSettings(url=url, timeout=0.05, concurrency=3))
     assert found.rated == 0

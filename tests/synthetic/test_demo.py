@@ -17,7 +17,7 @@ from tests.synthetic.conftest import SIZE
 
 STEPS = ("stages.0.steps=2", "stages.1.steps=3", "training.batch_size=4", "training.micro_batch_size=4", "lora.rank=2",
          "training.logging_steps=1")  # fmt: skip
-SETTINGS = DemoSettings(size=SIZE, labels=4, limit=3, overrides=STEPS)
+SETTINGS = DemoSettings(size=SIZE, labels=4, limit=3, overrides=STEPS, decoder_steps=20)
 OPENING = [Section("Before all", "What came first.")]
 
 pytestmark = pytest.mark.slow

@@ -42,16 +42,16 @@ def long_recipe(tiny_path, manifest, **training):
     raw = recipe(
         tiny_path, manifest, batch_size=4, micro_batch_size=4, save_steps=3, logging_steps=3, **training
     ).model_dump()
-    for stage, steps in zip(raw["stages"], (60, 180), strict=True):
+    for stage, steps in zip(raw["stages"], (40, 120), strict=True):
         stage["steps"] = steps
     return parse_recipe(raw)
 
 
-def _run_slowly(asked, folder):
+def _run_slowly(asked, folder, pause):
     """So that twenty lives are not enough for it."""
     torch.set_num_threads(1)
     real = ThinkingModel.forward
-    ThinkingModel.forward = lambda *args, **options: time.sleep(0.05) or real(*args, **options)
+    ThinkingModel.forward = lambda *args, **options: time.sleep(pause) or real(*args, **options)
     train(asked, folder, say=quietly)
 
 
@@ -63,9 +63,10 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_unbroken_run(tiny_pa
     context, rng = multiprocessing.get_context("fork"), np.random.default_rng(0)
     killed = 0
     while not is_finished(tmp_path / "run"):
-        process = context.Process(target=_run_slowly, args=(asked, tmp_path / "run"))
+        pause = 0.1 if killed < KILLS else 0.0
+        process = context.Process(target=_run_slowly, args=(asked, tmp_path / "run", pause))
         process.start()
-        process.join(rng.uniform(0.2, 1.6) if killed < KILLS else 240)
+        process.join(rng.uniform(0.2, 1.3) if killed < KILLS else 240)
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
             killed += 1

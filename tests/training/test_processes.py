@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,20 +16,40 @@ from coat.config.recipe import parse_recipe
 from coat.files import read_jsonl, write_jsonl
 from coat.testing.clips import assistant, user
 from coat.training.run import train
+from tests.cli.command import Started
 from tests.training.test_run import close, losses, recipe
 
 pytestmark = pytest.mark.slow
 
 
-def launch(path, folder, *options, processes=2, environment=None):
+def launch(path, folder, processes=2):
     """``torchrun`` on this machine's CPU, by gloo."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *options, "-m", "coat", "train", str(path),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "coat", "train", str(path),
         "--out", str(folder),
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def side_by_side(path, folder, processes=2):
+    """Processes with the variables that ``torchrun`` gives them, forked from this one: they import nothing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
+              "LOCAL_WORLD_SIZE": str(processes)}  # fmt: skip
+    started = [
+        Started("train", path, "--out", folder, cwd=folder.parent,
+                environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(processes)
+    ]  # fmt: skip
+    done = [each.wait() for each in started]
+    status = max(abs(each.returncode) for each in done)
+    return subprocess.CompletedProcess(
+        "coat", status, "".join(each.stdout for each in done), "".join(each.stderr for each in done)
+    )
 
 
 @pytest.fixture
@@ -61,8 +82,9 @@ def test_a_bad_row_that_is_all_of_a_processs_share_is_left_out(mixed, tiny_path,
     raw["stages"][1]["steps"] = 10
     (tmp_path / "recipe.yaml").write_text(parse_recipe(raw).dump())
     train(parse_recipe(raw), tmp_path / "alone", say=lambda _: None)
-    result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
+    result = side_by_side(tmp_path / "recipe.yaml", tmp_path / "run")
     assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Done.") == 1  # they know of each other
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert lines[-1]["skipped_rows"] >= 1
     close(losses(tmp_path / "run"), losses(tmp_path / "alone"), 2e-3)
@@ -84,7 +106,8 @@ def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
     asked = parse_recipe(asked)
     train(asked, tmp_path / "one")
     (tmp_path / "recipe.yaml").write_text(asked.dump())
-    result = launch(tmp_path / "recipe.yaml", tmp_path / "two")
+    run = side_by_side if cached else launch
+    result = run(tmp_path / "recipe.yaml", tmp_path / "two")
     assert result.returncode == 0, result.stderr[-3000:]
     close(losses(tmp_path / "two"), losses(tmp_path / "one"), 2e-3)
     first = [losses(tmp_path / name)["one", 1] for name in ("one", "two")]
@@ -107,7 +130,7 @@ def test_two_processes_are_one(tiny_path, mixed, tmp_path, cached):
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tiny_path, mixed, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe(tiny_path, mixed, batch_size=3, micro_batch_size=1).dump())
-    result = launch(tmp_path / "recipe.yaml", tmp_path / "run")
+    result = side_by_side(tmp_path / "recipe.yaml", tmp_path / "run")
     assert result.returncode != 0
     assert "cannot share training.batch_size 3" in " ".join(result.stderr.replace("│", " ").split())
 

@@ -43,7 +43,7 @@ ARMS = (BASELINE, SFT, BLOCK, FULL)
 LEADING_TASKS = ("pitch_class", "mood", "instrument", "event", "choice", "transcription")
 PROBED = (Target("mood", "voice"), Target("pitch_class", "program"), Target("family", "program"))
 PROBED_ARMS, PROBE_CLIPS = (BASELINE, FULL), 500
-DECODER_CLIPS, DECODER_STEPS = 500, 600
+DECODER_CLIPS = 500
 SHOWN_CLIPS = {"music": "a held-out instrument", "speech": "a held-out voice", "event": "a sound event"}
 
 # Said below the table; docs/results.md has the figures, and a test holds these to them.
@@ -65,6 +65,7 @@ class DemoSettings:
         limit: Held-out questions of a task, at most.
         overrides: ``FIELD=VALUE`` over the recipe.
         backbone: The checkpoint to start from; the one that ships with the package if None.
+        decoder_steps: Steps of the decoder that draws audio embeddings in the report.
     """
 
     size: CorpusSize = field(default_factory=CorpusSize)
@@ -72,6 +73,7 @@ class DemoSettings:
     limit: int = 150
     overrides: Sequence[str] = ()
     backbone: Path | None = None
+    decoder_steps: int = 600
 
 
 def run_demo(
@@ -194,7 +196,7 @@ def write_demo_report(
         Section(
             "What the think states kept",
             "Left, what a frozen expert heard in a held-out clip; right, what its head reads in the think states.",
-            figures=_reconstruction_figures(folder, runs[found.arms[FULL]]),
+            figures=_reconstruction_figures(folder, runs[found.arms[FULL]], settings.decoder_steps),
         ),
         probe_section(probes, {each.target.name: each.chance for each in clips}),
         Section(
@@ -273,10 +275,10 @@ def _recipe_text(recipe: Recipe, run: Path) -> str:
     return f"{recipe.dump()}# calibrated weights\n{weights}\n# {versions}"
 
 
-def _reconstruction_figures(folder: Path, run: Path) -> list[tuple[str, str]]:
+def _reconstruction_figures(folder: Path, run: Path, decoder_steps: int) -> list[tuple[str, str]]:
     model = load_model(run, heads=True)
     recipe = run_in(run).recipe
-    seen = recipe.experts | {"audio_reconstruction": {"decoder": str(_fit_decoder(folder))}}
+    seen = recipe.experts | {"audio_reconstruction": {"decoder": str(_fit_decoder(folder, decoder_steps))}}
     experts = build_experts(recipe.model_copy(update={"experts": seen}), model)
     facts = [fact for fact in read_jsonl(folder / "corpus" / "clips.jsonl") if fact["split"] == "test"]
     figures = []
@@ -291,14 +293,12 @@ def _reconstruction_figures(folder: Path, run: Path) -> list[tuple[str, str]]:
     return figures
 
 
-def _fit_decoder(folder: Path) -> Path:
+def _fit_decoder(folder: Path, steps: int) -> Path:
     """Fit the decoder that draws audio embeddings as spectrograms, if it is not there."""
     path = folder / "decoder.safetensors"
     if not path.is_file():
         facts = [fact for fact in read_jsonl(folder / "corpus" / "clips.jsonl") if fact["split"] == "train"]
         chosen = np.random.default_rng(5).permutation(len(facts))[:DECODER_CLIPS]
         clips = [load_audio(folder / "corpus" / facts[index]["audio"]) for index in chosen]
-        fit_decoder(load_backbone("qwen2_audio", str(folder / "backbone")), clips, steps=DECODER_STEPS).decoder.save(
-            path
-        )
+        fit_decoder(load_backbone("qwen2_audio", str(folder / "backbone")), clips, steps=steps).decoder.save(path)
     return path

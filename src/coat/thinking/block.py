@@ -7,8 +7,9 @@ cannot differ. It counts audio placeholders in the ids and never derives lengths
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 from coat.config.thinking import PAPER, ThinkingConfig
@@ -44,15 +45,12 @@ class Block:
 
 def audio_segments(ids: Sequence[int], audio_token: int) -> list[tuple[int, int]]:
     """Start and length of every run of audio placeholders, in order."""
-    segments: list[tuple[int, int]] = []
-    for index, token in enumerate(ids):
-        if token != audio_token:
-            continue
-        if segments and sum(segments[-1]) == index:
-            start, length = segments[-1]
-            segments[-1] = (start, length + 1)
-        else:
-            segments.append((index, 1))
+    segments, start = [], 0
+    for is_audio, run in groupby(ids, lambda token: token == audio_token):
+        length = len(list(run))
+        if is_audio:
+            segments.append((start, length))
+        start += length
     return segments
 
 
@@ -98,7 +96,8 @@ def plan_blocks(
 
 def refuse_think_tokens(rows: Iterable[Sequence[int]], tokens: ThinkTokens) -> None:
     """Raise a ValueError if prompts hold think tokens that no block of ours put there."""
-    if any(token in tokens.ids for ids in rows for token in ids):
+    known = set(tokens.ids)
+    if not all(known.isdisjoint(ids) for ids in rows):
         raise ValueError("the prompt holds think tokens already; blocks are added once, and never written by users")
 
 
@@ -134,19 +133,19 @@ def positions_at_audio(ids: Sequence[int], *, audio_token: int, tokens: ThinkTok
     segments = iter(audio_segments(ids, audio_token))
     blocks = iter(audio_segments(ids, tokens.think))
     positions: list[int] = []
-    moved = 0  # tokens of blocks so far
-    middles: list[int] = []
+    known, moved = set(tokens.ids), 0  # moved by the tokens of blocks so far
+    middles: Iterator[int] = iter(())
     for index, token in enumerate(ids):
         if token == tokens.start:
             # Audio stands before its block, but other blocks may stand before the audio.
             (start, length), (_, count) = next(segments), next(blocks)
             stride = math.ceil(length / count)
             lasts = [min(first + stride, length) - 1 for first in range(0, length, stride)]
-            middles = [positions[start] + (place * stride + last) // 2 for place, last in enumerate(lasts)]
-        if token not in tokens.ids:
+            middles = iter([positions[start] + (place * stride + last) // 2 for place, last in enumerate(lasts)])
+        if token not in known:
             positions.append(index - moved)
             continue
-        positions.append(middles.pop(0) if token == tokens.think else index - moved - 1)
+        positions.append(next(middles) if token == tokens.think else index - moved - 1)
         moved += 1
     return positions
 
@@ -162,5 +161,6 @@ def _insert(values: Sequence[T], blocks: Sequence[Block], fill: Sequence[Sequenc
 
 
 def _find_all(ids: Sequence[int], pattern: Sequence[int]) -> list[int]:
-    width = len(pattern)
-    return [i for i in range(len(ids) - width + 1) if list(ids[i : i + width]) == list(pattern)]
+    first, width, pattern = pattern[0], len(pattern), list(pattern)
+    starts = [i for i, token in enumerate(ids) if token == first]
+    return [i for i in starts if list(ids[i : i + width]) == pattern]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 THINK_START = "<|audio_think_start|>"
@@ -22,7 +22,7 @@ class ThinkTokens:
     @property
     def ids(self) -> tuple[int, int, int]:
         """The three ids: they are trained, never predicted, and suppressed in generation."""
-        return astuple(self)
+        return self.start, self.think, self.end
 
 
 def add_think_tokens(tokenizer: Any) -> ThinkTokens:

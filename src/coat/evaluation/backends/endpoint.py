@@ -125,7 +125,10 @@ def served_model(client: Any, url: str, wanted: str | None) -> tuple[str, str]:
     import openai
 
     try:
-        owners = {model.id: str(model.owned_by or "") for model in client.models.list().data}
+        # A server that is there says so at once; what is asked later is waited for.
+        owners = {
+            model.id: str(model.owned_by or "") for model in client.with_options(max_retries=1).models.list().data
+        }
     except openai.NotFoundError:  # some proxies list nothing
         owners = {}
     except openai.OpenAIError as error:
