@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import get_type_hints
 
@@ -122,8 +123,14 @@ def test_arms_are_trained_asked_and_compared_and_resume(recipe, manifest, tmp_pa
     assert len(found.scores["baseline"]["transcription"]) == 1
     again = []
     (plan.folder / "sft-seed1" / "eval" / "scores-strict.json").unlink()
-    run_plan(plan, recipe, workers=2, progress=again.append)
-    assert again == [str(plan.folder / "sft-seed1")]
+    shutil.rmtree(plan.folder / "full-seed0")
+    watched = []
+    run_plan(plan, recipe, workers=2, progress=again.append, watch=lambda *now: watched.append(now))
+    assert sorted(again) == [str(plan.folder / name) for name in ("full-seed0", "sft-seed1")]
+    assert ("CoAT, seed 0", 6, 6, "done") in watched
+    assert ("fine-tuning alone, seed 1", 6, 6, "done") in watched
+    assert all(0 <= steps <= total for _, steps, total, _ in watched)
+    assert "Done. Try it" in (plan.folder / "logs" / "full-seed0.log").read_text()
     assert collect(plan) == found, "the same seed gives the same scores"
     page = write_ablation_page(found, plan.folder, recipe.dump()).read_text()
     assert "fine-tuning alone" in page

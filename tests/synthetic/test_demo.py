@@ -29,7 +29,7 @@ def demo(tmp_path_factory):
         pytest.skip("espeak-ng and fluidsynth are not installed (make system)")
     folder = tmp_path_factory.mktemp("demo") / "demo"
     console = Console(record=True, width=160)
-    report = run_demo(folder, settings=SETTINGS, console=console, opening=OPENING)
+    report = run_demo(folder, workers=2, settings=SETTINGS, console=console, opening=OPENING)
     return folder, report, console.export_text()
 
 

@@ -167,7 +167,13 @@ def ask(
 
 
 def run_plan(
-    plan: Plan, base: Recipe, *, workers: int = 1, ray: str | None = None, progress: Callable[[str], None] | None = None
+    plan: Plan,
+    base: Recipe,
+    *,
+    workers: int = 1,
+    ray: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    watch: Callable[[str, int, int, str], None] = lambda *_: None,
 ) -> None:
     """Run every job that is not done: one after another, in processes side by side, or on a Ray cluster.
 
@@ -176,26 +182,25 @@ def run_plan(
         base: The full method's recipe.
         workers: Processes; each takes its share of the cores.
         ray: Address of a cluster, ``local`` for one of its own.
-        progress: Called with the name of a job that is done.
+        progress: Called with the folder of a job that is done.
+        watch: Called every second for each job that runs in a process beside others: its name, its steps so far, all
+            of them, and what it does besides.
     """
+    from coat.ablation.side_by_side import run_side_by_side
+
     say = progress or (lambda _: None)
     jobs = plan.jobs()
     if ray is None and workers <= 1:
         for arm, seed in jobs:
             say(run_job(plan, arm, seed, base))
         return
-    threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
     if ray is not None:
-        for folder in _on_ray(plan, jobs, base, ray, threads):
-            say(folder)
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(run_job, plan, arm, seed, base, threads) for arm, seed in jobs]
-        for future in as_completed(running):
-            say(future.result())
+        threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
+        done = _on_ray(plan, jobs, base, ray, threads)
+    else:
+        done = run_side_by_side(plan, jobs, base, workers, watch)
+    for folder in done:
+        say(folder)
 
 
 def _on_ray(plan: Plan, jobs: Sequence[tuple[Arm, int]], base: Recipe, address: str, threads: int) -> Iterator[str]:

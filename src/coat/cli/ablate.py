@@ -56,10 +56,11 @@ def ablate(
 
     from coat.ablation.arms import GROUPS, arms_of, fitted
     from coat.ablation.plan import Plan, collect, run_plan
+    from coat.ablation.side_by_side import compute_features
     from coat.config.recipe import load_recipe
     from coat.reports.ablation import change_table, write_ablation_page
     from coat.reports.terminal import terminal_table
-    from coat.training.progress import bar_for, make_progress
+    from coat.training.progress import bar_for, make_progress, watch_for
 
     full = load_recipe(recipe, sets or [])
     groups = list(GROUPS) if arms == "all" else split([arms])
@@ -67,7 +68,9 @@ def ablate(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(out, made, range(seeds), split(tasks), data, limit, max_new_tokens)
     console = Console()
-    _features(full, plan, workers if ray is None else 2)
+    if workers > 1 or ray is not None:
+        with make_progress() as bar:
+            compute_features(full, plan, bar_for(bar))
     if budget:
         share = _share(plan, full, seconds_of(budget), workers)
         console.print(
@@ -78,30 +81,18 @@ def ablate(
         advance = bar_for(bar)
         total = sum(len(plan.seeds) if arm.recipe is not None else 1 for arm in plan.arms)
         advance("arms and seeds", total - len(plan.jobs()), total)
-        run_plan(plan, full, workers=workers, ray=ray, progress=lambda _: advance("arms and seeds", 1, total))
+        run_plan(
+            plan,
+            full,
+            workers=workers,
+            ray=ray,
+            progress=lambda _: advance("arms and seeds", 1, total),
+            watch=watch_for(bar),
+        )
     found = collect(plan)
     changes = change_table(found)
     console.print(terminal_table(changes, "differences, in hundredths; interval over seeds; seeds won"))
     console.print(str(write_ablation_page(found, out, full.dump())), highlight=False, soft_wrap=True)
-
-
-def _features(full: Recipe, plan: Plan, workers: int) -> None:
-    """Features are computed once, before processes that share them start."""
-    if workers < 2 or not full.data.cache:
-        return
-    from itertools import chain
-
-    from coat.ablation.arms import seeded
-    from coat.checkpoints.building import frozen_dtype
-    from coat.data.index import open_manifest
-    from coat.features.store import FeatureJob, audio_of, prepare
-    from coat.training.progress import bar_for, make_progress
-
-    store = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
-    manifests = dict.fromkeys(path for seed in plan.seeds for path in seeded(full, seed).data.manifests())
-    files = audio_of(chain.from_iterable(open_manifest(path) for path in manifests))
-    with make_progress() as bar:
-        prepare(store, files, progress=bar_for(bar))
 
 
 def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:

@@ -20,7 +20,10 @@ SAID = (
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("runs/demo"),
-    seeds: Annotated[int, typer.Option(min=1, help="Repeat training over so many seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat training over so many seeds.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings side by side; as many as there are cores if left out.")
+    ] = None,
     pocket: Annotated[
         bool, typer.Option(help="First put a small real model together, and ask it about recordings.")
     ] = True,
@@ -36,11 +39,18 @@ def demo(
     quiet()
     from rich.console import Console
 
-    from coat.synthetic.demo import run_demo
+    from coat.ablation.side_by_side import share_of_cores
+    from coat.synthetic.demo import ARMS, run_demo
 
     console = Console()
     opening = hear_first(console) if pocket else []
-    run_demo(out, seeds=range(seeds), console=console, opening=opening)
+    run_demo(
+        out,
+        seeds=range(seeds),
+        workers=workers or share_of_cores(seeds * len(ARMS)),
+        console=console,
+        opening=opening,
+    )
 
 
 def hear_first(console: Console) -> list[Section]:

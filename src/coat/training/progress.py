@@ -46,6 +46,18 @@ def bar_for(progress: Progress) -> Callable[[str, int, int], None]:
     return advance
 
 
+def watch_for(progress: Progress) -> Callable[[str, int, int, str], None]:
+    """A function that sets one bar for each name it is called with: (name, done so far, in all, note)."""
+    tasks: dict[str, TaskID] = {}
+
+    def watch(name: str, done: int, total: int, note: str) -> None:
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total or None, note="")
+        progress.update(tasks[name], completed=done, note=note)
+
+    return watch
+
+
 class ProgressBar(TrainerCallback):
     """A bar for one stage."""
 
