@@ -158,7 +158,10 @@ def test_every_help_shows_an_example_that_its_parser_takes(verb):
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("coat demo", "coat view")])
 @pytest.mark.parametrize("fault", ["missing", "a folder", "another kind"])
 def test_what_a_person_may_type_ends_in_words(verb, fault, tmp_path, monkeypatch, capsys):
-    """Every verb's own example where its files are missing, are folders, or hold something else; and without a hub."""
+    """Every verb's own example where its files are missing, are folders, or hold something else.
+
+    Without a hub and an index of packages, and in a home where nothing was fetched.
+    """
     paragraphs = [" ".join(text.split()) for text in VERBS[verb].help.split("\n\n")]
     arguments = shlex.split(next(text for text in paragraphs if text.startswith(verb)))
     for name in arguments[2:]:
@@ -173,6 +176,9 @@ def test_what_a_person_may_type_ends_in_words(verb, fault, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
         main()

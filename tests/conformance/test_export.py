@@ -156,34 +156,27 @@ def test_the_full_omni_model_loads_it(exported):
         torch.testing.assert_close(value, expected)
 
 
-WITHOUT_US = """
-import json, sys
-sys.modules["coat"] = None  # as if it were not installed
-import transformers
-here, clip, name, suppressed = sys.argv[1:]
-processor = transformers.AutoProcessor.from_pretrained(here, trust_remote_code=True)
-model = getattr(transformers, name).from_pretrained(here)
-content = [{"type": "audio", "audio": clip}, {"type": "text", "text": "What is said?"}]
-inputs = processor.apply_chat_template(
-    [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,
-    processor_kwargs={"return_tensors": "pt"},
-)
-ids = model.generate(**inputs, max_new_tokens=12, do_sample=False, suppress_tokens=json.loads(suppressed))
-print("ANSWER", json.dumps(processor.batch_decode(ids[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)[0]))
-"""
+@pytest.fixture(scope="module")
+def without_us():
+    """A process that cannot import this package."""
+    command = [sys.executable, str(Path(__file__).parent / "without_us.py")]
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=quiet, text=True) as process:
+        yield process
+        process.stdin.close()
 
 
-def test_plain_transformers_generates_from_it(exported, clip):
-    """In a process that cannot import this package: the processor's source is in the folder."""
+def test_plain_transformers_generates_from_it(exported, clip, without_us, tmp_path):
+    """The processor's source is in the folder."""
     coat = CoatModel.from_pretrained(exported)
-    tokens = json.dumps(list(coat.model.tokens.ids))
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_US, str(exported), clip, coat.model.backbone.model_class, tokens],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    answer = json.loads(done.stdout.split("ANSWER ")[1])
-    assert answer.strip() == coat.chat(clip, QUESTION, max_new_tokens=12)
+    asked = {"here": str(exported), "clip": clip, "name": coat.model.backbone.model_class,
+             "suppressed": list(coat.model.tokens.ids), "out": str(tmp_path / "said.json")}  # fmt: skip
+    without_us.stdin.write(json.dumps(asked) + "\n")
+    without_us.stdin.flush()
+    assert without_us.stdout.readline() == "done\n"
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert "answer" in said, said["error"]
+    assert said["answer"].strip() == coat.chat(clip, QUESTION, max_new_tokens=12)
 
 
 def test_peft_users_load_the_adapter_alone(trained, tmp_path):

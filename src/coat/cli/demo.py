@@ -43,6 +43,7 @@ def demo(
     from coat.synthetic.demo import ARMS, run_demo
 
     console = Console()
+    out.mkdir(parents=True, exist_ok=True)  # where that cannot be, it is said before minutes of fetching
     opening = hear_first(console) if pocket else []
     run_demo(
         out,
