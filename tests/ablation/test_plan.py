@@ -13,7 +13,7 @@ from coat.cli.ablate import ablate
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.evaluation.statistics import Score
-from coat.reports.ablation import change_table, score_table, write_ablation_page
+from coat.reports.ablation import change_cell, change_table, score_table, write_ablation_page
 from coat.reports.page import markdown
 
 STAGES = [
@@ -162,6 +162,11 @@ def test_differences_over_seeds_by_hand():
     assert made().change("full", "speech").wins == 1, "fewer errors are better"
     assert made().change("sft", "mood").value == pytest.approx(0.5)
     assert np.isnan(paired(np.array([0.1]), np.array([0.2])).low)
+    # Two that agree show nothing: an interval of no width would hold nothing but their value.
+    two = paired(np.array([0.1, 0.2]), np.array([0.2, 0.3]))
+    assert np.isnan(two.low)
+    assert change_cell(two) == "+10.0 (+10.0, +10.0), 2/2"
+    assert change_cell(paired(np.array([0.1]), np.array([0.2]))) == "+10.0, 1/1"
 
 
 def test_tables_show_them():

@@ -28,6 +28,15 @@ def test_a_page_is_whole_by_itself_and_escapes_what_it_is_given(tmp_path):
     assert links.found == ["data:image/png;base64,AAAA"]
 
 
+def test_words_are_set_left_and_numbers_right(tmp_path):
+    table = Table(["clip", "answer", "score"], [["a", "A flute.", "0.5"], ["b", "", "nan"]])
+    assert [table.is_text(column) for column in range(3)] == [True, True, False]
+    write_report(tmp_path / "r.html", "Title", "lead", [Section("One", table=table)])
+    page = (tmp_path / "r.html").read_text()
+    assert '<td class=" words">A flute.</td><td class="">0.5</td>' in page
+    assert '<th class="words">answer</th><th>score</th>' in page
+
+
 def test_pages_are_put_together_as_html_and_as_markdown(tmp_path):
     from coat.reports.page import Player, Table, markdown, read_page, write_markdown, write_report, write_together
     from coat.reports.plots import encode, plt

@@ -22,6 +22,8 @@ from coat.evaluation.statistics import Score
 from coat.files import write_whole
 
 Progress = Callable[[str, int, int], None]
+# That have an interval: Student's of two is thirteen times their deviation.
+FEWEST_SEEDS = 3
 
 if TYPE_CHECKING:
     from coat.thinking.model import ThinkingModel
@@ -226,17 +228,23 @@ class Change:
 
     Attributes:
         value: Mean difference over seeds.
-        low: Lower end of its 95 % interval over seeds (Student's t); of one seed it is not known.
+        low: Lower end of its 95 % interval over seeds (Student's t); not known of fewer than three, for two that agree
+            by chance would make it nothing.
         high: Upper end of the interval.
         wins: Seeds in which it is better.
-        seeds: Number of seeds compared.
+        each: Difference of each seed.
     """
 
     value: float
     low: float
     high: float
     wins: int
-    seeds: int
+    each: tuple[float, ...]
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds compared."""
+        return len(self.each)
 
 
 @dataclass(frozen=True)
@@ -284,10 +292,10 @@ def paired(first: np.ndarray, second: np.ndarray, *, higher_is_better: bool = Tr
 
     moved = second - first
     wins = int(((moved > 0) if higher_is_better else (moved < 0)).sum())
-    if len(moved) < 2:
-        return Change(float(moved.mean()), float("nan"), float("nan"), wins, len(moved))
-    half = float(t.ppf(0.975, len(moved) - 1)) * float(moved.std(ddof=1)) / len(moved) ** 0.5
-    return Change(float(moved.mean()), float(moved.mean()) - half, float(moved.mean()) + half, wins, len(moved))
+    mean, half = float(moved.mean()), float("nan")
+    if len(moved) >= FEWEST_SEEDS:
+        half = float(t.ppf(0.975, len(moved) - 1)) * float(moved.std(ddof=1)) / len(moved) ** 0.5
+    return Change(mean, mean - half, mean + half, wins, tuple(moved.tolist()))
 
 
 def collect(plan: Plan) -> Ablation:

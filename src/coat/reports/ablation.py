@@ -58,9 +58,12 @@ def change_table(found: Ablation, tasks: Sequence[str] = ()) -> Table:
 
 
 def change_cell(change: Change) -> str:
-    """A difference, in hundredths."""
-    interval = "" if np.isnan(change.low) else f" [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    return f"{100 * change.value:+.1f}{interval}, {change.wins}/{change.seeds}"
+    """A difference, in hundredths, and its interval; of two seeds, that of each."""
+    if not np.isnan(change.low):
+        around = f" [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+    else:
+        around = f" ({', '.join(f'{100 * each:+.1f}' for each in change.each)})" if change.seeds > 1 else ""
+    return f"{100 * change.value:+.1f}{around}, {change.wins}/{change.seeds}"
 
 
 def spread(found: Ablation) -> str:

@@ -29,6 +29,10 @@ class Table:
     rows: list[list[str]]
     best: set[tuple[int, int]] = field(default_factory=set)
 
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words and no numbers: these are set flush left, and broken where they are long."""
+        return any(re.match(r"[^\W\d_]", row[column]) and row[column] not in ("nan", "inf") for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Player:

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from coat.ablation.arms import BASELINE, BLOCK, FULL, SFT, Arm, arms_of, seeded
-from coat.ablation.plan import Ablation, Plan, collect, run_job
+from coat.ablation.plan import FEWEST_SEEDS, Ablation, Plan, collect, run_job
 from coat.ablation.side_by_side import compute_features, name_of, run_side_by_side
 from coat.audio import load_audio
 from coat.backbones import load_backbone
@@ -201,7 +201,12 @@ def write_demo_report(
         Section(
             "Differences",
             "Each arm against fine-tuning alone, in hundredths; then the seeds in which it is better."
-            + ("" if len(plan.seeds) > 1 else " One seed has no interval: differences may be chance."),
+            + (
+                ""
+                if len(plan.seeds) >= FEWEST_SEEDS
+                else " Fewer than three seeds have no interval: differences may be chance."
+            )
+            + (" In brackets, each seed's." if len(plan.seeds) == 2 else ""),
             table=_starred(change_table(found, tasks)),
         ),
         Section(
