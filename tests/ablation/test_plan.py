@@ -9,6 +9,7 @@ import pytest
 
 from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
 from coat.ablation.plan import Ablation, Plan, collect, paired, read_ablation, run_plan
+from coat.ablation.side_by_side import steps_done
 from coat.cli.ablate import ablate
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
@@ -180,6 +181,18 @@ def test_tables_show_them():
     assert (0, 2) not in changes.best, "an interval that holds nothing shows nothing"
     assert "| **60.0 ± 10.0**" not in markdown(scores)
     assert "**73.3 ± 15.3**" in markdown(scores)
+
+
+def test_the_steps_of_a_run_are_read_while_it_writes_them(recipe, tmp_path):
+    """It is another process's file: what is not a whole line yet is left as it is, and counts later."""
+    (arm,) = (arm for arm in arms_of(recipe, ["ladder"]) if arm.name == "full")
+    assert steps_done(tmp_path, arm) == 0
+    path = tmp_path / "metrics.jsonl"
+    first, second = '{"stage": "warm-up", "step": 2}\n', '{"stage": "experts", "step": 3}\n'
+    for lines, steps in ((first[:20], 0), (first, 2), (first + second + second[:9], 5)):
+        path.write_text(lines)
+        assert steps_done(tmp_path, arm) == steps
+        assert path.read_text() == lines
 
 
 def test_changed_recipes_are_checked(recipe):

@@ -19,7 +19,7 @@ from coat.checkpoints.references import run_in
 from coat.config.recipe import parse_recipe
 from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
-from coat.export.checkpoint import export, logits_of, probe_batch
+from coat.export.checkpoint import export, keep_base_preprocessing, logits_of, probe_batch
 from coat.export.hub import push
 from coat.serving.vllm import ARCHITECTURES
 from coat.testing.clips import RATE, noise
@@ -121,6 +121,16 @@ def test_what_the_base_says_of_images_stays(trained, exported):
         for field in ("image_processor_type", "image_processor", "video_processor", "image_seq_length"):
             assert ours.get(field) == theirs.get(field)
     assert json.loads((exported / "processor_config.json").read_text())["processor_class"] == "CoatProcessor"
+
+
+def test_a_base_s_own_chat_template_does_not_come_back_with_it(tmp_path):
+    """Older processors' files hold one; it has no guard against turns in texts."""
+    for part, fields in (("base", {"chat_template": "open", "image_seq_length": 280}), ("out", {"audio_token": "x"})):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "processor_config.json").write_text(json.dumps(fields))
+    keep_base_preprocessing(tmp_path / "out", tmp_path / "base")
+    kept = json.loads((tmp_path / "out" / "processor_config.json").read_text())
+    assert kept == {"image_seq_length": 280, "audio_token": "x"}
 
 
 def test_vllm_s_plug_in_knows_it(exported):

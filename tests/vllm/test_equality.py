@@ -75,6 +75,20 @@ def compare(reference, name, told, *, atol=1e-5):
     return compared
 
 
+def test_what_vllm_sets_up_for_a_family_is_set_up_for_ours(vllm_python):
+    """Gemma 4's attention has heads of two sizes, for which vLLM chooses a kernel by the architecture's name."""
+    code = (
+        "from coat.serving.vllm import register; register(); "
+        "from vllm.model_executor.models.config import MODELS_CONFIG_MAP as made; "
+        "stock = made['Gemma4ForConditionalGeneration']; ours = made['CoatGemma4ForConditionalGeneration']; "
+        "assert issubclass(ours, stock) and ours is not stock"
+    )
+    done = subprocess.run(
+        [vllm_python, "-c", code], env={**os.environ, **CPU}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_the_block_matters(reference):
     """Answers with and without it differ: else the comparison would show nothing."""
     for family in FAMILIES:

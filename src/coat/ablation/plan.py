@@ -22,7 +22,9 @@ from coat.evaluation.statistics import Score
 from coat.files import write_whole
 
 Progress = Callable[[str, int, int], None]
-# That have an interval: Student's of two is thirteen times their deviation.
+# Called with a job's name, its steps so far, all of them, and what it does besides.
+Watch = Callable[[str, int, int, str], None]
+# That have an interval: Student's of two is nine times their standard deviation, either way.
 FEWEST_SEEDS = 3
 
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ def run_plan(
     workers: int = 1,
     ray: str | None = None,
     progress: Callable[[str], None] | None = None,
-    watch: Callable[[str, int, int, str], None] = lambda *_: None,
+    watch: Watch = lambda *_: None,
 ) -> None:
     """Run every job that is not done: one after another, in processes side by side, or on a Ray cluster.
 
@@ -185,8 +187,7 @@ def run_plan(
         workers: Processes; each takes its share of the cores.
         ray: Address of a cluster, ``local`` for one of its own.
         progress: Called with the folder of a job that is done.
-        watch: Called every second for each job that runs in a process beside others: its name, its steps so far, all
-            of them, and what it does besides.
+        watch: Called every second for each job that runs in a process beside others.
     """
     from coat.ablation.side_by_side import run_side_by_side
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -12,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from coat.ablation.arms import Arm, seeded
-from coat.ablation.plan import Plan, run_job
+from coat.ablation.plan import Plan, Watch, run_job
 from coat.checkpoints.references import is_finished
 from coat.config.recipe import Recipe
-from coat.files import read_jsonl
 
-# Called with a job's name, its steps so far, all of them, and what it does besides.
-Watch = Callable[[str, int, int, str], None]
 LOOK_SECONDS = 1.0
 
 
@@ -76,11 +74,12 @@ def steps_of(arm: Arm) -> int:
 
 
 def steps_done(run: Path, arm: Arm) -> int:
-    """Steps that a run has logged."""
+    """Steps that a run has logged; its file is another process's, which may be within a line, and is only read."""
     path = run / "metrics.jsonl"
-    if arm.recipe is None or not path.is_file():
+    whole = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    if arm.recipe is None or not whole:
         return 0
-    last: dict[str, Any] = next(reversed(read_jsonl(path)), {})
+    last: dict[str, Any] = json.loads(whole[-1])
     before = 0
     for stage in arm.recipe.stages:
         if stage.name == last.get("stage"):

@@ -95,7 +95,7 @@ def export(
         _suppress_think_tokens(partial, model)
     _write_processor(partial, model)
     base = base_files(source)
-    _keep_base_preprocessing(partial, base)
+    keep_base_preprocessing(partial, base)
     copied = copy_side_files(base, partial)
     if not adapter_only:
         agreement = _read_back(partial, model, probe, expected, merged)
@@ -152,12 +152,17 @@ def copy_side_files(base: Path, folder: Path) -> list[str]:
     return copied
 
 
-def _keep_base_preprocessing(folder: Path, base: Path) -> None:
-    """Some families describe images in the same files as sound: what the base says and we do not, stays."""
+def keep_base_preprocessing(folder: Path, base: Path) -> None:
+    """Some families describe images in the same files as sound: what the base says and we do not, stays.
+
+    But for a chat template, which older files hold: ours is a file of its own, and guards against turns in texts.
+    """
     for name in ("preprocessor_config.json", "processor_config.json"):
         theirs, ours = base / name, folder / name
         if theirs.is_file():
-            merged = json.loads(theirs.read_text()) | json.loads(ours.read_text())
+            said = json.loads(theirs.read_text())
+            said.pop("chat_template", None)
+            merged = said | json.loads(ours.read_text())
             write_whole(ours, json.dumps(merged, indent=2))
 
 
