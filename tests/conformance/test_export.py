@@ -102,9 +102,8 @@ def test_its_files_say_what_servers_must_know(trained, exported):
     assert (exported / "spk_dict.pt").is_file()
     card = (exported / "README.md").read_text()
     assert "What is heard?" in card
-    assert re.search(
-        r"^# (Qwen|audio-flamingo|music-flamingo|gemma)[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE
-    )
+    names = "Qwen|audio-flamingo|music-flamingo|GLM-ASR|gemma"
+    assert re.search(rf"^# ({names})[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE)
     assert "/tmp" not in card  # a path of whoever trained it
     if "thinker_config" in config:
         base = json.loads(Path(run_in(trained).recipe.backbone.path, "config.json").read_text())

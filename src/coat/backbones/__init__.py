@@ -23,6 +23,7 @@ REGISTRY = {
     "qwen2_5_omni": "coat.backbones.qwen2_5_omni:Qwen25Omni",
     "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
     "music_flamingo": "coat.backbones.music_flamingo:MusicFlamingo",
+    "glm_asr": "coat.backbones.glm_asr:GlmAsr",
     "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
     "gemma4": "coat.backbones.gemma4:Gemma4",
 }
@@ -34,6 +35,7 @@ MODEL_TYPES = {
     "qwen2_5_omni_thinker": "qwen2_5_omni",
     "audioflamingo3": "audio_flamingo3",
     "musicflamingo": "music_flamingo",
+    "glmasr": "glm_asr",
     "qwen3_omni_moe": "qwen3_omni",
     "qwen3_omni_moe_thinker": "qwen3_omni",
     "gemma4": "gemma4",

@@ -73,6 +73,7 @@ class Backbone(nn.Module, ABC):
         max_clips: Clips that one conversation may hold; None for any number.
         projector_modules: Modules from the tower's states to the language model's size, by the ends of their names.
         tower_over_tokens: Positions of the tower's layers for each audio token.
+        whole_windows: Whether the tower runs over whole windows of 30 s, however short a clip is.
         token_tables: Modules with a row for each token, by the ends of their names; those of think tokens are trained.
         think_prompt: Text that asks for the family's own mode of thinking in text; empty where it has none.
         model: The transformers model.
@@ -97,6 +98,7 @@ class Backbone(nn.Module, ABC):
     max_clips: ClassVar[int | None] = None
     projector_modules: ClassVar[tuple[str, ...]] = ("multi_modal_projector",)
     tower_over_tokens: ClassVar[int] = 2
+    whole_windows: ClassVar[bool] = False
     token_tables: ClassVar[tuple[str, ...]] = ("embed_tokens",)
     think_prompt: ClassVar[str] = ""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,41 +9,19 @@ from coat.backbones.audio_flamingo3 import AudioFlamingo3
 from coat.backbones.base import AudioFeatures, Backbone
 from coat.backbones.token_counts import pooled_frames
 
-# The processor of the family cuts what is longer, with a warning; here it is refused by name.
-MAX_SECONDS = 1200.0
 # Four mel frames become a token.
 FRAMES_PER_TOKEN = 4
 
 
 class MusicFlamingo(AudioFlamingo3):
-    """Music Flamingo: Audio Flamingo 3 with tokens around each clip, and times in the tower's states; up to 20 min.
-
-    Attributes:
-        max_audio_len: The longest clip in seconds, as the checkpoint's processor has it: 1,200, or 1,800 of Audio
-            Flamingo Next.
-    """
+    """Audio Flamingo 3 with tokens around each clip, and times in the tower's states; up to 20 min, or Next's 30."""
 
     family = "music_flamingo"
     hub_id = "nvidia/music-flamingo-2601-hf"
     model_class = "MusicFlamingoForConditionalGeneration"
     boundaries = ("<|sound_bos|>", "<|sound_eos|>")
     think_prompt = ""
-    max_audio_len: float = MAX_SECONDS
-
-    @classmethod
-    def from_pretrained(cls, path: str, **options: Any) -> MusicFlamingo:
-        """See :meth:`Backbone.from_pretrained`; the longest clip is what the processor says."""
-        import transformers
-
-        backbone = super().from_pretrained(path, **options)
-        fields, _ = transformers.ProcessorMixin.get_processor_dict(path)
-        backbone.max_audio_len = float(fields.get("max_audio_len") or fields.get("max_seconds") or MAX_SECONDS)
-        backbone.audio_spec = backbone._audio_spec()
-        return backbone
-
-    @property
-    def _max_seconds(self) -> float:
-        return self.max_audio_len
+    max_audio_len = 1200.0
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`; each window's states are turned by the times that they stand for."""

@@ -16,9 +16,10 @@ STOCK = {
     "qwen2_audio": "Qwen2AudioProcessor",
     "audio_flamingo3": "AudioFlamingo3Processor",
     "music_flamingo": "MusicFlamingoProcessor",
+    "glm_asr": "GlmAsrProcessor",
 }
 # Families whose model calls the mask of its features otherwise.
-MASK = dict.fromkeys(("audio_flamingo3", "music_flamingo", "gemma4"), "input_features_mask")
+MASK = dict.fromkeys(("audio_flamingo3", "music_flamingo", "glm_asr", "gemma4"), "input_features_mask")
 
 
 def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_template: str | None) -> Any:

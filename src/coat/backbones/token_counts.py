@@ -11,6 +11,11 @@ def pooled_frames(frames: int) -> int:
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
+def merged_frames(frames: int) -> int:
+    """GLM-ASR: a convolution of stride two, then four states in a row are one."""
+    return ((frames - 1) // 2 + 1) // 4
+
+
 def chunked_frames(frames: int, chunk: int = QWEN3_CHUNK_FRAMES) -> int:
     """Qwen3-Omni: three strides of two in every chunk of frames."""
     whole, rest = divmod(frames, chunk)

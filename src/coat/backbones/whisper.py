@@ -100,7 +100,7 @@ class WhisperBackbone(Backbone):
 
     def num_audio_tokens(self, num_samples: int) -> int:
         """See :meth:`Backbone.num_audio_tokens`."""
-        return pooled_frames(mel_frames(self.feature_extractor, num_samples))
+        return self.window_tokens(mel_frames(self.feature_extractor, num_samples))
 
     def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
         """Log-mel ``(N, mels, frames)`` of the longest clip's length, and the tower's look-ahead."""
@@ -109,4 +109,12 @@ class WhisperBackbone(Backbone):
 
     def encode(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`Backbone.encode`."""
+        return self.encode_windows(features)
+
+    def encode_windows(self, features: AudioFeatures) -> list[Tensor]:
+        """The tower's states of each window, ``(tokens, audio_size)``."""
         return encode_windows(self.audio_tower, features.values, features.lengths)
+
+    def window_tokens(self, frames: int) -> int:
+        """Audio tokens of a window of so many mel frames."""
+        return pooled_frames(frames)

@@ -75,6 +75,8 @@ def tower_flops(backbone: Backbone, seconds: float) -> float:
     # A family that attends in chunks says how long one is, in the tower's positions; the others see 30 s at once.
     chunk = getattr(config, "n_window", 0) or getattr(config, "attention_chunk_size", 0)
     window = int(chunk) or round(WINDOW_SECONDS * over * backbone.audio_spec.token_rate)
+    if backbone.whole_windows:
+        frames = math.ceil(frames / window) * window
     whole, rest = divmod(frames, window)
     layers = int(getattr(config, "encoder_layers", None) or config.num_hidden_layers)
     size = int(getattr(config, "d_model", None) or config.hidden_size)

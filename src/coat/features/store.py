@@ -258,16 +258,22 @@ class FeatureStore:
         size = seconds * source.axis(self.backbone.audio_spec).rate * source.feature_dim * source.dtype.itemsize
         return Estimate(name, len(sounds), seconds / 3600, round(size), pace * seconds)
 
-    def run(self, unit: Unit) -> int:
+    def run(self, unit: Unit, *, heard: Callable[[int], None] = lambda _: None) -> int:
         """Compute a unit's features and write its shards; how many clips it holds.
 
         A shard that another worker has written meanwhile is left as it is.
+
+        Args:
+            unit: Clips, and what is computed of them.
+            heard: Called with clips just done, which come to as many as the unit holds.
         """
         keys = [sound.key for sound in unit.sounds]
         needed = [name for name in unit.sources if not self.caches[name].shard(keys).is_file()]
         if needed:
-            for name, entries in self._features(needed, unit.sounds).items():
+            for name, entries in self._features(needed, unit.sounds, heard).items():
                 self.caches[name].write(entries)
+        else:
+            heard(len(keys))
         return len(keys)
 
     def remove_damaged(self) -> list[Path]:
@@ -279,7 +285,9 @@ class FeatureStore:
         for cache in self.caches.values():
             cache.refresh()
 
-    def _features(self, names: Sequence[str], sounds: Sequence[Sound]) -> dict[str, dict[str, Tensor]]:
+    def _features(
+        self, names: Sequence[str], sounds: Sequence[Sound], heard: Callable[[int], None] = lambda _: None
+    ) -> dict[str, dict[str, Tensor]]:
         sources = [self.sources[name].to(self.device) for name in names]
         rates = sorted({rate for source in sources for rate in source.rates})
         audio_spec = self.backbone.audio_spec
@@ -293,6 +301,7 @@ class FeatureStore:
                     rows = source.compute(batch, audio_batch, torch.tensor(counts, device=self.device), audio_spec)
                     for clip, row in zip(batch, rows, strict=True):
                         made[source.name][clip.content_key] = row.to("cpu", source.dtype, copy=True)
+                heard(len(batch))
         return made
 
 
@@ -338,9 +347,7 @@ def compute(store: FeatureStore, units: Sequence[Unit], *, progress: Progress | 
     """Run planned units one after another; see :func:`prepare`."""
     total = sum(len(unit.sounds) for unit in units)
     for unit in units:
-        done = store.run(unit)
-        if progress:
-            progress("features", done, total)
+        store.run(unit, heard=lambda done: progress("features", done, total) if progress else None)
     store.refresh()
 
 

@@ -47,6 +47,18 @@ TURNS = (
     "{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )
 
+GLM_TOKENS = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|pad|>", "<|begin_of_audio|>",
+              "<|end_of_audio|>"]  # fmt: skip
+# A turn ends where the next one begins, and a clip is a turn within the user's.
+ROLES = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{% else %}{% for item in message['content'] %}{% if item['type'] == 'audio' %}"
+    "<|begin_of_audio|><|pad|><|end_of_audio|><|user|>\n"
+    "{% elif item['type'] == 'text' %}{{ item['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
 
 def _text_fields(tokenizer: Any, sizes: Sizes) -> dict[str, Any]:
     """Configuration fields of a Qwen2 decoder."""
@@ -97,6 +109,34 @@ def _music_flamingo(sizes: Sizes) -> Backbone:
         sizes, "music_flamingo", ["<sound>", bos, eos],
         audio_bos_token_id=bos, audio_eos_token_id=eos, rope_parameters=rope,
     )  # fmt: skip
+
+
+def _glm_asr(sizes: Sizes) -> Backbone:
+    from transformers import (
+        GlmAsrConfig,
+        GlmAsrEncoderConfig,
+        GlmAsrForConditionalGeneration,
+        LlamaConfig,
+        WhisperFeatureExtractor,
+    )
+
+    tokenizer = train_tokenizer(TEXTS, vocabulary=300)
+    tokenizer.add_tokens(GLM_TOKENS, special_tokens=True)
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|user|>", "<|observation|>"])
+    config = GlmAsrConfig(
+        audio_config=GlmAsrEncoderConfig(
+            hidden_size=sizes.tower_size,
+            intermediate_size=sizes.tower_size * 4,
+            num_hidden_layers=sizes.tower_layers,
+            num_attention_heads=sizes.tower_heads,
+        ),
+        text_config=LlamaConfig(**_text_fields(tokenizer, sizes) | {"eos_token_id": ends}).to_dict(),
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+        tie_word_embeddings=False,
+    )
+    model = GlmAsrForConditionalGeneration(config)
+    extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
+    return backbone_class("glm_asr")(model, tokenizer, extractor, ROLES)
 
 
 def _omni_fields(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
@@ -240,6 +280,7 @@ MAKERS: dict[str, Callable[..., Backbone]] = {
     "qwen2_audio": _qwen2_audio,
     "audio_flamingo3": _audio_flamingo3,
     "music_flamingo": _music_flamingo,
+    "glm_asr": _glm_asr,
     "qwen2_5_omni": _qwen2_5_omni,
     "qwen3_omni": _qwen3_omni,
     "gemma4": _gemma4,

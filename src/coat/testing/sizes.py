@@ -62,6 +62,7 @@ REAL_SIZES = {
     "audio_flamingo3": _QWEN2_7B,
     "music_flamingo": _QWEN2_7B,
     "qwen2_5_omni": _QWEN2_7B,
+    "glm_asr": Sizes(2048, 6144, 28, 16, 4, 59_264, 1280, 32, 20),
     "gemma4": Sizes(2560, 10_240, 42, 8, 2, 262_144, 1024, 12, 8),
     "qwen3_omni": Sizes(2048, 768, 48, 32, 4, 152_064, 1280, 32, 20, (128, 8, 768)),
 }

@@ -13,6 +13,7 @@ ARCHITECTURES = {
     "CoatAudioFlamingo3ForConditionalGeneration": "coat.serving.vllm.audio_flamingo3:CoatAudioFlamingo3",
     "CoatQwen2_5OmniForConditionalGeneration": "coat.serving.vllm.qwen2_5_omni:CoatQwen25Omni",
     "CoatGemma4ForConditionalGeneration": "coat.serving.vllm.gemma4:CoatGemma4",
+    "CoatGlmAsrForConditionalGeneration": "coat.serving.vllm.glm_asr:CoatGlmAsr",
     "CoatMusicFlamingoForConditionalGeneration": "coat.serving.vllm.music_flamingo:CoatMusicFlamingo",
     "CoatQwen3OmniMoeForConditionalGeneration": "coat.serving.vllm.qwen3_omni:CoatQwen3Omni",
 }
