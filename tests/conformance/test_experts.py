@@ -10,6 +10,7 @@ from coat.errors import CoatError
 from coat.experts import expert_class, expert_names, make_expert
 from coat.experts.emotion2vec import Emotion2Vec
 from coat.experts.encoder import Encoder
+from coat.experts.resemblyzer import Resemblyzer
 from coat.experts.spidr import SpidR
 from coat.experts.weights import PretrainedExpert
 from coat.testing.conformance import AUDIO_SPEC, ExpertConformance
@@ -45,9 +46,8 @@ class TestExperts(ExpertConformance):
         return partial(tiny, request.param, tmp_path_factory.mktemp("encoder"))
 
     def in_place(self, expert):
-        if isinstance(
-            expert, Encoder
-        ):  # random attention and recurrence: tests/experts/test_encoder.py has their times
+        # Random attention and recurrence: test_encoder.py and test_resemblyzer.py in tests/experts have their times.
+        if isinstance(expert, Encoder | Resemblyzer):
             return None
         if not isinstance(expert, SpidR | Emotion2Vec):
             return expert

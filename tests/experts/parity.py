@@ -3,6 +3,7 @@
     python -m tests.experts.parity spidr --upstream path/to/spidr [--write]
     python -m tests.experts.parity panns --upstream path/to/audioset_tagging_cnn        # pip install torchlibrosa
     python -m tests.experts.parity emotion2vec --upstream path/to/FunASR                # pip install omegaconf
+    python -m tests.experts.parity resemblyzer --upstream path/to/Resemblyzer    # pip install librosa webrtcvad-wheels
 
 Official and tiny sizes, sounds of several lengths, silence, a chirp, a click. Run by a maintainer when a port or its
 upstream changes; upstream code is never committed.
@@ -17,6 +18,7 @@ import tempfile
 import types
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
@@ -32,8 +34,7 @@ def main() -> None:
     parser.add_argument("--upstream", type=Path, required=True)
     parser.add_argument("--write", action="store_true", help="write tests/experts/references from the tiny size")
     args = parser.parse_args()
-    head = ["git", "-C", str(args.upstream), "rev-parse", "HEAD"]
-    commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    commit = version_of(args.upstream)
     cls = expert_class(args.expert)
     for kind in ("tiny", "official"):
         module, run = UPSTREAM[args.expert](args.upstream, cls.random_sizes(kind))
@@ -51,6 +52,14 @@ def main() -> None:
         assert worst < 1e-4 * max(1.0, scale)
         if kind == "tiny" and args.write:
             write(args.expert, commit, shapes, theirs)
+
+
+def version_of(upstream: Path) -> str:
+    """The commit of a checkout, or the release of an unpacked wheel."""
+    for path in upstream.glob("*.dist-info"):
+        return path.name.removesuffix(".dist-info")
+    head = ["git", "-C", str(upstream), "rev-parse", "HEAD"]
+    return subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def load(cls: type, state: dict) -> object:
@@ -146,7 +155,27 @@ def emotion2vec(checkout: Path, sizes: object) -> tuple:
     return model, run
 
 
-UPSTREAM = {"spidr": spidr, "panns": panns, "emotion2vec": emotion2vec}
+def resemblyzer(checkout: Path, sizes: tuple) -> tuple:
+    """The speaker encoder over windows of 1.6 s around each quarter of a second."""
+    sys.path.insert(0, str(checkout))
+    from resemblyzer import audio, voice_encoder
+
+    voice_encoder.model_hidden_size, voice_encoder.model_num_layers, voice_encoder.model_embedding_size = sizes
+    whole = torch.load
+    torch.load = lambda *_, **__: {"model_state": {}}  # its own weights, of its own size, are not wanted
+    model = voice_encoder.VoiceEncoder("cpu", verbose=False)
+    torch.load = whole
+
+    def run(model: torch.nn.Module, wave: torch.Tensor) -> torch.Tensor:
+        samples = audio.normalize_volume(wave.numpy(), -30, increase_only=True) if wave.any() else wave.numpy()
+        mel = audio.wav_to_mel_spectrogram(np.pad(samples, 80 * 160).astype(np.float32))
+        count = len(wave) // 4000 + 1
+        return model(torch.from_numpy(np.stack([mel[25 * i : 25 * i + 160] for i in range(count)])))
+
+    return model, run
+
+
+UPSTREAM = {"spidr": spidr, "panns": panns, "emotion2vec": emotion2vec, "resemblyzer": resemblyzer}
 
 if __name__ == "__main__":
     main()

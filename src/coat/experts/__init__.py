@@ -21,6 +21,7 @@ REGISTRY = {
     "panns": "coat.experts.panns:Panns",
     "emotion2vec": "coat.experts.emotion2vec:Emotion2Vec",
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
+    "resemblyzer": "coat.experts.resemblyzer:Resemblyzer",
     "log_mel": "coat.experts.log_mel:LogMel",
     "encoder": "coat.experts.encoder:Encoder",
 }

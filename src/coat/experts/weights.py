@@ -104,14 +104,19 @@ class PretrainedExpert(Expert):
         if ready.is_file():
             return ready
         with tempfile.TemporaryDirectory() as place:
-            path = given if given.is_file() else cls._fetch(source, Path(place))
+            path = given if given.is_file() else cls.fetch(source, Path(place))
             cls._verify(path, source)
             converted = cls.convert(_read(path, cls.name))
             _write(converted, ready)
         return ready
 
     @classmethod
-    def _fetch(cls, source: str, place: Path) -> Path:
+    def fetch(cls, source: str, place: Path) -> Path:
+        """The checkpoint at a URL or on the hub, as a file that may be in a folder given for it.
+
+        Raises:
+            CoatError: It cannot be had.
+        """
         try:
             if "://" in source:
                 path = place / (source.rpartition("/")[2] or "weights")
@@ -142,7 +147,7 @@ class PretrainedExpert(Expert):
 
 
 def _read(path: Path, name: str) -> dict[str, Tensor]:
-    """A checkpoint's tensors; of nested ones, those under ``model``."""
+    """A checkpoint's tensors; of nested ones, those under ``model`` or ``model_state``."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -154,7 +159,8 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
             f"{path} cannot be read as weights of {name} without running code in it: {type(error).__name__}.",
             "Convert it to safetensors with the makers' own tools, and give that file.",
         ) from None
-    content = content.get("model", content) if isinstance(content, dict) else {}
+    content = content if isinstance(content, dict) else {}
+    content = next((content[name] for name in ("model", "model_state") if name in content), content)
     return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
