@@ -181,6 +181,11 @@ def test_a_note_is_heard_at_its_place_and_time(expert):
     heard = note.nonzero().flatten()
     assert abs(int(heard.min()) - 12) <= 2
     assert abs(int(heard.max()) - 24) <= 2
+    picture = expert.visualise(features[0].float())
+    assert picture.image.shape == (88, 37)
+    assert picture.labels[3] == "C1"  # A0 is the first row
+    assert int(picture.image[:, 18].argmax()) == 48  # A4, four octaves above
+    assert [label for label in picture.labels if label] == [f"C{octave}" for octave in range(1, 9)]
 
 
 def test_missing_weights_name_the_command(tmp_path):

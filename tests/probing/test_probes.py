@@ -1,10 +1,12 @@
 import numpy as np
 import torch
 
+from coat.audio import Clip
 from coat.config.thinking import ThinkingConfig
+from coat.data.conversation import Conversation
 from coat.heads import make_head
 from coat.probing.probes import collect_states, probe
-from coat.testing.clips import conversation
+from coat.testing.clips import RATE, conversation, user
 from coat.thinking.model import ThinkingModel
 
 RNG = np.random.default_rng(0)
@@ -42,6 +44,36 @@ def test_a_baseline_has_no_think_states(backbone):
     assert collect_states(model, [conversation(0.5, answer=None)]).think is None
 
 
+def test_a_head_is_measured_in_its_expert_s_own_terms(backbone):
+    """R2 of the features says little of notes; whether each is there says it."""
+    from coat.experts import make_expert
+    from coat.probing.reconstructions import reconstruct
+
+    class Same(torch.nn.Module):
+        """Whatever the states, the features of the clip itself, a little off."""
+
+        def forward(self, states, mask):
+            return self.features[:, : states.shape[1]] * 0.999
+
+    model = ThinkingModel(backbone).eval()
+    pitch = make_expert("basic_pitch", hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
+    time = np.arange(2 * RATE) / RATE
+    tone = Clip((0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32), RATE)
+    asked = Conversation([user("<audio>What is heard?")], [tone])
+    waveform = torch.from_numpy(tone.at(pitch.sampling_rate))[None]
+    count, spec = backbone.num_audio_tokens(2 * RATE), backbone.audio_spec
+    model.heads["basic_pitch"] = head = Same()
+    head.features = pitch.targets(
+        waveform, torch.tensor([waveform.shape[1]]), torch.tensor([count]), token_rate=spec.token_rate,
+        first_token_seconds=spec.first_token_seconds,
+    ).float()  # fmt: skip
+    (item,) = reconstruct(model, {"basic_pitch": pitch}, asked)
+    assert item.how_well == "note F1 1.00"
+    head.features = head.features * 0
+    (silent,) = reconstruct(model, {"basic_pitch": pitch}, asked)
+    assert silent.how_well == "note F1 0.00"
+
+
 def test_reconstructions_and_their_picture(backbone):
     from coat.experts import make_expert
     from coat.probing.reconstructions import reconstruct
@@ -60,4 +92,5 @@ def test_reconstructions_and_their_picture(backbone):
     for item in made:
         assert item.target.image.shape == item.prediction.image.shape
         assert item.explained <= 1.0
+        assert item.how_well == f"R² {item.explained:.2f}"
     assert plot_reconstructions(made).startswith("data:image/png;base64,")

@@ -28,7 +28,7 @@ class Picture:
         image: ``(rows, frames)``, low rows at the bottom.
         title: Title of the picture.
         rows: Label of the vertical axis.
-        labels: A name for each row, where rows have names.
+        labels: A name for each row, where rows have names; empty for rows that stay without.
     """
 
     image: np.ndarray

@@ -177,9 +177,10 @@ class BasicPitch(Expert):
         return self.network.contour_logits(features.float()).sigmoid()
 
     def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
-        """The pitch roll of one clip, ``(264, L)``, three bins a semitone from A0."""
-        roll = self.posteriorgram(features[None])[0]
-        return Picture(roll.detach().cpu().numpy().T, "pitch roll", "pitch (thirds of a semitone from A0)")
+        """The pitch roll of one clip, ``(88, L)``, a row a semitone from A0."""
+        roll = _semitones(self.posteriorgram(features[None])[0].detach().cpu().numpy())
+        octaves = [name if name.startswith("C") and "#" not in name else "" for name in NOTE_NAMES]
+        return Picture(roll.T, "pitch roll", "note", octaves)
 
     def events(self, features: Tensor, frame_rate: float) -> list[Event]:
         """Notes by name: A4 is 440 Hz."""
@@ -215,11 +216,16 @@ def intervals_of(notes: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(spans).reshape(-1, 2), np.array(pitches)
 
 
-def _peaks(contour: np.ndarray) -> np.ndarray:
-    """Probabilities of semitones ``(L, 88)``, zero where a neighbour is stronger."""
+def _semitones(contour: np.ndarray) -> np.ndarray:
+    """Probabilities of semitones ``(L, 88)``: the strongest of the three bins of each."""
     # A semitone is in the middle of its three bins, and A0 is the first of all.
     centred = np.pad(contour, ((0, 0), (1, 0)))[:, : contour.shape[1]]
-    semitones = centred.reshape(len(contour), -1, 3).max(-1)
+    return centred.reshape(len(contour), -1, 3).max(-1)
+
+
+def _peaks(contour: np.ndarray) -> np.ndarray:
+    """Probabilities of semitones ``(L, 88)``, zero where a neighbour is stronger."""
+    semitones = _semitones(contour)
     # Neighbours of a note sound along; only the strongest of three is one.
     padded = np.pad(semitones, ((0, 0), (1, 1)))
     return semitones * ((semitones > padded[:, :-2]) & (semitones >= padded[:, 2:]))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from coat.experts.base import Expert, Picture
 from coat.experts.decoder import Decode, load_decoder
+from coat.experts.speech import principal_components
 
 
 class AudioReconstruction(Expert):
@@ -34,8 +35,8 @@ class AudioReconstruction(Expert):
         raise NotImplementedError("audio reconstruction takes x_A from the backbone's forward pass")
 
     def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
-        """A spectrogram where there is a decoder, else the numbers."""
+        """A spectrogram where there is a decoder, else the directions that vary most."""
         if not self._decoder:
-            return Picture(features.float().cpu().numpy().T, "audio embeddings", "dimension")
+            return Picture(principal_components(features, like), "audio embeddings", "principal component")
         image = self._decoder[0](features.float().cpu())
         return Picture(image.detach().numpy().T, "spectrogram of the audio embeddings", "mel band")

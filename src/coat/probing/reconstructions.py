@@ -24,6 +24,7 @@ class Reconstruction:
         target: The expert's own features.
         prediction: The head's.
         explained: R^2 over the clip's frames and dimensions: 1 is perfect, 0 is no better than the clip's mean.
+        measures: Measures in the expert's own terms, by name, where it has some; see :meth:`Expert.agreement`.
         seconds: Seconds of the clip.
     """
 
@@ -31,7 +32,14 @@ class Reconstruction:
     target: Picture
     prediction: Picture
     explained: float
+    measures: Mapping[str, float]
     seconds: float
+
+    @property
+    def how_well(self) -> str:
+        """How much of the expert's features the think states kept: in its own terms where it has some, else R^2."""
+        own = ", ".join(f"{name} {value:.2f}" for name, value in self.measures.items())
+        return own or f"R² {self.explained:.2f}"
 
 
 @torch.inference_mode()
@@ -63,6 +71,7 @@ def reconstruct(
                 expert.visualise(target),
                 expert.visualise(prediction, like=target),
                 explained,
+                expert.agreement(prediction, target, model.backbone.audio_spec.token_rate),
                 conversation.clips[0].seconds,
             )
         )

@@ -82,7 +82,7 @@ def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
             )  # fmt: skip
             axes.set_title(f"{picture.title}: {title}", fontsize=8.5)
             _name_rows(axes, picture)
-        row[1].text(1.02, 0.5, f"R² {item.explained:.2f}", transform=row[1].transAxes, va="center")
+        row[1].text(1.02, 0.5, item.how_well, transform=row[1].transAxes, va="center")
     for axes in grid[-1]:
         axes.set_xlabel("seconds")
     figure.tight_layout()
@@ -100,7 +100,7 @@ def plot_listening(clip: Clip, made: Sequence[Reconstruction]) -> Any:
     grid[0].set_yticks([])
     for index, item in enumerate(made):
         low, high = np.quantile(item.target.image, [0.01, 0.995])
-        kept = f"think states, R² {item.explained:.2f}"
+        kept = f"think states, {item.how_well}"
         for axes, picture, whose in zip(
             grid[1 + 2 * index :], (item.target, item.prediction), ("expert", kept), strict=False
         ):
@@ -157,7 +157,5 @@ def plot_picture(picture: Picture, waveform: np.ndarray, seconds: float) -> Any:
 
 
 def _name_rows(axes: Any, picture: Picture) -> None:
-    if picture.labels:
-        axes.set_yticks(np.arange(len(picture.labels)) + 0.5, picture.labels, fontsize=7)
-    else:
-        axes.set_yticks([])
+    named = {row + 0.5: label for row, label in enumerate(picture.labels or []) if label}
+    axes.set_yticks([*named], [*named.values()], fontsize=7)
