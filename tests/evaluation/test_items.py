@@ -1,12 +1,13 @@
 import json
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
 
 from coat.errors import CoatError
 from coat.evaluation.items import Sound, can_rotate, read_options, value_of, which_option
-from coat.evaluation.sources import measured, open_manifest_tasks, open_task, open_tasks, orders_of
+from coat.evaluation.sources import measured, open_manifest_tasks, open_task, open_tasks, orders_of, write_sample
 from coat.evaluation.task import Task, load_task, task_names
 from coat.testing.clips import RATE
 
@@ -56,9 +57,8 @@ def test_every_task_opens_its_sample(tmp_path):
         assert not opened.bad
         for item in opened.items:
             assert 0.5 < item.seconds < 2
-            assert len(item.clips) == 1
             sound, prompt = heard_and_asked(item.conversation(task)[-1])
-            assert sound == 1
+            assert sound == len(item.clips) == (2 if item.id == "p2" else 1)
             assert "{" not in prompt
             assert "None" not in prompt, "an option that is not there is not shown"
 
@@ -72,6 +72,32 @@ def test_columns_within_a_column_are_read(tmp_path):
     assert opened.items[2].options == ("Flute", "Violin", "Guitar", "Drums", "Harp")
     facts = {"task": "speech", "category": "Reasoning", "difficulty": "medium", "dataset": "voxceleb"}
     assert opened.items[1].facts == facts
+
+
+def test_clips_may_be_files_beside_the_rows(tmp_path):
+    """MMAU-Pro names one file or several in its data's folder, and has questions with nothing to choose from."""
+    task = load_task("mmau_pro")
+    whole = [
+        *task.sample,
+        {**task.sample[0], "id": "open", "choices": [], "answer": "A gull calls, then an owl."},
+        {**task.sample[0], "id": "instruction", "answer": None, "kwargs": '{"num_words": 5}'},
+        {**task.sample[0], "id": "gone", "audio_path": ["data/gone.wav"]},
+        {**task.sample[0], "id": "outside", "audio_path": ["../secret.wav"]},
+    ]
+    folder = tmp_path / "mmau_pro"
+    write_sample(task, folder)
+    datasets.Dataset.from_list(whole).to_parquet(folder / "sample.parquet")
+    opened = measured(open_task(task, str(tmp_path)))
+    assert [item.id for item in opened.items] == ["p1", "p2", "p3"]
+    assert [len(item.clips) for item in opened.items] == [1, 2, 1]
+    assert opened.items[1].facts == {"category": "multi", "length_type": "short"}
+    assert opened.skipped == {"without options": ["open", "instruction"]}
+    assert sorted(opened.bad) == ["gone", "row 6"]
+    assert "no audio file" in opened.bad["gone"]
+    assert "no file within" in opened.bad["row 6"]
+    with pytest.raises(CoatError, match="files beside its rows") as caught:
+        open_task(task)
+    assert "data.zip" in caught.value.remedy
 
 
 @pytest.mark.parametrize("held", [{"b": {"c": 1}}, '{"b": {"c": 1}}'])

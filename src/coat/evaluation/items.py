@@ -137,21 +137,20 @@ class Item:
         return cls(**{**raw, **lists})
 
 
-def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) -> Item:
+def item_of_row(task: Task, raw: Mapping[str, Any], place: int, *sounds: Sound) -> Item:
     """An item of a benchmark's row.
 
     Args:
         task: Task of the items.
         raw: The row's columns, without the audio.
         place: Index of the row.
-        sound: The clip.
+        *sounds: The clips.
 
     Raises:
         CoatError: A column is missing, or the answer is none of the options.
     """
     columns = task.columns
-    given = value_of(raw, columns.id)
-    name = f"{place:06d}" if given is None else str(given)
+    name = name_of(task, raw, place)
     question = _text(raw, columns.question, task, name)
     answer = _text(raw, columns.answer, task, name)
     options = read_options(task, raw, name) if task.kind == "choice" else ()
@@ -175,8 +174,21 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, sound: Sound) ->
         cluster="" if speaker is None or speaker == "" else str(speaker),
         facts={key: _plain(value) for key, value in facts.items() if value not in (None, "")},
         judge_question=_text(raw, columns.judge_question, task, name),
-        sounds=(sound,),
+        sounds=sounds,
     )
+
+
+def name_of(task: Task, raw: Mapping[str, Any], place: int) -> str:
+    """What a row is called: by its id, or its place where the data has none."""
+    given = value_of(raw, task.columns.id)
+    return f"{place:06d}" if given is None else str(given)
+
+
+def is_open(task: Task, raw: Mapping[str, Any]) -> bool:
+    """Whether a row of a choice has nothing to choose from, or no answer."""
+    columns = task.columns
+    names = [columns.options] if isinstance(columns.options, str) else list(columns.options or ())
+    return not any(value_of(raw, name) for name in names) or not value_of(raw, columns.answer)
 
 
 def value_of(raw: Mapping[str, Any], name: str | None) -> Any:

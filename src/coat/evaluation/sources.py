@@ -11,7 +11,7 @@ from typing import Any
 
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
-from coat.evaluation.items import Item, Sound, can_rotate, item_of_manifest, item_of_row
+from coat.evaluation.items import Item, Sound, can_rotate, is_open, item_of_manifest, item_of_row, name_of
 from coat.evaluation.task import Columns, Source, Task, load_task, task_names
 
 SAMPLE = "sample"
@@ -89,16 +89,18 @@ def open_task(task: Task, data: str | None = None, scratch: Path | None = None) 
             raise CoatError("The sample needs a folder to be written to.", "Give scratch=.")
         folder = scratch / task.name
         write_sample(task, folder)
-        return _of_dataset(task, _load_folder(task, folder), SAMPLE, "")
+        return _of_dataset(task, _load_folder(task, folder), SAMPLE, "", folder)
     if data is not None:
         folder = _folder_of(task, Path(data))
         if task.source.reader and not list(folder.glob("*.parquet")):
             from coat.evaluation.eval2000 import read_eval2000
 
             return _of_records(task, read_eval2000(folder), str(folder))
-        return _of_dataset(task, _load_folder(task, folder), str(folder), _folder_state(folder))
+        return _of_dataset(task, _load_folder(task, folder), str(folder), _folder_state(folder), folder)
     if not task.source.hub:
         raise CoatError(f"{task.name} is not on the hub.", f"{task.source.access} Then: --data FOLDER")
+    if task.columns.audio_is == "paths":
+        raise CoatError(f"The clips of {task.name} are files beside its rows.", task.source.access)
     dataset, name, revision = _load_hub(task)
     return _of_dataset(task, dataset, name, revision)
 
@@ -180,37 +182,46 @@ def orders_of(item: Item, count: int) -> range:
 
 def write_sample(task: Task, folder: Path) -> Path:
     """Write a task's sample rows in the data's own schema: Parquet, tones for clips, labels as numbers."""
-    import io
-
     import datasets
-    import numpy as np
-    import soundfile
 
     path = folder / "sample.parquet"
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for index, row in enumerate(task.sample):
-        time = np.arange(round((0.6 + 0.15 * index) * 16_000)) / 16_000
-        buffer = io.BytesIO()
-        soundfile.write(buffer, 0.2 * np.sin(2 * np.pi * 220 * (index + 1) * time), 16_000, format="WAV")
-        # Column order is by name here; nothing may depend on it.
-        rows.append({task.columns.audio: {"bytes": buffer.getvalue(), "path": f"{index}.wav"}, **row})
+    # Column order is by name here; nothing may depend on it.
+    table = datasets.Dataset.from_list(list(task.sample))
     features = {}
-    table = datasets.Dataset.from_list([{k: v for k, v in row.items() if k != task.columns.audio} for row in rows])
     for name, feature in table.features.items():
         labels = task.label_names.get(name)
         features[name] = datasets.ClassLabel(names=list(labels)) if labels else feature
     table = table.cast(datasets.Features(features)) if task.label_names else table
-    sounds = [row[task.columns.audio] for row in rows]
-    plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
-    table = table.add_column(task.columns.audio, sounds, feature=plain)
-    table = table.cast_column(task.columns.audio, datasets.Audio(sampling_rate=task.sample_rate, decode=False))
+    if task.columns.audio_is == "paths":
+        for index, row in enumerate(task.sample):
+            for name in row[task.columns.audio]:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(_tone(index))
+    else:
+        sounds = [{"bytes": _tone(index), "path": f"{index}.wav"} for index in range(len(task.sample))]
+        plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+        table = table.add_column(task.columns.audio, sounds, feature=plain)
+        table = table.cast_column(task.columns.audio, datasets.Audio(sampling_rate=task.sample_rate, decode=False))
     partial = path.with_name(path.name + ".partial")
     table.to_parquet(partial)
     partial.replace(path)
     return path
+
+
+def _tone(index: int) -> bytes:
+    """A file of a tone that is higher and longer for each row."""
+    import io
+
+    import numpy as np
+    import soundfile
+
+    time = np.arange(round((0.6 + 0.15 * index) * 16_000)) / 16_000
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.2 * np.sin(2 * np.pi * 220 * (index + 1) * time), 16_000, format="WAV")
+    return buffer.getvalue()
 
 
 def _folder_of(task: Task, data: Path) -> Path:
@@ -229,7 +240,7 @@ def _folder_of(task: Task, data: Path) -> Path:
     raise CoatError(f"{data} has no folder {task.name}, and holds no Parquet files itself.", f"Put them into {own}.")
 
 
-def _of_dataset(task: Task, dataset: Any, place: str, revision: str) -> Opened:
+def _of_dataset(task: Task, dataset: Any, place: str, revision: str, folder: Path = Path()) -> Opened:
     import datasets
 
     from coat.data.sources.prepare import plain_records
@@ -243,13 +254,33 @@ def _of_dataset(task: Task, dataset: Any, place: str, revision: str) -> Opened:
         )
     if isinstance(dataset.features[column], datasets.Audio):
         dataset = dataset.cast_column(column, datasets.Audio(decode=False))
-    items, bad = [], {}
+    files = dataset[column] if task.columns.audio_is == "paths" else None
+    items, bad, left_out = [], {}, []
     for index, raw in enumerate(plain_records(dataset.remove_columns([column]))):
+        if task.leave_out_open and is_open(task, raw):
+            left_out.append(name_of(task, raw, index))
+            continue
         try:
-            items.append(item_of_row(task, raw, index, _sound(dataset, index, task)))
+            sounds = [_sound(dataset, index, task)] if files is None else _sounds_in(folder, files[index])
+            items.append(item_of_row(task, raw, index, *sounds))
         except CoatError as error:
             bad[f"row {index}"] = error.problem
-    return Opened(task, _unique(items), place, revision, bad=bad)
+    return Opened(task, _unique(items), place, revision, {"without options": left_out} if left_out else {}, bad)
+
+
+def _sounds_in(folder: Path, names: str | Sequence[str]) -> list[Sound]:
+    """The files that a row names, in the data's folder.
+
+    Raises:
+        CoatError: One of them leads out of it.
+    """
+    sounds = []
+    for name in [names] if isinstance(names, str) else names:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise CoatError(f"{name} is no file within {folder}.", "Rows name their clips within the data's folder.")
+        sounds.append(Sound.of_file(path))
+    return sounds
 
 
 def _of_records(task: Task, records: Sequence[dict[str, Any]], place: str) -> Opened:

@@ -47,7 +47,10 @@ class Source(_Part):
 class Columns(_Part):
     """Which column holds what; ``column.field`` is within one that holds several, as such or as JSON."""
 
-    audio: str = Field("audio", description="The clip.")
+    audio: str = Field("audio", description="The clip, or clips.")
+    audio_is: Literal["sound", "paths"] = Field(
+        "sound", description="Whether that column holds sound, or paths of files in the data's folder."
+    )
     question: str | None = Field("question", description="What is asked; none where every row is asked the same.")
     options: str | tuple[str, ...] | None = Field(
         None, description="Column of a choice's options: a list, JSON, lettered lines, or several columns."
@@ -100,6 +103,7 @@ class Task(_Part):
     weighted_f1: bool = Field(False, description="Score F1 weighted by support beside accuracy.")
     clean: Literal["", "gigaspeech", "switchboard"] = Field("", description="Markup that is removed from references.")
     leave_out_empty: bool = Field(False, description="Rows whose reference holds no word are counted, not scored.")
+    leave_out_open: bool = Field(False, description="Rows without options or answer are counted, not asked.")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="Longer clips are counted, not asked (App. B).")
     upstream: Upstream | None = Field(None, description="None where lmms-eval has no such task.")
     sample: tuple[dict[str, Any], ...] = Field((), description="Rows in the data's own schema, without sound.")

@@ -20,14 +20,15 @@ UTILS = """from coat.lmms.tasks import functions
 
 globals().update(functions())
 """
-# A judge is a stage of its own here, and eval2000 is read by its own reader.
+# A judge is a stage of its own here; eval2000 is read by its own reader, and clips in files beside the rows here too.
 LEFT_OUT = ("judge",)
 
 
 def offered() -> list[str]:
     """Tasks that lmms-eval can be given, without the prefix."""
     tasks = map(load_task, task_names())
-    return [task.name for task in tasks if task.kind not in LEFT_OUT and task.source.hub]
+    inside = [task for task in tasks if task.source.hub and task.columns.audio_is == "sound"]
+    return [task.name for task in inside if task.kind not in LEFT_OUT]
 
 
 def write_task_files(folder: Path, names: Sequence[str] = (), data: Path | None = None) -> list[str]:
