@@ -22,6 +22,7 @@ REGISTRY = {
     "emotion2vec": "coat.experts.emotion2vec:Emotion2Vec",
     "basic_pitch": "coat.experts.basic_pitch:BasicPitch",
     "resemblyzer": "coat.experts.resemblyzer:Resemblyzer",
+    "opensmile": "coat.experts.opensmile:OpenSmile",
     "log_mel": "coat.experts.log_mel:LogMel",
     "encoder": "coat.experts.encoder:Encoder",
 }
