@@ -179,7 +179,7 @@ def item_of_row(task: Task, raw: Mapping[str, Any], place: int, *sounds: Sound) 
 
 
 def name_of(task: Task, raw: Mapping[str, Any], place: int) -> str:
-    """What a row is called: by its id, or its place where the data has none."""
+    """The name of a row: its id, or its place where the data has none."""
     given = value_of(raw, task.columns.id)
     return f"{place:06d}" if given is None else str(given)
 
