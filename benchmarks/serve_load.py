@@ -2,9 +2,10 @@
 
     python benchmarks/serve_load.py                 # the miniature; 1, 4, 16, 64 clients, block and no block
     python benchmarks/serve_load.py --model-path runs/x/export --requests 256
+    python benchmarks/serve_load.py --against ../other-checkout --clients 16 --rounds 0
 
 The server is a process of its own, started as users start it. Every request must be answered: one that is lost
-fails the run. Block and no block are measured in turns, in one run.
+fails the run. Block and no block are measured in turns, in one run, and so is the server of another checkout.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import io
+import itertools
+import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -24,31 +30,56 @@ import numpy as np
 import openai
 import soundfile
 
+from coat import CoatModel
 from coat.checkpoints.references import miniature_folder
 
-ROUNDS = 6
+LATE, LATE_SECONDS, LONG_TOKENS = 12, 0.2, 400
 
 
 def main() -> None:
-    """Start the server, load it, stop it."""
+    """Start the servers, load them, stop them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-path", default=str(miniature_folder()))
     parser.add_argument("--clients", nargs="*", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--requests", type=int, default=128, help="of each kind, at each number of clients")
     parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=6, help="more of them, in which memory may not pile up")
+    parser.add_argument("--against", type=Path, help="a checkout of this repository, whose server is measured too")
     args = parser.parse_args()
+    sources = {"this": Path(__file__).parents[1]} | ({"other": args.against.resolve()} if args.against else {})
+    ends = CoatModel.from_pretrained(args.model_path).model.backbone.end_ids
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(serving(source, args)) for name, source in sources.items()}
+        asyncio.run(load(servers, ends, args.clients, args.requests, args.rounds))
+
+
+@contextlib.contextmanager
+def serving(source: Path, args: argparse.Namespace) -> Iterator[Server]:
+    """A server of a checkout, until it is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "coat", "serve", args.model_path, "--name", "m", "--port", str(port),
                "--backend", "transformers", "--max-batch", str(args.max_batch)]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    environment = {**os.environ, "PYTHONPATH": str(source / "src")}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", process)
-            asyncio.run(load(port, process.pid, args.clients, args.requests))
+            client = openai.AsyncOpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=300
+            )
+            yield Server(client, process.pid)
         finally:
             process.terminate()
             process.wait(60)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    client: openai.AsyncOpenAI
+    pid: int
 
 
 def wait_for(url: str, process: subprocess.Popen) -> None:
@@ -62,32 +93,51 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
     raise SystemExit("the server did not start")
 
 
-async def load(port: int, pid: int, clients: list[int], requests: int) -> None:
-    """Every number of clients, block and no block."""
-    client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=300)
+async def load(servers: dict[str, Server], ends: list[int], clients: list[int], requests: int, rounds: int) -> None:
+    """Every number of clients, block and no block, every server in turn."""
     sounds = [clip(index) for index in range(16)]
-    await burst(client, sounds, 4, 16, think=True)  # warm up
+    for server in servers.values():
+        await burst(server.client, sounds, 4, 16, think=True)  # warm up
     print(f"{requests} requests of each kind; 2 to 4 s of audio\n")
-    print("| clients | block | requests/s | median | 95 % | first token, median | server's memory |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for number in clients:
-        for think in (False, True):
-            began = time.perf_counter()
-            times = await burst(client, sounds, number, requests, think=think)
-            spent = time.perf_counter() - began
-            assert len(times) == requests, f"{requests - len(times)} requests were lost"
-            first, whole = np.array(times).T
-            print(
-                f"| {number} | {'yes' if think else 'no'} | {requests / spent:.1f} | {1000 * np.median(whole):.0f} ms "
-                f"| {1000 * np.quantile(whole, 0.95):.0f} ms | {1000 * np.median(first):.0f} ms "
-                f"| {memory_mb(pid):.0f} MB |",
-                flush=True,
-            )
-    print(f"\nMemory after each of {ROUNDS} more rounds of {requests} requests by {max(clients)} clients:", end=" ")
-    for _ in range(ROUNDS):
-        assert len(await burst(client, sounds, max(clients), requests, think=True)) == requests
-        print(f"{memory_mb(pid):.0f} MB", end=" ", flush=True)
+    print("| server | clients | block | requests/s | median | 95 % | first token, median | server's memory |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for number, think, (name, server) in itertools.product(clients, (False, True), servers.items()):
+        began = time.perf_counter()
+        times = await burst(server.client, sounds, number, requests, think=think)
+        spent = time.perf_counter() - began
+        assert len(times) == requests, f"{requests - len(times)} requests were lost"
+        first, whole = np.array(times).T
+        print(
+            f"| {name} | {number} | {'yes' if think else 'no'} | {requests / spent:.1f} "
+            f"| {1000 * np.median(whole):.0f} ms | {1000 * np.quantile(whole, 0.95):.0f} ms "
+            f"| {1000 * np.median(first):.0f} ms | {memory_mb(server.pid):.0f} MB |",
+            flush=True,
+        )
+    print(f"\nThree tokens asked for while {LONG_TOKENS} are being made for another, median of {LATE}:")
+    for name, server in servers.items():
+        took = [await late(server.client, sounds[0], ends) for _ in range(LATE)]
+        print(f"{name}: {1000 * np.median(took):.0f} ms, at most {1000 * max(took):.0f} ms", flush=True)
+    if rounds:
+        server = servers["this"]
+        print(f"\nMemory after each of {rounds} more rounds of {requests} requests by {max(clients)} clients:", end=" ")
+    for _ in range(rounds):
+        assert len(await burst(server.client, sounds, max(clients), requests, think=True)) == requests
+        print(f"{memory_mb(server.pid):.0f} MB", end=" ", flush=True)
     print()
+
+
+async def late(client: openai.AsyncOpenAI, sound: str, ends: list[int]) -> float:
+    """Seconds of a short request that comes while one is answered that may not end."""
+    never = {str(token): -100 for token in ends}
+    long = asyncio.create_task(
+        client.chat.completions.create(model="m", messages=question(sound), max_tokens=LONG_TOKENS, logit_bias=never)
+    )
+    await asyncio.sleep(LATE_SECONDS)
+    began = time.perf_counter()
+    await client.chat.completions.create(model="m", messages=question(sound), max_tokens=3)
+    took = time.perf_counter() - began
+    await long
+    return took
 
 
 async def burst(

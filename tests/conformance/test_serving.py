@@ -2,10 +2,13 @@
 
 import openai
 import pytest
+import torch
 
 from coat.data.conversation import Conversation
 from coat.generation import generate
-from coat.testing.clips import noise
+from coat.serving.decoding import Decoding
+from coat.testing.clips import conversation, noise
+from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from tests.serving.conftest import ask, encoded, running
 
@@ -31,3 +34,36 @@ def test_it_answers_as_the_library_does(loaded):
     count = loaded.num_audio_tokens(len(clip.waveform))
     assert answer.usage.prompt_tokens_details.think_tokens == count + 2  # with the ends of the block
     assert text.usage.prompt_tokens_details.audio_tokens == 0
+
+
+@torch.inference_mode()
+def test_rows_that_come_and_go_say_what_they_say_alone(loaded):
+    """Shorter and longer prompts join between tokens, past the window of layers that have one; others leave."""
+    model = ThinkingModel(loaded).eval()
+    lengths = (1.0, 0.4, 25.0, 1.7)
+    prefills = [
+        model.prepare_prefill(make_batch(model.builder, [conversation(s, answer=None, seed=i)], padding_side="left"))
+        for i, s in enumerate(lengths)
+    ]
+    options = {"do_sample": False, "suppress_tokens": list(model.tokens.ids)}
+    alone = [loaded.generate(**each, max_new_tokens=9, **options)[0].tolist() for each in prefills]
+    decoding, rows, said = Decoding(loaded, model.tokens.ids), [], [[] for _ in lengths]
+
+    def step(leave=()):
+        tokens = decoding.likeliest()
+        for row, token in zip(rows, tokens, strict=True):
+            said[row].append(token)
+        staying = [place for place, row in enumerate(rows) if row not in leave]
+        decoding.keep(staying)
+        decoding.step([tokens[place] for place in staying])
+        rows[:] = [rows[place] for place in staying]
+
+    for joins, leaves in (((0, 1), ()), ((), ()), ((2,), ()), ((), ()), ((), (0, 1)), ((3,), ()), ((), (2,)), ((), ())):
+        for row in joins:
+            decoding.join(**prefills[row])
+            rows.append(row)
+        step(leaves)
+    assert [len(tokens) for tokens in said] == [5, 5, 5, 3]
+    assert decoding.mask.shape[1] == prefills[3]["attention_mask"].shape[1] + 3  # padding left with the longer rows
+    for tokens, expected in zip(said, alone, strict=True):
+        assert tokens == expected[: len(tokens)]

@@ -1,6 +1,7 @@
 """The queue, the batches, and the rules of each row."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -84,6 +85,27 @@ def test_budgets_share_a_batch_and_change_no_answer(coat_model):
     engine.stop()
 
 
+def test_who_comes_while_others_are_answered_does_not_wait_for_them(engine):
+    """It joins between two of their tokens, and neither's answer is another for it."""
+    ends = dict.fromkeys(engine.model.backbone.end_ids, -100.0)
+    long, short = Options(max_tokens=300, logit_bias=ends), Options(max_tokens=3)
+    first, second = Ear(), Ear()
+    slow = engine.submit(item("What is said?"), long, first)
+    while not slow.tokens:
+        time.sleep(0.001)
+    quick = engine.submit(item(), short, second)
+    second.wait()
+    assert quick.finish_reason is not None
+    assert slow.finish_reason is None
+    assert slow.started < quick.started
+    first.wait()
+    for text, options, job in (("What is said?", long, slow), ("What note is this?", short, quick)):
+        alone = Ear()
+        again = engine.submit(item(text), options, alone)
+        alone.wait()
+        assert again.tokens == job.tokens
+
+
 def test_cancelled_requests_leave(engine):
     ear = Ear()
     job = engine.submit(item("Repeat: " + "dog " * 20), Options(max_tokens=400), ear)
@@ -152,12 +174,14 @@ def test_text_grows_piece_by_piece_whatever_is_settled(engine, monkeypatch):
 
 
 def test_rows_are_drawn_as_they_are_told():
-    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]] * 3))
+    scores = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     counts = torch.zeros(3, 4)
     options = [Options(), Options(temperature=1.0, seed=0), Options(temperature=1.0, top_p=0.7, seed=1)]
-    sampler = RowSampler(options, [[]] * 3)
-    for _ in range(2000):
-        counts[torch.arange(3), sampler(torch.zeros(3, 0, dtype=torch.long), scores.clone()).argmax(-1)] += 1
+    for row, option in enumerate(options):
+        sampler = RowSampler(option)
+        assert sampler.is_greedy == (row == 0)
+        for _ in range(2000):
+            counts[row, sampler.choose([], scores.clone())] += 1
     assert counts[0].tolist() == [2000, 0, 0, 0]
     torch.testing.assert_close(counts[1] / 2000, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03, rtol=0)
     torch.testing.assert_close(counts[2] / 2000, torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)

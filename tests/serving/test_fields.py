@@ -185,11 +185,9 @@ def test_what_no_model_should_hear_is_refused(http):
         assert_refused(post(http, ask(encoded(wave, subtype="FLOAT"))), 400, message)
 
 
-def scored(options, said=(), prompt=(), scores=None):
-    """What is left of scores ``(V,)`` after a row's rules."""
-    scores = torch.arange(6.0) if scores is None else scores
-    sampler = RowSampler([options], [list(prompt)])
-    return sampler(torch.tensor([list(said)], dtype=torch.long), scores.clone()[None])[0]
+def scored(options, said=(), prompt=()):
+    """Scores 0 to 5 after a row's penalties and biases."""
+    return RowSampler(options, prompt).ruled(said, torch.arange(6.0))
 
 
 def test_penalties_are_those_of_openai_and_transformers():
@@ -205,7 +203,8 @@ def test_penalties_are_those_of_openai_and_transformers():
     ("rule", "kept"), [({"top_k": 2}, {4, 5}), ({"top_p": 0.7}, {4, 5}), ({"min_p": 0.3}, {4, 5}), ({"top_k": 1}, {5})]
 )
 def test_rows_sample_among_the_tokens_that_their_rules_leave(rule, kept):
-    drawn = {int(scored(Options(temperature=1.0, seed=seed, **rule)).argmax()) for seed in range(200)}
+    samplers = [RowSampler(Options(temperature=1.0, seed=seed, **rule)) for seed in range(200)]
+    drawn = {sampler.choose([], torch.arange(6.0)) for sampler in samplers}
     assert drawn == kept
 
 

@@ -1,7 +1,8 @@
-"""Requests in a queue, a worker that answers them in batches.
+"""Requests in a queue, a worker that answers many at once, a token of each at a time.
 
-What waits when the model becomes free is answered together, up to a limit, after a short pause in which more may
-come. Each request hears its own tokens as they are made, and leaves its batch when it is finished or given up.
+What comes while others are being answered joins them before their next token, up to a limit; what comes to a free
+model waits a moment for company. Each request hears its own tokens as they are made, and leaves when it is finished
+or given up.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -17,7 +18,8 @@ import torch
 
 from coat.data.conversation import Conversation, texts_of
 from coat.errors import CoatError
-from coat.serving.sampling import RowListener, RowSampler, RowStops
+from coat.serving.decoding import Decoding
+from coat.serving.sampling import RowSampler
 from coat.serving.schema import Options
 from coat.thinking.batch import Encoded, collate, encode
 from coat.thinking.model import ThinkingModel
@@ -63,6 +65,7 @@ class Job:
         arrived, started, first_token: Times on the monotonic clock.
         heard: Characters of the answer that were handed out.
         settled: Tokens whose text will not change any more, and that text.
+        sampler: Chooses its tokens.
     """
 
     encoded: Encoded
@@ -78,6 +81,10 @@ class Job:
     first_token: float | None = None
     heard: int = 0
     settled: tuple[int, str] = (0, "")
+    sampler: RowSampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampler = RowSampler(self.options, self.encoded.prompt.input_ids)
 
     @property
     def done(self) -> bool:
@@ -117,7 +124,7 @@ class Engine:
     Args:
         model: In evaluation mode, on its device.
         limits: Limits of requests and batches.
-        observe: Called with the size of each batch.
+        observe: Called with how many are being answered, whenever some have joined.
     """
 
     def __init__(
@@ -147,7 +154,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        """Requests in the batch that is being answered."""
+        """Requests that are being answered."""
         return sum(not job.done for job in self._running)
 
     def submit(self, conversation: Conversation, options: Options, hear: Callable[[str | None], None]) -> Job:
@@ -201,50 +208,46 @@ class Engine:
             return self.plain
         return self.model.builder.at(options.stride) if options.stride else self.model.builder
 
+    @torch.inference_mode()
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._running = batch
-            if self.observe is not None:
-                self.observe(len(batch))
+        decoding = Decoding(self.model.backbone, self.model.tokens.ids)
+        while True:
+            newcomers = self._next_jobs()
+            if not newcomers and not self._running:
+                return
             try:
-                self._answer(batch)
-            except Exception as error:  # one bad batch must not end the server
-                for job in batch:
-                    if not job.done:
-                        job.error = error
-            for job in batch:
-                if not job.done:
-                    job.finish_reason = "length"
-                job.hear(None)
-            self._running = []
+                self._admit(decoding, newcomers)
+                self._step(decoding)
+            except Exception as error:  # one bad request must not end the server
+                for job in self._running:
+                    job.error = job.error or error
+                decoding.clear()
+                self._dismiss()
 
-    def _next_batch(self) -> list[Job]:
+    def _next_jobs(self) -> list[Job]:
+        """Those that may join; if nothing is being answered, wait for some, and none is the end."""
         with self._wake:
             while True:
-                self._wake.wait_for(lambda: self._stopping or bool(self._waiting))
-                if self._stopping:
-                    return []
-                if len(self._waiting) < self.limits.max_batch:
-                    self._wake.wait_for(
-                        lambda: self._stopping or len(self._waiting) >= self.limits.max_batch, self.limits.max_wait
-                    )
-                batch = self._take()
-                if batch:
-                    return batch
+                if not self._running:
+                    self._wake.wait_for(lambda: self._stopping or bool(self._waiting))
+                    if not self._stopping and len(self._waiting) < self.limits.max_batch:
+                        self._wake.wait_for(
+                            lambda: self._stopping or len(self._waiting) >= self.limits.max_batch, self.limits.max_wait
+                        )
+                jobs = self._take()
+                if jobs or self._running or self._stopping:
+                    return jobs
 
     def _take(self) -> list[Job]:
-        """The oldest."""
-        batch: list[Job] = []
-        rest: deque[Job] = deque()
-        for job in self._waiting:
+        """The oldest, as many as there is room for."""
+        taken: list[Job] = []
+        while self._waiting and len(self._running) + len(taken) < self.limits.max_batch:
+            job = self._waiting.popleft()
             if job.cancelled:
                 job.hear(None)
-            elif len(batch) < self.limits.max_batch:
-                batch.append(job)
             else:
-                rest.append(job)
-        self._waiting = rest
-        return batch
+                taken.append(job)
+        return taken
 
     def _refuse_waiting(self) -> None:
         for job in self._waiting:
@@ -252,29 +255,48 @@ class Engine:
             job.hear(None)
         self._waiting.clear()
 
-    @torch.inference_mode()
-    def _answer(self, jobs: Sequence[Job]) -> None:
+    def _admit(self, decoding: Decoding, jobs: list[Job]) -> None:
+        """Read some prompts, and take them among those that are being answered."""
+        if not jobs:
+            return
         now = time.monotonic()
         for job in jobs:
             job.started = now
-        backbone = self.model.backbone
-        batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left").to(backbone.device)
-        prefill = self.model.prepare_prefill(batch)
-        ends = frozenset(backbone.end_ids)
-        prompts = [job.encoded.prompt.input_ids for job in jobs]
+        try:
+            batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left")
+            decoding.join(**self.model.prepare_prefill(batch.to(self.model.backbone.device)))
+        except Exception as error:  # the others go on
+            for job in jobs:
+                job.error = error
+                job.hear(None)
+            return
+        self._running = [*self._running, *jobs]
+        if self.observe is not None:
+            self.observe(len(self._running))
 
-        def hear(row: int, token: int) -> None:
-            self._hear(jobs[row], token, ends)
+    def _step(self, decoding: Decoding) -> None:
+        """One more token of everybody; those that are done leave."""
+        if not self._running:
+            return
+        ends = frozenset(self.model.backbone.end_ids)
+        tokens = decoding.likeliest()
+        for row, job in enumerate(self._running):
+            if not job.sampler.is_greedy:
+                tokens[row] = job.sampler.choose(job.tokens, decoding.logits[row])
+            self._hear(job, tokens[row], ends)
+        staying = [row for row, job in enumerate(self._running) if not job.done]
+        self._dismiss()
+        decoding.keep(staying)
+        decoding.step([tokens[row] for row in staying])
 
-        backbone.generate(
-            **prefill,
-            max_new_tokens=max(job.options.max_tokens for job in jobs),
-            do_sample=False,
-            suppress_tokens=list(self.model.tokens.ids),
-            logits_processor=[RowSampler([job.options for job in jobs], prompts)],
-            streamer=RowListener(hear),
-            stopping_criteria=[RowStops(lambda: [job.done for job in jobs])],
+    def _dismiss(self) -> None:
+        """Tell those that are done that nothing more will come."""
+        done, self._running = (
+            [job for job in self._running if job.done],
+            [job for job in self._running if not job.done],
         )
+        for job in done:
+            job.hear(None)
 
     def _hear(self, job: Job, token: int, ends: frozenset[int]) -> None:
         """One more token of a job: text as far as it is certain, and whether it ends here."""

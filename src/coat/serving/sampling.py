@@ -1,13 +1,12 @@
-"""Many requests in one batch, each decoded by its own rules, each heard as its tokens come."""
+"""One request's own rules for choosing its next token, whatever it is batched with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
+from transformers import LogitsProcessorList
 from transformers.generation import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -16,57 +15,53 @@ from transformers.generation import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.generation.streamers import BaseStreamer
 
 from coat.serving.schema import Options
 
 
-class RowSampler(LogitsProcessor):
-    """Chooses each row's next token by that row's own rules.
-
-    What is not chosen is set to minus infinity, so that greedy search takes the choice. A row draws from a
-    generator of its own: what it is batched with changes nothing.
+class RowSampler:
+    """Chooses a request's tokens, one after another, with a generator of random numbers of its own.
 
     Args:
-        options: The options of each row.
-        prompts: Ids of each row's prompt, which a repetition penalty counts too.
+        options: The request's.
+        prompt: Ids of its prompt, which a repetition penalty counts too.
+
+    Attributes:
+        is_greedy: Whether it takes the likeliest token as it is.
     """
 
-    def __init__(self, options: Sequence[Options], prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, options: Options, prompt: Sequence[int] = ()) -> None:
         self.options = options
-        self.generators = [_generator(option.seed) for option in options]
-        self.processors = [_processors(option) for option in options]
-        self.warpers = [_warpers(option) for option in options]
-        # Of rows whose rules look at it; made once, not for every token.
-        self.prompts = [
-            torch.tensor([ids], dtype=torch.long) if rules else None
-            for ids, rules in zip(prompts, self.processors, strict=True)
-        ]
+        self.prompt = list(prompt)
+        self.generator = _generator(options.seed)
+        self.processors = _processors(options)
+        self.warpers = _warpers(options)
+        counts = options.frequency_penalty or options.presence_penalty
+        self.is_greedy = not (self.processors or counts or options.temperature > 0)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores ``(B, V)`` with one token left in rows that sample.
+    def choose(self, said: Sequence[int], scores: Tensor) -> int:
+        """The next token.
 
         Args:
-            input_ids: ``(B, T)`` the answers so far; the prompt comes as embeddings, and is not in there.
-            scores: ``(B, V)`` logits.
+            said: The answer so far.
+            scores: ``(V,)`` logits.
         """
-        for row, option in enumerate(self.options):
-            said = input_ids[row : row + 1]
-            prompt = self.prompts[row]
-            if prompt is not None:
-                prompt = self.prompts[row] = prompt.to(said.device)
-                every = torch.cat([prompt, said], dim=1)
-                scores[row] = self.processors[row](every, scores[row : row + 1])[0]
-            if option.frequency_penalty or option.presence_penalty:
-                times = torch.bincount(said[0], minlength=scores.shape[1]).to(scores)
-                scores[row] -= option.frequency_penalty * times + option.presence_penalty * (times > 0)
-            if option.temperature > 0:
-                logits = self.warpers[row](said, scores[row : row + 1].float().cpu())[0]
-                probabilities = logits.softmax(-1)
-                choice = int(torch.multinomial(probabilities, 1, generator=self.generators[row]))
-                kept = scores[row, choice].clone()
-                scores[row] = float("-inf")
-                scores[row, choice] = kept
+        scores = self.ruled(said, scores)
+        if self.options.temperature <= 0:
+            return int(scores.argmax())
+        ids = torch.tensor([list(said)], dtype=torch.long)
+        probabilities = self.warpers(ids, scores[None].float().cpu())[0].softmax(-1)
+        return int(torch.multinomial(probabilities, 1, generator=self.generator))
+
+    def ruled(self, said: Sequence[int], scores: Tensor) -> Tensor:
+        """Scores ``(V,)`` after penalties and biases, which hold whether it samples or not."""
+        if self.processors:
+            every = torch.tensor([[*self.prompt, *said]], dtype=torch.long, device=scores.device)
+            scores = self.processors(every, scores[None].clone())[0]
+        if self.options.frequency_penalty or self.options.presence_penalty:
+            ids = torch.tensor(list(said), dtype=torch.long, device=scores.device)
+            times = torch.bincount(ids, minlength=len(scores)).to(scores)
+            scores = scores - self.options.frequency_penalty * times - self.options.presence_penalty * (times > 0)
         return scores
 
 
@@ -98,33 +93,3 @@ def _generator(seed: int | None) -> torch.Generator:
     generator = torch.Generator()
     generator.manual_seed(seed) if seed is not None else generator.seed()
     return generator
-
-
-class RowListener(BaseStreamer):
-    """Hands every row's new token to whoever listens to it."""
-
-    def __init__(self, hear: Callable[[int, int], None]) -> None:
-        self.hear = hear
-        self.started = False
-
-    def put(self, value: Tensor) -> None:
-        """A step's tokens ``(B,)``; first of all comes the prompt, which is skipped."""
-        if not self.started:
-            self.started = True
-            return
-        for row, token in enumerate(value.tolist()):
-            self.hear(row, token)
-
-    def end(self) -> None:
-        """Nothing to do: the batch's owner knows."""
-
-
-class RowStops(StoppingCriteria):
-    """Stops rows that are finished, one by one."""
-
-    def __init__(self, finished: Callable[[], list[bool]]) -> None:
-        self.finished = finished
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """``(B,)``, True where a row is done."""
-        return torch.tensor(self.finished(), device=input_ids.device)
