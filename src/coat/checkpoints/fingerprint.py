@@ -7,6 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from coat.checkpoints.references import AdapterRef, Checkpoint, RunRef
+from coat.errors import CoatError
+from coat.hub import locate
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
 SETTINGS = (
@@ -53,11 +55,12 @@ def _folder(path: str) -> Path | None:
     """Where a model's files are; None if it is only a name."""
     from transformers.utils import cached_file
 
-    if Path(path).is_dir():
-        return Path(path)
     try:
-        found = cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
-    except OSError:
+        place = locate(path)  # names of our own too, which the hub is not asked for
+        if Path(place).is_dir():
+            return Path(place)
+        found = cached_file(place, "config.json", _raise_exceptions_for_missing_entries=False)
+    except (CoatError, OSError):
         return None
     return Path(found).parent if found else None  # the snapshot of one commit
 
