@@ -143,6 +143,18 @@ def test_a_batch_that_fails_does_not_end_the_worker(engine, monkeypatch):
     assert good.wait() is not None
 
 
+def test_a_request_whose_rules_fail_leaves_alone(engine, monkeypatch):
+    bad, good = Ear(), Ear()
+    failing = engine.submit(item(), Options(max_tokens=20, temperature=1.0, seed=0), bad)
+    monkeypatch.setattr(failing.sampler, "choose", lambda said, scores: 1 / 0)
+    beside = engine.submit(item(), Options(max_tokens=3), good)
+    bad.wait()
+    good.wait()
+    assert isinstance(failing.error, ZeroDivisionError)
+    assert beside.error is None
+    assert beside.finish_reason is not None
+
+
 def test_prompts_that_are_too_long_are_refused(coat_model):
     engine = Engine(coat_model.model, EngineLimits(max_prompt_tokens=50))
     with pytest.raises(CoatError, match="at most 50 are served"):

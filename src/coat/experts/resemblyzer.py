@@ -85,17 +85,16 @@ class Resemblyzer(PretrainedExpert):
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Expert.features`."""
         frames = lengths // (HOP * STEP) + 1
-        windows = torch.cat([self._windows(w[:n], n) for w, n in zip(waveforms, lengths.tolist(), strict=True)])
+        windows = torch.cat([self._windows(w[:n]) for w, n in zip(waveforms, lengths.tolist(), strict=True)])
         voices = torch.cat([self._voices(part) for part in windows.split(AT_ONCE)])
         return nn.utils.rnn.pad_sequence(list(voices.split(frames.tolist())), batch_first=True), frames
 
-    def _windows(self, waveform: Tensor, length: int) -> Tensor:
+    def _windows(self, waveform: Tensor) -> Tensor:
         """Mel frames ``(windows, SPAN, mels)`` around each quarter of a second of a clip, silence beyond its ends."""
         level = 10 * waveform.square().mean().clamp(min=1e-20).log10()
         waveform = waveform * 10 ** ((LEVEL_DB - level).clamp(min=0) / 20)
-        count = length // (HOP * STEP) + 1
-        around = SPAN // 2 * HOP
-        padded = F.pad(waveform, (around, (count - 1) * STEP * HOP + around - length + HOP))
+        count, around = len(waveform) // (HOP * STEP) + 1, SPAN // 2 * HOP
+        padded = F.pad(waveform, (around, (count - 1) * STEP * HOP + around - len(waveform) + HOP))
         spectrum = torch.stft(padded, WINDOW, HOP, window=self.window, return_complex=True, pad_mode="constant")
         mel = spectrum.abs().square().T @ self.filters
         return mel.unfold(0, SPAN, STEP)[:count].transpose(1, 2)

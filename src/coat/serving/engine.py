@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -222,7 +222,7 @@ class Engine:
                 for job in self._running:
                     job.error = job.error or error
                 decoding.clear()
-                self._dismiss()
+                self._keep(())
 
     def _next_jobs(self) -> list[Job]:
         """Those that may join; if nothing is being answered, wait for some, and none is the end."""
@@ -281,21 +281,23 @@ class Engine:
         ends = frozenset(self.model.backbone.end_ids)
         tokens = decoding.likeliest()
         for row, job in enumerate(self._running):
-            if not job.sampler.is_greedy:
-                tokens[row] = job.sampler.choose(job.tokens, decoding.logits[row])
-            self._hear(job, tokens[row], ends)
-        staying = [row for row, job in enumerate(self._running) if not job.done]
-        self._dismiss()
+            try:
+                if not job.sampler.is_greedy:
+                    tokens[row] = job.sampler.choose(job.tokens, decoding.logits[row])
+                self._hear(job, tokens[row], ends)
+            except Exception as error:  # of one request's rules or listener; the others go on
+                job.error = error
+        staying = [row for row, job in enumerate(self._running) if not job.done]  # others may be cancelled from here on
+        self._keep(staying)
         decoding.keep(staying)
         decoding.step([tokens[row] for row in staying])
 
-    def _dismiss(self) -> None:
-        """Tell those that are done that nothing more will come."""
-        done, self._running = (
-            [job for job in self._running if job.done],
-            [job for job in self._running if not job.done],
-        )
-        for job in done:
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Let all but some go, and tell them that nothing more will come."""
+        kept = [self._running[row] for row in rows]
+        gone = [job for row, job in enumerate(self._running) if row not in rows]
+        self._running = kept
+        for job in gone:
             job.hear(None)
 
     def _hear(self, job: Job, token: int, ends: frozenset[int]) -> None:
