@@ -59,7 +59,7 @@ _ASR = re.compile(r"^language (\w+)<asr_text>")
 _LIKE_A_MARK = re.compile(
     r"&lt;/?\s*(?:audio|sound|speech|voice|wav)[\w ]*/?\s*&gt;|</?\s*(?:audio|sound|speech|voice|wav)[\w ]*/?\s*>", re.I
 )
-_CONTROL = re.compile(r"<\|\w*audio\w*\|>", re.I)
+_CONTROL = re.compile(r"<\|(?:\w*audio\w*|pad)\|>", re.I)
 
 
 def canonical(raw: Any, *, ignore: Collection[str] = ()) -> dict[str, Any]:
