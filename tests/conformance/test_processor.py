@@ -53,7 +53,7 @@ def test_several_clips_and_turns(loaded):
     if loaded.max_clips is not None:
         pytest.skip("takes one clip")
     model = ThinkingModel(loaded)
-    clips = [noise(s, seed=i) for i, s in enumerate((0.3, 0.9, 0.5))]
+    clips = [noise(s, seed=i) for i, s in enumerate((1.168875, 1.640875, 0.5))]  # no whole frames
     ids = encode(model.processor(), [turn(clips[:2]), assistant("boats"), turn(clips[2:], "And here?")])["input_ids"]
     counts = [loaded.num_audio_tokens(len(clip.waveform)) for clip in clips]
     messages = [user("<audio><audio>What is said?"), assistant("boats"), user("<audio>And here?")]
@@ -66,7 +66,7 @@ def test_a_batch_is_padded_left_and_answers_as_the_library_does(loaded, thinking
     from coat.generation import generate
 
     model = ThinkingModel(loaded, thinking).eval()
-    items = [conversation(0.5, answer=None), conversation(1.7, answer=None, seed=2)]
+    items = [conversation(1.168875, answer=None), conversation(1.7, answer=None, seed=2)]  # no whole frames
     inputs = encode(model.processor(), *[[turn(item.clips)] for item in items])
     expected = make_batch(model.builder, items, padding_side="left")
     assert inputs["input_ids"].tolist() == expected.input_ids.tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,41 +96,42 @@ class AudioTextProcessor(ABC):
 
 
 class Qwen3OmniAudioProcessor(AudioTextProcessor):
-    """Qwen3-Omni's processor: no clip is padded before the transform."""
+    """Qwen3-Omni's processor for a clip alone: nothing is filled up, and a last frame that is not whole is left out.
+
+    The stock one fills the shorter clips of a batch up to the longest, which changes their last frames and may add one.
+    """
 
     def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
         extractor = self.feature_extractor
-        features = extractor(
-            audio, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="np",
-            **self._padding(audio),
-        )  # fmt: skip
-        mask = features["attention_mask"]
-        longest = int(mask.sum(-1).max())
+        options = {"sampling_rate": extractor.sampling_rate, "padding": True, "truncation": False}
+        rows = [extractor(clip, return_tensors="np", **options)["input_features"][0] for clip in audio]
+        frames = np.array([len(clip) // extractor.hop_length for clip in audio])
+        longest = int(frames.max())
+        values = [np.pad(row[:, :n], ((0, 0), (0, longest - n))) for row, n in zip(rows, frames, strict=True)]
         return {
-            "input_features": features["input_features"][..., :longest],
-            "feature_attention_mask": mask[:, :longest],
-            "num_audio_tokens": [self._tokens(int(frames)) for frames in mask.sum(-1)],
+            "input_features": np.stack(values),
+            "feature_attention_mask": (np.arange(longest) < frames[:, None]).astype(np.int32),
+            "num_audio_tokens": [chunked_frames(int(count)) for count in frames],
         }
 
-    def _padding(self, audio: list[np.ndarray]) -> dict[str, Any]:
-        """Options of the feature extractor."""
-        del audio
-        return {"padding": True, "truncation": False}
 
-    def _tokens(self, frames: int) -> int:
-        return chunked_frames(frames)
-
-
-class Qwen25OmniAudioProcessor(Qwen3OmniAudioProcessor):
+class Qwen25OmniAudioProcessor(AudioTextProcessor):
     """Qwen2.5-Omni's processor: it pads to 300 s first, of which what the transform cannot see is left out."""
 
-    def _padding(self, audio: list[np.ndarray]) -> dict[str, Any]:
+    def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
         extractor = self.feature_extractor
         longest = max(-(-len(clip) // extractor.hop_length) for clip in audio) * extractor.hop_length
-        return {"padding": "max_length", "max_length": min(longest + extractor.n_fft, extractor.n_samples)}
-
-    def _tokens(self, frames: int) -> int:
-        return pooled_frames(frames)
+        features = extractor(
+            audio, sampling_rate=extractor.sampling_rate, return_attention_mask=True, return_tensors="np",
+            padding="max_length", max_length=min(longest + extractor.n_fft, extractor.n_samples),
+        )  # fmt: skip
+        frames = features["attention_mask"].sum(-1)
+        kept = int(frames.max())
+        return {
+            "input_features": features["input_features"][..., :kept],
+            "feature_attention_mask": features["attention_mask"][:, :kept],
+            "num_audio_tokens": [pooled_frames(int(count)) for count in frames],
+        }
 
 
 class Gemma4AudioProcessor(AudioTextProcessor):
@@ -157,7 +158,7 @@ class Gemma4AudioProcessor(AudioTextProcessor):
         return {**features, "num_audio_tokens": [gemma4_tokens(int(count)) for count in frames]}
 
 
-OWN = {
+OWN: dict[str, Callable[[Any, Any], AudioTextProcessor]] = {
     "qwen2_5_omni": Qwen25OmniAudioProcessor,
     "qwen3_omni": Qwen3OmniAudioProcessor,
     "gemma4": Gemma4AudioProcessor,
