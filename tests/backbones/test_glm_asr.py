@@ -35,10 +35,8 @@ def test_an_answer_is_closed_by_what_opens_the_next_turn(backbone):
     )
     trained = [label for label in prompt.labels if label != IGNORE]
     assert backbone.tokenizer.decode(trained) == "the red dog<|user|>yes<|user|>"
-    assert set(backbone.tokenizer.convert_tokens_to_ids(["<|user|>", "<|observation|>"])) <= {
-        *backbone.end_ids,
-        *backbone.model.config.get_text_config().eos_token_id,
-    }
+    ends = backbone.tokenizer.convert_tokens_to_ids(["<|user|>", "<|endoftext|>", "<|observation|>"])
+    assert backbone.end_ids == ends
 
 
 @pytest.mark.parametrize(("fields", "seconds"), [({}, 630.0), ({"max_audio_len": 100}, 90.0)])

@@ -32,7 +32,7 @@ class Decoding:
         self.backbone = backbone
         self.suppressed = list(suppressed)
         names = inspect.signature(backbone.language_model.forward).parameters
-        self._cache_name = "cache" if "cache" in names else "past_key_values"  # until 5.23
+        self._cache_name = "cache" if "cache" in names else "past_key_values"  # of older versions
         self.clear()
 
     def clear(self) -> None:
