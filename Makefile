@@ -26,7 +26,7 @@ test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model an
 test-pocket: $(STAMP)   ## fetch pocket's parts, put them together, and compare them with what they were made for
 	$(PY) -m pytest -m pocket tests/pocket
 
-test-vocabulary: $(STAMP)   ## fetch Qwen's and Gemma's own tokenizers, and hold prompts to their templates
+test-vocabulary: $(STAMP)   ## take Qwen's, Gemma's and Mistral's own tokenizers, and hold prompts to their templates
 	$(PY) -m pytest -m vocabulary tests/vocabulary
 
 test-oldest: $(STAMP)   ## with the oldest transformers, PEFT and accelerate that are allowed

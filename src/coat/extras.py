@@ -16,7 +16,7 @@ EXTRAS = {
     "openai": "eval", "onnx": "pitch", "mido": "miniature", "fastapi": "serve", "uvicorn": "serve",
     "multipart": "serve", "python_multipart": "serve", "prometheus_client": "serve",
     "bitsandbytes": "quantized", "gradio": "view", "ray": "scale", "pytest": "dev",
-    "gguf": "pocket", "opensmile": "opensmile",
+    "gguf": "pocket", "opensmile": "opensmile", "mistral_common": "voxtral",
 }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_its_files_say_what_servers_must_know(trained, exported):
     assert (exported / "spk_dict.pt").is_file()
     card = (exported / "README.md").read_text()
     assert "What is heard?" in card
-    names = "Qwen|audio-flamingo|music-flamingo|GLM-ASR|gemma"
+    names = "Qwen|audio-flamingo|music-flamingo|GLM-ASR|Voxtral|gemma"
     assert re.search(rf"^# ({names})[\w.-]+ with Continuous Audio Thinking$", card, re.MULTILINE)
     assert "/tmp" not in card  # a path of whoever trained it
     if "thinker_config" in config:

@@ -94,8 +94,8 @@ def test_without_the_block_it_is_the_stock_processor(loaded):
     assert mine["input_ids"].tolist() == stock["input_ids"].tolist()
     features, other = mine["input_features"], stock["input_features"]
     torch.testing.assert_close(features, other[..., : features.shape[-1]])
-    (name,) = set(mine) & {"feature_attention_mask", "input_features_mask"}
-    assert mine[name].sum() == stock[name].sum()
+    for name in set(stock) & {"feature_attention_mask", "input_features_mask"}:
+        assert mine[name].sum() == stock[name].sum()
     assert set(mine) == set(stock)
 
 
@@ -123,7 +123,7 @@ def test_text_only_prompts_pass(loaded):
     [
         (np.zeros(800, np.float32), "What?", "at least 100 ms"),
         (np.full(16_000, np.nan, np.float32), "What?", "NaN"),
-        (np.zeros(16_000 * 1300, np.float32), "What?", "hears at most"),
+        (np.zeros(16_000 * 2401, np.int8), "What?", "hears at most"),
         (np.zeros(16_000, np.float32), "What? <|audio_think|>", "think tokens"),
         (np.zeros(16_000, np.float32), "<|audio_think_start|><|audio_think|><|audio_think_end|>", "think tokens"),
     ],
@@ -136,6 +136,10 @@ def test_what_it_refuses(loaded, clip, text, message):
 
 
 def test_a_prompt_without_an_assistant_turn_is_refused(loaded):
+    if loaded.render([user("a")], add_generation_prompt=True) == loaded.render(
+        [user("a")], add_generation_prompt=False
+    ):
+        pytest.skip("has no header of an answer")
     with pytest.raises(ValueError, match="add the generation prompt"):
         ThinkingModel(loaded).processor().apply_chat_template(
             [turn([noise(0.5)])], tokenize=True, return_dict=True, processor_kwargs={"return_tensors": "pt"}

@@ -13,6 +13,7 @@ from coat.testing.checkpoints import REAL_SIZES, random_backbone
         ("audio_flamingo3", 8.3),
         ("music_flamingo", 8.3),
         ("glm_asr", 2.26),
+        ("voxtral", 4.68),
         ("qwen2_5_omni", 8.3),
         ("qwen3_omni", 31.2),
         ("gemma4", 7.77),

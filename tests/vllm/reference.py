@@ -23,7 +23,8 @@ from coat.export.checkpoint import export
 from coat.testing.checkpoints import random_backbone
 from coat.training.run import train
 
-FAMILIES = ("qwen2_audio", "audio_flamingo3", "music_flamingo", "glm_asr", "qwen2_5_omni", "qwen3_omni", "gemma4")
+FAMILIES = ("qwen2_audio", "audio_flamingo3", "music_flamingo", "glm_asr", "voxtral", "qwen2_5_omni", "qwen3_omni",
+            "gemma4")  # fmt: skip
 ONE_CLIP = ("audio_flamingo3", "music_flamingo", "glm_asr")
 POCKET, POCKET_CLIPS = "pocket", 5
 # Most at the paper's pace, one within a budget, one at a stride of two; then each at the positions of its audio.
@@ -39,7 +40,7 @@ NEW_TOKENS = dict.fromkeys((*FAMILIES, *AT_AUDIO), 8) | {POCKET: 3}
 STRIDE = "stride"
 WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
 STRIDE_CLIPS = 4
-ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "glm_asr": 61.3,
+ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "glm_asr": 61.3, "voxtral": 61.3,
         "qwen2_5_omni": 35.0, "qwen3_omni": 35.0, "gemma4": 29.99, POCKET: 9.0}  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Prompts on real vocabularies: turns that are tokenised apart give the ids of the whole template.
 
 Qwen's own vocabulary for the families that have a Qwen for a language model, with their audio tokens added; for Gemma 4
-that of Gemma 3, with Gemma 4's control tokens.
+that of Gemma 3, with Gemma 4's control tokens; Mistral's for Voxtral, whose prompts are held to its own tokenizer.
 """
 
 import pytest
@@ -11,14 +11,19 @@ from hypothesis import strategies as st
 from coat.backbones import REGISTRY
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import in_parts
+from coat.errors import CoatError
 from coat.testing.checkpoints import random_backbone
-from coat.testing.clips import assistant, user
+from coat.testing.clips import assistant, noise, user
 from coat.thinking.prompt import IGNORE, PromptBuilder
-from coat.thinking.tokens import add_think_tokens
+from coat.thinking.reserved import name_reserved
+from coat.thinking.tokens import RESERVED, add_think_tokens
+from tests.backbones.test_voxtral import mistral_ids
 
 pytestmark = pytest.mark.vocabulary
 
-VOCABULARY = dict.fromkeys(REGISTRY, "qwen3") | {"gemma4": "gemma3"}
+VOCABULARY = dict.fromkeys(REGISTRY, "qwen3") | {"gemma4": "gemma3", "voxtral": "mistral"}
+# Vocabularies that keep tokens unused.
+KEEP = ("gemma4", "voxtral")
 QUESTIONS = [
     "What is said?",
     "Welche Tonart hört man? A. C-Dur\nB. a-Moll\n\nAntworte mit dem Buchstaben.",
@@ -58,8 +63,9 @@ def test_questions_are_the_template_s(backbone, question):
     for messages, counts in (
         ([user(question)], []),
         ([user(f"<audio>{question}")], [25]),
+        ([{"role": "system", "content": "Be brief."}, user(question)], []),
         ([{"role": "system", "content": "Be brief."}, user(f"<audio>{question}")], [7]),
-    ):
+    )[: 3 if backbone.family == "voxtral" else 4]:  # which takes no system prompt beside audio
         prompt = builder.build(messages, counts)
         assert prompt.input_ids == whole(backbone, messages, counts, add_generation_prompt=True)
         assert set(prompt.labels) == {IGNORE}
@@ -107,3 +113,43 @@ def test_the_block_s_tokens_are_single_and_new(backbone):
     assert [prompt.input_ids.count(token) for token in tokens.ids] == [1, 25, 1]
     plain = PromptBuilder(backbone, None).build([user("<audio>What is said?")], [25]).input_ids
     assert [token for token in prompt.input_ids if token not in tokens.ids] == plain
+
+
+def test_unused_tokens_may_be_the_block_s(backbone):
+    """No token more, and every other text is tokenised as it was."""
+    if backbone.family not in KEEP:
+        with pytest.raises(CoatError, match="kept unused"):
+            name_reserved(backbone.tokenizer)
+        return
+    before = {text: backbone.tokenizer(text)["input_ids"] for text in [*QUESTIONS, *ANSWERS]}
+    size = len(backbone.tokenizer)
+    named = name_reserved(backbone.tokenizer)
+    assert len(named) == size
+    assert {text: named(text)["input_ids"] for text in before} == before
+    ids = named.convert_tokens_to_ids(list(RESERVED))
+    assert named("".join(RESERVED), add_special_tokens=False)["input_ids"] == ids
+    assert named.decode(ids, skip_special_tokens=True) == ""
+
+
+@pytest.mark.parametrize("question", [question for question in QUESTIONS if question])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_voxtral_s_prompts_are_those_of_mistral_s_tokenizer(mistral, voxtral, question, answer):
+    clips = [noise(seconds, seed=i).waveform for i, seconds in enumerate((0.7, 30.5))]
+    counts = [voxtral.num_audio_tokens(len(clip)) for clip in clips]
+    messages = [user(f"<audio>{question}"), assistant(answer), user(f"And <audio>? {question}")]
+    mine = PromptBuilder(voxtral, None).build(messages, counts).input_ids
+    assert mine == mistral_ids(mistral, messages, clips)
+
+
+@pytest.fixture(scope="module")
+def voxtral(fetch_tokenizer):
+    made = random_backbone("voxtral")
+    made.tokenizer = fetch_tokenizer("mistral")
+    return made
+
+
+@pytest.fixture(scope="module")
+def mistral(mistral_folder):
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    return MistralTokenizer.from_file(str(mistral_folder / "tekken.json"))

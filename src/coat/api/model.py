@@ -231,13 +231,13 @@ class CoatModel:
         output = self.model(batch)
         audio_spec, (stride,) = self.model.backbone.audio_spec, batch.think_strides
         tokens = torch.arange(int(output.think_mask[0].sum()))
-        audio_tokens = int(output.audio_lengths[0])
+        (audio_tokens,) = batch.heard_lengths
         # A think token stands for `stride` audio tokens, the last one for those that are left.
         middle = (tokens * stride + torch.clamp((tokens + 1) * stride, max=audio_tokens) - 1) / 2
         thought = ThinkOutput(
-            think_hidden=output.think_hidden[0],
+            think_hidden=output.think_hidden[0, : len(tokens)],
             times=audio_spec.first_token_seconds + middle / audio_spec.token_rate,
-            predictions={name: rows[0] for name, rows in output.predictions.items()} or None,
+            predictions={name: rows[0, : len(tokens)] for name, rows in output.predictions.items()} or None,
         )
         return thought, stride
 

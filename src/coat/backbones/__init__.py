@@ -24,6 +24,7 @@ REGISTRY = {
     "audio_flamingo3": "coat.backbones.audio_flamingo3:AudioFlamingo3",
     "music_flamingo": "coat.backbones.music_flamingo:MusicFlamingo",
     "glm_asr": "coat.backbones.glm_asr:GlmAsr",
+    "voxtral": "coat.backbones.voxtral:Voxtral",
     "qwen3_omni": "coat.backbones.qwen3_omni:Qwen3Omni",
     "gemma4": "coat.backbones.gemma4:Gemma4",
 }
@@ -36,6 +37,7 @@ MODEL_TYPES = {
     "audioflamingo3": "audio_flamingo3",
     "musicflamingo": "music_flamingo",
     "glmasr": "glm_asr",
+    "voxtral": "voxtral",
     "qwen3_omni_moe": "qwen3_omni",
     "qwen3_omni_moe_thinker": "qwen3_omni",
     "gemma4": "gemma4",

@@ -159,10 +159,17 @@ class Backbone(nn.Module, ABC):
                 model = model_class(model_class.config_class.from_pretrained(path))
         return cls(
             model,
-            transformers.AutoTokenizer.from_pretrained(path),
+            cls.load_tokenizer(path),
             getattr(transformers, cls.feature_extractor_class).from_pretrained(path),
             processor.get("chat_template"),
         )
+
+    @classmethod
+    def load_tokenizer(cls, path: str) -> Any:
+        """The tokenizer of a checkpoint; of a hub id or a folder."""
+        import transformers
+
+        return transformers.AutoTokenizer.from_pretrained(path)
 
     @classmethod
     def default_template(cls) -> str | None:
@@ -176,6 +183,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def num_audio_tokens(self, num_samples: int) -> int:
         """L_a of a clip of so many samples at ``audio_spec.sampling_rate``."""
+
+    def heard_tokens(self, num_samples: int) -> int:
+        """Audio tokens of such a clip that stand for sound: all of L_a, unless a family fills clips up with silence."""
+        return self.num_audio_tokens(num_samples)
 
     @abstractmethod
     def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:

@@ -7,16 +7,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from coat.audio import AudioSpec
-from coat.backbones.audio_flamingo3 import AudioFlamingo3
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import AudioFeatures
 from coat.backbones.token_counts import merged_frames
+from coat.backbones.windows import WindowedBackbone
 from coat.data.conversation import Message
 
 # Mel frames that become a token.
 FRAMES_PER_TOKEN = 8
 
 
-class GlmAsr(AudioFlamingo3):
+class GlmAsr(WindowedBackbone):
     """GLM-ASR: Whisper with rotary positions, of which four states in a row are a token, and a Llama; up to 10.5 min.
 
     The tower attends to the silence after a clip too, so that a window is encoded whole whatever is in it.
@@ -29,7 +29,7 @@ class GlmAsr(AudioFlamingo3):
     adapted_tower_layers = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")
     tower_over_tokens = 4
     whole_windows = True
-    think_prompt = ""
+    max_clips = 1
     max_audio_len = 655.0
     look_ahead: ClassVar[int] = 3000  # to the end of a window
 
@@ -70,7 +70,3 @@ class GlmAsr(AudioFlamingo3):
     def end_of_turn(self) -> str:
         """See :attr:`Backbone.end_of_turn`."""
         return "<|user|>"
-
-    def load_think_mode(self, path: str | None = None) -> None:
-        """The family has no adapter that thinks in text."""
-        Backbone.load_think_mode(self, path)

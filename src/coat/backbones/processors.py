@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchFeature
 
-from coat.backbones.token_counts import chunked_frames, gemma4_tokens, pooled_frames
+from coat.backbones.token_counts import chunked_frames, gemma4_tokens, pooled_frames, voxtral_tokens
 
 # Families whose processor in transformers serves audio and text as it is.
 STOCK = {
@@ -18,8 +18,9 @@ STOCK = {
     "music_flamingo": "MusicFlamingoProcessor",
     "glm_asr": "GlmAsrProcessor",
 }
-# Families whose model calls the mask of its features otherwise.
+# Families whose model calls the mask of its features otherwise, or takes none.
 MASK = dict.fromkeys(("audio_flamingo3", "music_flamingo", "glm_asr", "gemma4"), "input_features_mask")
+MASK["voxtral"] = ""
 
 
 def family_processor(family: str, feature_extractor: Any, tokenizer: Any, chat_template: str | None) -> Any:
@@ -43,8 +44,8 @@ def has_processor(family: str) -> bool:
 
 
 def feature_names(family: str) -> list[str]:
-    """Names of the model's audio inputs: the features and their mask."""
-    return ["input_features", MASK.get(family, "feature_attention_mask")]
+    """Names of the model's audio inputs: the features, and their mask where there is one."""
+    return ["input_features", *filter(None, [MASK.get(family, "feature_attention_mask")])]
 
 
 class AudioTextProcessor(ABC):
@@ -55,12 +56,17 @@ class AudioTextProcessor(ABC):
     Args:
         feature_extractor: Waveforms to log-mel.
         tokenizer: Tokenizer of the family.
+
+    Attributes:
+        placeholder: The token that stands for a clip; the tokenizer's own ``audio_token`` if empty.
     """
+
+    placeholder = ""
 
     def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
         self.feature_extractor = feature_extractor
         self.tokenizer = tokenizer
-        self.audio_token = tokenizer.audio_token
+        self.audio_token = self.placeholder or tokenizer.audio_token
 
     def __call__(
         self, text: Any, audio: list[np.ndarray] | None = None, *, return_tensors: str | None = None, **kwargs: Any
@@ -158,8 +164,31 @@ class Gemma4AudioProcessor(AudioTextProcessor):
         return {**features, "num_audio_tokens": [gemma4_tokens(int(count)) for count in frames]}
 
 
+class VoxtralAudioProcessor(AudioTextProcessor):
+    """Voxtral's processor: clips are filled up to whole windows of 30 s, all of whose tokens are given to the model.
+
+    The stock one takes no text with audio, and hands both to Mistral's own tokenizer.
+    """
+
+    placeholder = "[AUDIO]"
+
+    def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
+        extractor = self.feature_extractor
+        window, frames = extractor.n_samples, extractor.nb_max_frames
+        options = {"sampling_rate": extractor.sampling_rate, "truncation": False, "return_tensors": "np"}
+        windows = []
+        for clip in audio:
+            features = extractor(clip, padding=True, pad_to_multiple_of=window, **options)["input_features"][0]
+            windows += np.split(features, features.shape[-1] // frames, axis=-1)
+        return {
+            "input_features": np.stack(windows),
+            "num_audio_tokens": [voxtral_tokens(len(clip), window, frames) for clip in audio],
+        }
+
+
 OWN: dict[str, Callable[[Any, Any], AudioTextProcessor]] = {
     "qwen2_5_omni": Qwen25OmniAudioProcessor,
     "qwen3_omni": Qwen3OmniAudioProcessor,
     "gemma4": Gemma4AudioProcessor,
+    "voxtral": VoxtralAudioProcessor,
 }

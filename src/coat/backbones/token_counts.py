@@ -4,6 +4,7 @@ from __future__ import annotations
 
 QWEN3_CHUNK_FRAMES, QWEN3_CHUNK_TOKENS = 100, 13
 FRAMES_PER_GEMMA4_TOKEN = 4
+FRAMES_PER_VOXTRAL_TOKEN = 8
 
 
 def pooled_frames(frames: int) -> int:
@@ -14,6 +15,11 @@ def pooled_frames(frames: int) -> int:
 def merged_frames(frames: int) -> int:
     """GLM-ASR: a convolution of stride two, then four states in a row are one."""
     return ((frames - 1) // 2 + 1) // 4
+
+
+def voxtral_tokens(num_samples: int, window: int, frames: int) -> int:
+    """Voxtral: whole windows of so many samples and mel frames, however little of the last one is sound."""
+    return -(-num_samples // window) * (frames // FRAMES_PER_VOXTRAL_TOKEN)
 
 
 def chunked_frames(frames: int, chunk: int = QWEN3_CHUNK_FRAMES) -> int:

@@ -14,7 +14,7 @@ WEIGHTS = (".safetensors", ".bin", ".pt")
 SETTINGS = (
     "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json", "chat_template.jinja",
     "chat_template.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
-    "adapter_config.json", "recipe.yaml",
+    "tekken.json", "adapter_config.json", "recipe.yaml",
 )  # fmt: skip
 # Files up to this size are read whole; of larger ones this many pieces, evenly spaced, with both ends.
 WHOLE = 64 * 2**20

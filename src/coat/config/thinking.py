@@ -12,6 +12,8 @@ Fill = Literal["token", "audio", "random"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 Positions = Literal["sequence", "audio"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
+Tokens = Literal["added", "reserved"]
+TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
@@ -29,6 +31,8 @@ class ThinkingConfig:
         positions: Positions that the language model is told of. ``sequence``, the paper: think tokens one after
             another, and the answer behind them. ``audio``: each think token at the audio tokens that it stands for, and
             the answer where it would be without the block.
+        tokens: Origin of the three think tokens. ``added`` are new ones at the vocabulary's end; ``reserved`` are those
+            that the checkpoint's vocabulary keeps unused (such as ``<unused7>``), renamed, so that no matrix grows.
         mixed: Strides that training draws from, row by row, with their shares; 0 is no block. The model then answers at
             each of them; ``stride`` is what it answers at unless it is asked otherwise.
 
@@ -48,6 +52,7 @@ class ThinkingConfig:
     max_tokens: int | None = None
     fill: Fill = "token"
     positions: Positions = "sequence"
+    tokens: Tokens = "added"
     mixed: Mapping[int, float] | None = field(default=None, hash=False)
 
     # Read by pydantic where recipes hold this class; it is not imported here, for exports carry this file.
@@ -64,6 +69,8 @@ class ThinkingConfig:
             raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {self.fill!r}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, got {self.positions!r}")
+        if self.tokens not in TOKENS:
+            raise ValueError(f"tokens must be one of {', '.join(TOKENS)}, got {self.tokens!r}")
         if self.mixed is not None:
             # JSON has no keys that are numbers.
             object.__setattr__(self, "mixed", {int(stride): float(share) for stride, share in self.mixed.items()})

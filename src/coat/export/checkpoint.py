@@ -36,7 +36,9 @@ from coat.thinking.model import ThinkingModel
 
 ARCHITECTURE_PREFIX = "Coat"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "model.safetensors.index.json")
-NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS)
+# Mistral's own description and tokenizer, which are read before those of transformers, and know no think tokens.
+MISTRAL = ("params.json", "tekken.json")
+NOT_COPIED = ("README.md", ".gitattributes", ".git*", ".cache", *WEIGHTS, *MISTRAL)
 REMOTE_CODE = {"processing_coat.py": "thinking/processor.py", "block.py": "thinking/block.py",
                "tokens.py": "thinking/tokens.py", "thinking.py": "config/thinking.py", "limits.py": "audio/limits.py",
                "processors.py": "backbones/processors.py", "token_counts.py": "backbones/token_counts.py"}  # fmt: skip

@@ -68,7 +68,7 @@ def score_heads(
         assert output.audio_lengths is not None
         for name, expert in experts.items():
             targets = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
-            for row, axis in enumerate(zip(batch.audio_lengths, batch.think_strides, strict=True)):
+            for row, axis in enumerate(zip(batch.heard_lengths, batch.think_strides, strict=True)):
                 target, made = (spread(x[row], *axis).float() for x in (targets, output.predictions[name]))
                 pairs[name].append((made.cpu(), target.cpu()))
                 for measure, value in expert.agreement(made, target, token_rate).items():

@@ -46,11 +46,11 @@ def collect_states(model: ThinkingModel, conversations: Sequence[Conversation], 
         part = conversations[start : start + batch_size]
         batch = make_batch(model.builder, part, padding_side="left").to(model.backbone.device)
         hidden, embedded = model.prefill_states(batch)
-        audio += [row.mean(0) for row in embedded]
+        audio += [row[:heard].mean(0) for row, heard in zip(embedded, batch.heard_lengths, strict=True)]
         last.append(hidden[:, -1])
         if batch.think_lengths is not None:
             rows = hidden[batch.input_ids == model.tokens.think].split(batch.think_lengths.tolist())
-            think += [row.mean(0) for row in rows]
+            think += [row[:n].mean(0) for row, n in zip(rows, batch.heard_think_lengths.tolist(), strict=True)]
     return States(
         torch.stack(audio).float().cpu().numpy(),
         torch.stack(think).float().cpu().numpy() if think else None,

@@ -61,7 +61,7 @@ def reconstruct(
     made = []
     for name, expert in experts.items():
         pooled = expert_targets(expert, batch, output.audio_embeddings, output.audio_lengths, model.builder)
-        axis = batch.audio_lengths[0], batch.think_strides[0]
+        axis = batch.heard_lengths[0], batch.think_strides[0]
         target, prediction = (spread(x[0], *axis).float() for x in (pooled, output.predictions[name]))
         variance = (target - target.mean(0)).square().sum().clamp(min=1e-9)
         explained = 1 - float((target - prediction).square().sum() / variance)

@@ -6,6 +6,8 @@ Templates say what the families' own say about audio and text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from coat.backbones import backbone_class
 from coat.backbones.base import Backbone
 from coat.testing.qwen2_audio import SPARE_ROWS, make_qwen2_audio, sinusoids, train_tokenizer
 from coat.testing.sizes import Sizes
+from coat.testing.tekken import write_tekken
 
 TEXTS = ["What is said? Describe the audio. the small red dog finds two boats A B C D"]
 CHATML = (
@@ -137,6 +140,39 @@ def _glm_asr(sizes: Sizes) -> Backbone:
     model = GlmAsrForConditionalGeneration(config)
     extractor = WhisperFeatureExtractor(feature_size=128, return_attention_mask=True)
     return backbone_class("glm_asr")(model, tokenizer, extractor, ROLES)
+
+
+def _voxtral(sizes: Sizes) -> Backbone:
+    from transformers import (
+        LlamaConfig,
+        VoxtralConfig,
+        VoxtralEncoderConfig,
+        VoxtralForConditionalGeneration,
+        WhisperFeatureExtractor,
+    )
+
+    family = backbone_class("voxtral")
+    with TemporaryDirectory() as folder:
+        write_tekken(Path(folder) / "tekken.json")
+        tokenizer = family.load_tokenizer(folder)
+    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
+           for name, token in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>"))}  # fmt: skip
+    config = VoxtralConfig(
+        audio_config=VoxtralEncoderConfig(
+            hidden_size=sizes.tower_size,
+            intermediate_size=sizes.tower_size * 4,
+            num_hidden_layers=sizes.tower_layers,
+            num_attention_heads=sizes.tower_heads,
+        ),
+        text_config=LlamaConfig(**_text_fields(tokenizer, sizes) | ids | {"head_dim": 64 if sizes.heads == 1 else 128}),
+        audio_token_id=tokenizer.convert_tokens_to_ids("[AUDIO]"),
+        tie_word_embeddings=False,
+    )
+    model = VoxtralForConditionalGeneration(config)
+    positions = model.model.audio_tower.embed_positions.weight
+    with torch.no_grad():
+        positions.copy_(sinusoids(*positions.shape))
+    return family(model, tokenizer, WhisperFeatureExtractor(feature_size=128))
 
 
 def _omni_fields(tokenizer: Any, tokens: dict[str, str]) -> dict[str, int]:
@@ -281,6 +317,7 @@ MAKERS: dict[str, Callable[..., Backbone]] = {
     "audio_flamingo3": _audio_flamingo3,
     "music_flamingo": _music_flamingo,
     "glm_asr": _glm_asr,
+    "voxtral": _voxtral,
     "qwen2_5_omni": _qwen2_5_omni,
     "qwen3_omni": _qwen3_omni,
     "gemma4": _gemma4,

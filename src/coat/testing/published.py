@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from coat.backbones.base import Backbone
+from coat.testing.tekken import write_tekken
 
 # Families whose checkpoints describe images beside sound, in the same file.
 _SEES = {"qwen2_5_omni": 14, "qwen3_omni": 16}
@@ -35,6 +36,10 @@ def as_published(backbone: Backbone, folder: Path) -> None:
         fields["chat_template"] = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
         (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=1))
         template.unlink()
+    elif backbone.family == "voxtral":  # Mistral's own file alone
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            (folder / name).unlink()
+        write_tekken(folder / "tekken.json")
     elif backbone.family in _SEES:  # before .jinja files
         (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}, indent=1))
         template.unlink()

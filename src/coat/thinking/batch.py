@@ -9,6 +9,7 @@ L_a audio tokens, L think tokens.
 | position_ids | (B, T) | where think tokens stand at their audio; absent where all tokens stand in sequence |
 | think_lengths | (N,) | think tokens of each clip, 0 where its prompt has no block; absent where none has one |
 | think_strides | (N,) on the host | audio tokens that a think token of each clip stands for |
+| heard_lengths | (N,) on the host | audio tokens of each clip that stand for sound; the others for silence behind it |
 | audio | AudioFeatures, or N of (L_a, audio_size) | for the tower, or its cached states; None if N = 0 |
 | targets | {k: (N, L, e_k)} | cached expert features, already pooled to think tokens |
 | audio_batch | AudioBatch | the clips themselves, for experts that run live |
@@ -56,6 +57,7 @@ class Batch:
     skipped: tuple[str, ...] = ()
     idle_audio: AudioFeatures | None = None
     position_ids: Tensor | None = None
+    heard_lengths: tuple[int, ...] = ()
 
     @property
     def num_response_tokens(self) -> int:
@@ -70,9 +72,17 @@ class Batch:
         return [len(row) for row in self.audio or ()]
 
     @property
+    def heard_think_lengths(self) -> Tensor:
+        """Think tokens of each clip that stand for sound, ``(N,)``: the frames that experts' losses compare."""
+        assert self.think_lengths is not None
+        groups = zip(self.heard_lengths, self.think_strides, strict=True)
+        heard = torch.tensor([-(-length // stride) for length, stride in groups], device=self.think_lengths.device)
+        return torch.minimum(self.think_lengths, heard)
+
+    @property
     def num_think_tokens(self) -> int:
         """Frames that count in every expert's loss."""
-        return 0 if self.think_lengths is None else int(self.think_lengths.sum())
+        return 0 if self.think_lengths is None else int(self.heard_think_lengths.sum())
 
     def rows(self, start: int, stop: int) -> Batch:
         """Some of the conversations, in a batch as wide as this one."""
@@ -87,6 +97,7 @@ class Batch:
             audio=None if none or self.audio is None else _clips_of(self.audio, first, last),
             think_lengths=None if none or self.think_lengths is None else self.think_lengths[first:last],
             think_strides=self.think_strides[first:last],
+            heard_lengths=self.heard_lengths[first:last],
             targets={} if none else {name: value[first:last] for name, value in self.targets.items()},
             audio_batch=None if none or self.audio_batch is None else self.audio_batch.part(first, last),
             clip_counts=self.clip_counts[start:stop],
@@ -124,12 +135,14 @@ class Encoded:
         clips: Its clips.
         waveforms: The same clips at the backbone's rate.
         num_audio_tokens: L_a of each.
+        num_heard_tokens: Those of them that stand for sound.
     """
 
     prompt: Prompt
     clips: list[Clip]
     waveforms: list[np.ndarray]
     num_audio_tokens: list[int]
+    num_heard_tokens: list[int]
 
 
 def encode(
@@ -150,9 +163,10 @@ def encode(
         check_clip(clip, max_seconds=audio_spec.max_seconds)
     waveforms = [clip.at(audio_spec.sampling_rate) for clip in conversation.clips]
     counts = [builder.backbone.num_audio_tokens(len(waveform)) for waveform in waveforms]
+    heard = [builder.backbone.heard_tokens(len(waveform)) for waveform in waveforms]
     with tokenizing or nullcontext():
         prompt = builder.build(conversation.messages, counts, name=conversation.name)
-    return Encoded(prompt, list(conversation.clips), waveforms, counts)
+    return Encoded(prompt, list(conversation.clips), waveforms, counts, heard)
 
 
 def collate(
@@ -196,6 +210,7 @@ def collate(
         audio=audio,
         think_lengths=torch.tensor([length for length, _ in groups]) if thinks else None,
         think_strides=tuple(stride for _, stride in groups) if thinks else (),
+        heard_lengths=tuple(count for item in encoded for count in item.num_heard_tokens),
         audio_batch=AudioBatch.of(clips, live_rates) if clips and live_rates else None,
         clip_counts=tuple(len(item.clips) for item in encoded),
         position_ids=_positions(prompts, padding_side),

@@ -17,6 +17,7 @@ from coat.errors import CoatError
 from coat.experts.align import pool
 from coat.thinking.batch import Batch, split_segments
 from coat.thinking.prompt import IGNORE, PromptBuilder
+from coat.thinking.reserved import name_reserved
 from coat.thinking.shards import in_shards, whole
 from coat.thinking.tokens import RESERVED, ThinkTokens, add_think_tokens
 
@@ -36,7 +37,7 @@ class CoatOutput:
         audio_embeddings: x_A of every clip, ``(N, L_a, d)``, zero-padded, detached.
         audio_lengths: ``(N,)`` L_a.
         think_hidden: H_think of every clip, ``(N, L, d)``; None without blocks.
-        think_mask: ``(N, L)``, True where a think token is real.
+        think_mask: ``(N, L)``, True where a think token is real and stands for sound.
         end_hidden: The state at <|audio_think_end|>, ``(N, d)``: the paper's pre-generation state.
         predictions: P_k(H_think), ``{k: (N, L, e_k)}``.
         idle: A zero that reaches every head, where no conversation holds audio and other processes' may.
@@ -64,10 +65,12 @@ class ThinkingModel(nn.Module):
     def __init__(self, backbone: Backbone, thinking: ThinkingConfig | None = None) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
-        _refuse_gaps(backbone.tokenizer)
-        self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self.heads = nn.ModuleDict()
         self.thinking = thinking or ThinkingConfig()
+        if self.thinking.tokens == "reserved":
+            backbone.tokenizer = name_reserved(backbone.tokenizer)
+        _refuse_gaps(backbone.tokenizer)
+        self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
         self._builders: dict[ThinkingConfig, PromptBuilder] = {}
         self.builder = self.prompt_builder(self.thinking)
         self._noise: Tensor | None = None
@@ -307,7 +310,8 @@ class ThinkingModel(nn.Module):
             output["audio_embeddings"] = pad_sequence(audio, batch_first=True).detach()
             output["audio_lengths"] = torch.tensor([len(row) for row in audio], device=hidden.device)
         if batch.think_lengths is not None:
-            think, mask = split_segments(hidden[batch.input_ids == self.tokens.think], batch.think_lengths)
+            think, _ = split_segments(hidden[batch.input_ids == self.tokens.think], batch.think_lengths)
+            mask = torch.arange(think.shape[1], device=think.device) < batch.heard_think_lengths[:, None]
             output |= {
                 "think_hidden": think,
                 "think_mask": mask,

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+from jinja2 import TemplateError
+
 from coat.backbones.base import Backbone
 from coat.config.thinking import PAPER, ThinkingConfig
 from coat.data.conversation import Message, in_parts, texts_of
@@ -21,6 +23,8 @@ from coat.thinking.block import Block, insert_blocks, insert_filler, plan_blocks
 from coat.thinking.tokens import RESERVED, ThinkTokens
 
 IGNORE = -100
+# Control tokens begin with one of these.
+BRACKETS = ("<", "[")
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,14 @@ class PromptBuilder:
         """Every control token of the tokenizer but those that have an error of their own."""
         tokenizer = self.backbone.tokenizer
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        bracketed = {token for token in special if token.startswith("<")}
+        bracketed = {token for token in special if token.startswith(BRACKETS)}
         names = sorted(bracketed - {self.backbone.audio_token, *RESERVED}, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     def _refuse_control_tokens(self, messages: Sequence[Message], name: str) -> None:
         """A text with ``<|im_start|>assistant`` in it would end its own turn, and move the block."""
         for text in chain.from_iterable(map(texts_of, messages)):
-            if "<" in text and (found := self._control.search(text)):
+            if any(bracket in text for bracket in BRACKETS) and (found := self._control.search(text)):
                 raise CoatError(
                     f"A text of {name} holds {found[0]}, a control token of the model.",
                     "Leave it out, or write it in other characters: texts cannot hold turns.",
@@ -163,8 +167,8 @@ class PromptBuilder:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            prompt = self.backbone.render(messages[:index], add_generation_prompt=True)
-            answered = self.backbone.render(messages[: index + 1], add_generation_prompt=False)
+            prompt = self._render(messages[:index], name, asks=True)
+            answered = self._render(messages[: index + 1], name, asks=False)
             before, answer = _suffix(prompt, done, name), _suffix(answered, prompt, name)
             text, end, after = answer.partition(self.backbone.end_of_turn)
             trained = trains[index]
@@ -174,10 +178,17 @@ class PromptBuilder:
                 labels += tokens if is_answer else [IGNORE] * len(tokens)
             done = answered
         if messages[-1]["role"] != "assistant":
-            tail = self._tokenize(_suffix(self.backbone.render(messages, add_generation_prompt=True), done, name))
+            tail = self._tokenize(_suffix(self._render(messages, name, asks=True), done, name))
             ids += tail
             labels += [IGNORE] * len(tail)
         return ids, labels
+
+    def _render(self, messages: list[Message], name: str, *, asks: bool) -> str:
+        """The conversation as text; what the family's template refuses is named."""
+        try:
+            return self.backbone.render(messages, add_generation_prompt=asks)
+        except TemplateError as error:
+            raise CoatError(f"{name}: the chat template of {self.backbone.family} refuses it: {error}") from None
 
     def _expand_audio(
         self, ids: list[int], labels: list[int], num_audio_tokens: Sequence[int], name: str

@@ -89,5 +89,6 @@ def _targets(
         embeddings = pad_sequence(audio, batch_first=True)
         for name, expert in experts.items():
             target = expert_targets(expert, batch, embeddings, lengths, model.builder).float()
-            mask = torch.arange(target.shape[1], device=target.device) < batch.think_lengths.to(target.device)[:, None]
+            heard = batch.heard_think_lengths.to(target.device)
+            mask = torch.arange(target.shape[1], device=target.device) < heard[:, None]
             yield name, expert, target, mask

@@ -15,6 +15,7 @@ ARCHITECTURES = {
     "CoatGemma4ForConditionalGeneration": "coat.serving.vllm.gemma4:CoatGemma4",
     "CoatGlmAsrForConditionalGeneration": "coat.serving.vllm.glm_asr:CoatGlmAsr",
     "CoatMusicFlamingoForConditionalGeneration": "coat.serving.vllm.music_flamingo:CoatMusicFlamingo",
+    "CoatVoxtralForConditionalGeneration": "coat.serving.vllm.voxtral:CoatVoxtral",
     "CoatQwen3OmniMoeForConditionalGeneration": "coat.serving.vllm.qwen3_omni:CoatQwen3Omni",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -27,6 +28,8 @@ WITHOUT_IMAGES = {
 def stock_processor(backbone: Backbone) -> Any:
     """The family's processor: that of the model's name, of the checkpoint's own parts."""
     parts = (backbone.feature_extractor, backbone.tokenizer, backbone.chat_template)
+    if backbone.family == "voxtral":
+        return StockVoxtral(*parts[:2])
     if backbone.family not in WITHOUT_IMAGES:
         name = backbone.model_class.removesuffix("ForConditionalGeneration") + "Processor"
         return getattr(transformers, name)(parts[0], parts[1], chat_template=parts[2])
@@ -44,6 +47,26 @@ def stock_processor(backbone: Backbone) -> Any:
         setattr(processor, f"{kind}_token", token)
         setattr(processor, f"{kind}_token_id", token and backbone.tokenizer.convert_tokens_to_ids(token))
     return processor
+
+
+class StockVoxtral:
+    """Voxtral's processor for text and audio together, which it takes apart: features are its own.
+
+    It gives conversations to Mistral's tokenizer, whose ids are compared in a test of the family's own.
+    """
+
+    def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
+        self.stock = transformers.VoxtralProcessor(feature_extractor, tokenizer)
+
+    def __call__(self, text: list[str], audio: list[np.ndarray], **_: Any) -> dict[str, Tensor]:
+        stock, options = self.stock, dict(self.stock.audio_kwargs)
+        frames = options.pop("max_source_positions")
+        head, *tail = text[0].split(stock.audio_token)
+        rows = [stock._retrieve_input_features([clip], frames, **options) for clip in audio]
+        tokens = [len(row) * (frames // 8) for row in rows]
+        prompt = head + "".join(stock.audio_token * count + piece for count, piece in zip(tokens, tail, strict=True))
+        encoded = stock.tokenizer([prompt], return_tensors="pt", add_special_tokens=False)
+        return {**encoded, **({"input_features": torch.cat(rows)} if rows else {})}
 
 
 def stock_inputs(
