@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -52,6 +53,14 @@ def test_what_the_demo_says_of_five_seeds_is_what_was_measured():
     assert len(said) == 6
     for cell, figure in zip([*few, *more], said, strict=True):
         assert cell.startswith(f"{figure} [")
+
+
+def test_what_the_demo_says_of_the_block_alone_is_what_was_measured():
+    section = (ROOT / "docs" / "results.md").read_text().split("Over two seeds, all arms on one machine")[1]
+    (row,) = (line for line in section.splitlines() if "+ block, at the audio" in line)
+    means = [np.mean([float(value) for value in cell.split(",")]) for cell in row.split("|")[2:4]]
+    said = re.search(r"came to ([\d.]+) notes and ([\d.]+) moods", OTHER_END).groups()
+    np.testing.assert_allclose([float(figure) for figure in said], means, atol=0.1)
 
 
 def test_the_architecture_page_shows_every_room():

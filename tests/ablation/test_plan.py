@@ -9,7 +9,7 @@ import pytest
 
 from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
 from coat.ablation.plan import Ablation, Plan, collect, paired, read_ablation, run_plan
-from coat.ablation.side_by_side import steps_done
+from coat.ablation.side_by_side import steps_done, work_of
 from coat.cli.ablate import ablate
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
@@ -223,3 +223,9 @@ def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path
     run_plan(plan, recipe, ray="local", progress=done.append)
     assert sorted(done) == [str(plan.folder / "baseline"), str(plan.folder / "sft-seed0")]
     assert not plan.jobs()
+
+
+def test_arms_with_more_to_compute_come_first(recipe):
+    """Side by side, the longest begins first, so that no core is left alone with it at the end."""
+    arms = {arm.name: work_of(arm) for arm in arms_of(recipe, ["ladder", "steps"])}
+    assert arms["baseline"] == 0 < arms["sft"] < arms["block"] < arms["full"] < arms["full-steps-x2"]

@@ -45,7 +45,8 @@ def run_side_by_side(
     threads = max(1, (os.cpu_count() or 1) // workers)
     (plan.folder / "logs").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_logged, plan, arm, seed, base, threads): (arm, seed) for arm, seed in jobs}
+        longest_first = sorted(jobs, key=lambda job: -work_of(job[0]))  # none is left alone at the end
+        running = {pool.submit(_logged, plan, arm, seed, base, threads): (arm, seed) for arm, seed in longest_first}
         while running:
             done, _ = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
             for future in done:
@@ -71,6 +72,14 @@ def name_of(arm: Arm, seed: int) -> str:
 def steps_of(arm: Arm) -> int:
     """Steps of all stages; none of an arm that is not trained."""
     return sum(stage.steps for stage in arm.recipe.stages) if arm.recipe else 0
+
+
+def work_of(arm: Arm) -> float:
+    """Training of an arm against that of others, roughly: steps, which the block and every head make longer."""
+    if arm.recipe is None:
+        return 0.0
+    block = 0.5 if arm.recipe.thinking.enabled else 0.0
+    return sum(stage.steps * (1 + block + 0.2 * len(stage.experts)) for stage in arm.recipe.stages)
 
 
 def steps_done(run: Path, arm: Arm) -> int:
