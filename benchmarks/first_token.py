@@ -51,7 +51,7 @@ def main() -> None:
         backbone = random_backbone(family, sizes=sizes, dtype=dtype, device=device if args.real_shapes else None)
         model = ThinkingModel(backbone.to(device)).eval()
         processor = stock_processor(backbone)
-        for seconds in args.lengths:
+        for seconds in (length for length in args.lengths if length <= backbone.audio_spec.max_seconds):
             item = question(seconds)
             work = {
                 "stock": partial(seconds_of, partial(stock_token, backbone, processor, item)),

@@ -10,7 +10,7 @@ set -u
 PAGE=${1:-benchmarks/gpu.md}
 PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-240}
-SECTIONS=${SECTIONS:-"limits prefill train_step experts true_size cost launchers"}
+SECTIONS=${SECTIONS:-"limits prefill first_token train_step experts true_size cost launchers"}
 HERE=$(dirname "$0")
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
@@ -51,6 +51,8 @@ printf '# On a GPU\n\nWritten by `benchmarks/gpu.sh`, %s UTC, commit %s.\n' "$(d
     section limits "What the machine can do at most" "$PYTHON" "$HERE/limits.py"
     section prefill "The price of thinking in answering" "$PYTHON" "$HERE/prefill.py" $REAL --repeats 3 \
         --family qwen2_audio audio_flamingo3 qwen2_5_omni --lengths $LENGTHS
+    section first_token "From a question to its first token" "$PYTHON" "$HERE/first_token.py" $REAL --repeats 3 \
+        --lengths $LENGTHS
     section train_step "The price of thinking in training" "$PYTHON" "$HERE/train_step.py" --shape $SHAPE --clips 4 \
         --seconds 10 --rounds 3 --checkpointing
     section experts "What experts cost" "$PYTHON" "$HERE/experts.py"

@@ -52,7 +52,8 @@ def run_side_by_side(
             for future in done:
                 arm, seed = running.pop(future)
                 folder = future.result()
-                watch(name_of(arm, seed), steps_of(arm), steps_of(arm), "done")
+                steps = max(1, steps_of(arm))  # a job without steps has a full bar too
+                watch(name_of(arm, seed), steps, steps, "done")
                 yield folder
             for future, (arm, seed) in running.items():
                 run = plan.run_of(arm, seed)

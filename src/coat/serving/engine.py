@@ -133,7 +133,6 @@ class Engine:
         self.model = model
         self.limits = limits or EngineLimits()
         self.observe = observe
-        self.plain = PromptBuilder(model.backbone, None)
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
         self._wake = threading.Condition()
@@ -205,7 +204,7 @@ class Engine:
 
     def _builder(self, options: Options) -> PromptBuilder:
         if not options.think:
-            return self.plain
+            return self.model.builder.at(0)
         return self.model.builder.at(options.stride) if options.stride else self.model.builder
 
     @torch.inference_mode()

@@ -34,7 +34,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 768, named_tokens: d
         pad_token="<|endoftext|>",
         extra_special_tokens=named_tokens or {},
     )
-    tokenizer = blank.train_new_from_iterator(texts, vocabulary)
+    tokenizer = blank.train_new_from_iterator(texts, vocabulary, show_progress=False)
     tokenizer.add_tokens([*SPECIAL_TOKENS, *(named_tokens or {}).values()], special_tokens=True)
     return tokenizer
 

@@ -53,7 +53,7 @@ def watch_for(progress: Progress) -> Callable[[str, int, int, str], None]:
     def watch(name: str, done: int, total: int, note: str) -> None:
         if name not in tasks:
             tasks[name] = progress.add_task(name, total=total or None, note="")
-        progress.update(tasks[name], completed=done, note=note)
+        progress.update(tasks[name], completed=done, total=total or None, note=note)
 
     return watch
 
