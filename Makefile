@@ -17,7 +17,7 @@ test: $(STAMP) system test-system   ## install, then run the tests
 
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm
-	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python
+	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python -n 2 --dist loadgroup tests/vllm
 
 test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model and tasks, compare scores
 	sh scripts/lmms_env.sh $(VENV)-lmms

@@ -29,6 +29,7 @@ sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.m
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn", "whisper_normalizer": "whisper-normalizer", "multipart": "python-multipart",
     "python_multipart": "python-multipart", "prometheus_client": "prometheus-client",
+    "mistral_common": "mistral-common",
 }  # fmt: skip
 
 

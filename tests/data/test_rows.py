@@ -126,7 +126,7 @@ def test_alpaca_has_an_instruction_and_an_input():
 
 def test_control_tokens_of_every_family_are_refused():
     placeholders = {backbone_class(family).audio_token for family in REGISTRY} - {"<sound>"}  # read as <audio>
-    for token in (*placeholders, *RESERVED, "<|audio_bos|>", "<|audio_eos|>"):
+    for token in (*placeholders, *RESERVED, "<|audio_bos|>", "<|audio_eos|>", "so [BEGIN_AUDIO] it"):
         for raw in ({**ASKED, "question": token}, {**ASKED, "answer": token}):
             with pytest.raises(RowError, match="control token"):
                 read(raw)

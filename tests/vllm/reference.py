@@ -1,7 +1,7 @@
 """What transformers answers: exports of tiny trained runs, clips, questions, and every log-probability.
 
 Run by this package's own environment; the tests beside this file run in vLLM's, which cannot hold both:
-``python tests/vllm/reference.py DIR``, or ``... DIR POCKET`` for a model with trained weights.
+``python tests/vllm/reference.py DIR FAMILY``, or ``... DIR pocket PATH`` for a model with trained weights.
 """
 
 from __future__ import annotations
@@ -44,24 +44,20 @@ ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "
         "qwen2_5_omni": 35.0, "qwen3_omni": 35.0, "gemma4": 29.99, POCKET: 9.0}  # fmt: skip
 
 
-def main(folder: Path, pocket: Path | None = None) -> None:
-    """Write everything; a folder that is complete is left as it is."""
+def main(folder: Path, family: str, pocket: Path | None = None) -> None:
+    """Write everything of a family; a folder that is complete is left as it is."""
     if (folder / "done").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "clips").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    if pocket:
-        out = make_export(folder, POCKET, pocket)
-        reference(folder, POCKET, out, questions(folder, POCKET, rng, POCKET_CLIPS))
-    for family in () if pocket else FAMILIES:
-        torch.manual_seed(0)
-        base = folder / "bases" / family
+    rng = np.random.default_rng([0, *family.encode()])
+    base, clips = pocket or folder / "base", POCKET_CLIPS if pocket else CLIPS
+    if not pocket:
         random_backbone(family, base)
         torch.save({}, base / "spk_dict.pt")
-        items = questions(folder, family, rng, CLIPS)
-        for name in (family, *(name for name, of in AT_AUDIO.items() if of == family)):
-            reference(folder, name, make_export(folder, name, base), items)
+    items = questions(folder, family, rng, clips)
+    for name in (family, *(name for name, of in AT_AUDIO.items() if of == family)):
+        reference(folder, name, make_export(folder, name, base), items)
     (folder / "done").touch()
 
 
@@ -156,4 +152,4 @@ def absolute(folder: Path, messages: list[dict]) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:]))

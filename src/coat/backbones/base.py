@@ -7,7 +7,7 @@ and tiny local ones load through the same ``from_pretrained``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -157,12 +157,21 @@ class Backbone(nn.Module, ABC):
         else:
             with torch.device("meta"):
                 model = model_class(model_class.config_class.from_pretrained(path))
-        return cls(
+        backbone = cls(
             model,
             cls.load_tokenizer(path),
             getattr(transformers, cls.feature_extractor_class).from_pretrained(path),
             processor.get("chat_template"),
         )
+        backbone.read_processor(processor)
+        return backbone
+
+    def read_processor(self, fields: Mapping[str, Any]) -> None:
+        """Take what the checkpoint's processor says of limits; in most families nothing.
+
+        Args:
+            fields: Content of ``processor_config.json``; empty where there is none.
+        """
 
     @classmethod
     def load_tokenizer(cls, path: str) -> Any:

@@ -6,14 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures
 from coat.backbones.token_counts import merged_frames
 from coat.backbones.windows import WindowedBackbone
 from coat.data.conversation import Message
-
-# Mel frames that become a token.
-FRAMES_PER_TOKEN = 8
 
 
 class GlmAsr(WindowedBackbone):
@@ -32,13 +28,8 @@ class GlmAsr(WindowedBackbone):
     max_clips = 1
     max_audio_len = 655.0
     look_ahead: ClassVar[int] = 3000  # to the end of a window
-
-    def _audio_spec(self) -> AudioSpec:
-        """A token holds the states of frames 8i, 8i + 2, 8i + 4 and 8i + 6, whose middle is frame 8i + 3."""
-        extractor = self.feature_extractor
-        hop_seconds = extractor.hop_length / extractor.sampling_rate
-        rate = 1 / (FRAMES_PER_TOKEN * hop_seconds)
-        return AudioSpec(extractor.sampling_rate, rate, 3 * hop_seconds, self._max_seconds)
+    frames_per_token = 8
+    middle_frame = 3  # of 8i, 8i + 2, 8i + 4 and 8i + 6
 
     def window_tokens(self, frames: int) -> int:
         """See :meth:`WhisperBackbone.window_tokens`."""

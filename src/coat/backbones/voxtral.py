@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from coat.audio import AudioSpec
 from coat.backbones.base import AudioFeatures
 from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN, voxtral_tokens
 from coat.backbones.whisper import mel_frames
@@ -30,8 +29,9 @@ class Voxtral(WindowedBackbone):
     audio_token = "[AUDIO]"
     tower_over_tokens = 4
     whole_windows = True
+    frames_per_token = FRAMES_PER_VOXTRAL_TOKEN
+    middle_frame = 3  # of 8i, 8i + 2, 8i + 4 and 8i + 6
     max_audio_len = 2400.0
-    look_ahead: ClassVar[int] = 3000  # to the end of a window
 
     @classmethod
     def load_tokenizer(cls, path: str) -> Any:
@@ -52,21 +52,12 @@ class Voxtral(WindowedBackbone):
         import mistral_common  # noqa: F401  # named with its extra where it is missing
         from transformers.integrations.mistral import convert_tekken_tokenizer
 
-        tokenizer = convert_tekken_tokenizer(tekken, chat_template=cls.default_template())
-        tokenizer.vocab_file = None  # what is saved is the converted one, which knows the think tokens
-        return tokenizer
+        return convert_tekken_tokenizer(tekken, chat_template=cls.default_template())
 
     @classmethod
     def default_template(cls) -> str:
         """Mistral's turns, of its tokenizers of version 7; checkpoints have none in Jinja."""
         return TEMPLATE
-
-    def _audio_spec(self) -> AudioSpec:
-        """A token holds the states of frames 8i, 8i + 2, 8i + 4 and 8i + 6, whose middle is frame 8i + 3."""
-        extractor = self.feature_extractor
-        hop_seconds = extractor.hop_length / extractor.sampling_rate
-        rate = 1 / (FRAMES_PER_VOXTRAL_TOKEN * hop_seconds)
-        return AudioSpec(extractor.sampling_rate, rate, 3 * hop_seconds, self._max_seconds)
 
     def num_audio_tokens(self, num_samples: int) -> int:
         """See :meth:`Backbone.num_audio_tokens`: those of whole windows."""
@@ -75,11 +66,11 @@ class Voxtral(WindowedBackbone):
 
     def heard_tokens(self, num_samples: int) -> int:
         """See :meth:`Backbone.heard_tokens`."""
-        return -(-mel_frames(self.feature_extractor, num_samples) // FRAMES_PER_VOXTRAL_TOKEN)
+        return -(-mel_frames(self.feature_extractor, num_samples) // self.frames_per_token)
 
     def window_tokens(self, frames: int) -> int:
         """See :meth:`WhisperBackbone.window_tokens`: a window is whole, however little of it is sound."""
-        return self.feature_extractor.nb_max_frames // FRAMES_PER_VOXTRAL_TOKEN
+        return self.feature_extractor.nb_max_frames // self.frames_per_token
 
     def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
         """Log-mel ``(W, mels, frames)`` of whole windows; a clip's range is that of all its windows together."""

@@ -75,26 +75,29 @@ def encode_windows(tower: Any, values: Tensor, lengths: Tensor) -> list[Tensor]:
 
 
 class WhisperBackbone(Backbone):
-    """A family with Whisper's log-mel and a token for every four frames of it.
+    """A family with Whisper's log-mel and a token for every few frames of it.
 
     Attributes:
         look_ahead: Frames of silence that the tower must see beyond a clip's last.
+        frames_per_token: Mel frames from one token to the next.
+        middle_frame: The middle of the frames whose states are in the first token.
     """
 
     look_ahead: ClassVar[int] = LOOK_AHEAD_FRAMES
+    frames_per_token: ClassVar[int] = 4
+    middle_frame: ClassVar[int] = 1  # of 4i .. 4i + 2, which are averaged
 
     @property
     def _max_seconds(self) -> float:
         return self.feature_extractor.n_samples / self.feature_extractor.sampling_rate
 
     def _audio_spec(self) -> AudioSpec:
-        """A token averages frames 4i .. 4i + 2, whose middle is frame 4i + 1."""
         extractor = self.feature_extractor
         hop_seconds = extractor.hop_length / extractor.sampling_rate
         return AudioSpec(
             sampling_rate=extractor.sampling_rate,
-            token_rate=1 / (4 * hop_seconds),
-            first_token_seconds=hop_seconds,
+            token_rate=1 / (self.frames_per_token * hop_seconds),
+            first_token_seconds=self.middle_frame * hop_seconds,
             max_seconds=self._max_seconds,
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +23,10 @@ class WindowedBackbone(WhisperBackbone):
 
     max_audio_len: float
 
-    @classmethod
-    def from_pretrained(cls, path: str, **options: Any) -> Self:
-        """See :meth:`Backbone.from_pretrained`; the longest clip is what the processor says."""
-        import transformers
-
-        backbone = super().from_pretrained(path, **options)
-        fields, _ = transformers.ProcessorMixin.get_processor_dict(path)
-        backbone.max_audio_len = float(fields.get("max_audio_len") or fields.get("max_seconds") or cls.max_audio_len)
-        backbone.audio_spec = backbone._audio_spec()
-        return backbone
+    def read_processor(self, fields: Mapping[str, Any]) -> None:
+        """See :meth:`Backbone.read_processor`: the longest clip."""
+        self.max_audio_len = float(fields.get("max_audio_len") or fields.get("max_seconds") or self.max_audio_len)
+        self.audio_spec = self._audio_spec()
 
     @property
     def _max_seconds(self) -> float:

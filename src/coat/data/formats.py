@@ -59,7 +59,7 @@ _ASR = re.compile(r"^language (\w+)<asr_text>")
 _LIKE_A_MARK = re.compile(
     r"&lt;/?\s*(?:audio|sound|speech|voice|wav)[\w ]*/?\s*&gt;|</?\s*(?:audio|sound|speech|voice|wav)[\w ]*/?\s*>", re.I
 )
-_CONTROL = re.compile(r"<\|(?:\w*audio\w*|pad)\|>", re.I)
+_CONTROL = re.compile(r"(?i:<\|(?:\w*audio\w*|pad)\|>)|\[(?:BEGIN_)?AUDIO\]")
 
 
 def canonical(raw: Any, *, ignore: Collection[str] = ()) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _trained(message: dict[str, Any], role: str) -> bool:
 
 def _marked(content: str, role: str, found: list[Any]) -> str:
     """A text whose marks are all ``<audio>``."""
-    if "<" not in content and "&lt;" not in content:
+    if not any(sign in content for sign in ("<", "&lt;", "AUDIO]")):
         return content
 
     def inline(match: re.Match[str]) -> str:

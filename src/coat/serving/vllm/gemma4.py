@@ -12,25 +12,12 @@ from vllm.model_executor.models.gemma4_mm import (
     Gemma4MultiModalProcessor,
     Gemma4ProcessingInfo,
 )
-from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
+from coat.serving.vllm.thinking import NeverAloud, served
 
 
-class Info(ThinkingInfo, Gemma4ProcessingInfo):
-    """Any sampling rate."""
-
-
-class DummyInputs(ThinkingDummyInputs, Gemma4DummyInputsBuilder):
-    """With the block."""
-
-
-class Processor(ThinkingProcessor, Gemma4MultiModalProcessor):
-    """With the block."""
-
-
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
+@served(info=Gemma4ProcessingInfo, dummy_inputs=Gemma4DummyInputsBuilder, processor=Gemma4MultiModalProcessor)
 class CoatGemma4(NeverAloud, PlacedThinking, Gemma4ForConditionalGeneration):
     """Gemma 4 that thinks."""
 

@@ -7,20 +7,21 @@ from typing import Any
 import torch
 from transformers import MusicFlamingoConfig, MusicFlamingoProcessor
 from transformers.models.musicflamingo.modeling_musicflamingo import MusicFlamingoRotaryEmbedding
-from vllm.model_executor.models.audioflamingo3 import AudioFlamingo3ForConditionalGeneration
-from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.model_executor.models.audioflamingo3 import (
+    AudioFlamingo3DummyInputsBuilder,
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3MultiModalProcessor,
+    AudioFlamingo3ProcessingInfo,
+)
 from vllm.multimodal.processing.processor import PromptReplacement, PromptUpdateDetails
 
 from coat.backbones.music_flamingo import turn, window_times
-from coat.serving.vllm.audio_flamingo3 import DummyInputs
-from coat.serving.vllm.audio_flamingo3 import Info as FlamingoInfo
-from coat.serving.vllm.audio_flamingo3 import Processor as FlamingoProcessor
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import NeverAloud
+from coat.serving.vllm.thinking import NeverAloud, served
 
 
-class Info(FlamingoInfo):
-    """Any sampling rate, and the family's own configuration and processor."""
+class MusicFlamingoInfo(AudioFlamingo3ProcessingInfo):
+    """The family's own configuration and processor."""
 
     def get_hf_config(self) -> Any:
         """See vLLM."""
@@ -31,8 +32,8 @@ class Info(FlamingoInfo):
         return self.ctx.get_hf_processor(MusicFlamingoProcessor, **kwargs)
 
 
-class Processor(FlamingoProcessor):
-    """With the block, and with a token before and after each clip's own."""
+class MusicFlamingoPrompts(AudioFlamingo3MultiModalProcessor):
+    """A token before and after each clip's own."""
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         (update,) = super()._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
@@ -46,7 +47,7 @@ class Processor(FlamingoProcessor):
         return [PromptReplacement(modality="audio", target=update.target, replacement=bounded)]
 
 
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
+@served(info=MusicFlamingoInfo, dummy_inputs=AudioFlamingo3DummyInputsBuilder, processor=MusicFlamingoPrompts)
 class CoatMusicFlamingo(NeverAloud, PlacedThinking, AudioFlamingo3ForConditionalGeneration):
     """Music Flamingo that thinks."""
 

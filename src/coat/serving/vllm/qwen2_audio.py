@@ -10,25 +10,14 @@ from vllm.model_executor.models.qwen2_audio import (
     Qwen2AudioMultiModalProcessor,
     Qwen2AudioProcessingInfo,
 )
-from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
+from coat.serving.vllm.thinking import NeverAloud, served
 
 
-class Info(ThinkingInfo, Qwen2AudioProcessingInfo):
-    """Any sampling rate."""
-
-
-class DummyInputs(ThinkingDummyInputs, Qwen2AudioDummyInputsBuilder):
-    """With the block."""
-
-
-class Processor(ThinkingProcessor, Qwen2AudioMultiModalProcessor):
-    """With the block."""
-
-
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
+@served(
+    info=Qwen2AudioProcessingInfo, dummy_inputs=Qwen2AudioDummyInputsBuilder, processor=Qwen2AudioMultiModalProcessor
+)
 class CoatQwen2Audio(NeverAloud, PlacedThinking, Qwen2AudioForConditionalGeneration):
     """Qwen2-Audio that thinks."""
 

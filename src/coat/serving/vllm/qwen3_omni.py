@@ -12,29 +12,20 @@ from vllm.model_executor.models.qwen3_omni_moe_thinker import (
     Qwen3OmniMoeThinkerMultiModalProcessor,
     Qwen3OmniMoeThinkerProcessingInfo,
 )
-from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import NeverAloud, ThinkingDummyInputs, ThinkingInfo, ThinkingProcessor
+from coat.serving.vllm.thinking import NeverAloud, served
 
 
-class Info(ThinkingInfo, Qwen3OmniMoeThinkerProcessingInfo):
-    """Any sampling rate."""
-
-
-class DummyInputs(ThinkingDummyInputs, Qwen3OmniMoeThinkerDummyInputsBuilder):
-    """With the block."""
-
-
-class Processor(ThinkingProcessor, Qwen3OmniMoeThinkerMultiModalProcessor):
-    """With the block, and clips heard as transformers hears each alone.
+class EachClipAlone(Qwen3OmniMoeThinkerMultiModalProcessor):
+    """Clips heard as transformers hears each alone.
 
     vLLM fills a clip up to a whole frame, which may add an audio token, and fills the shorter clips of a request up to
     the longest, which changes their last frames.
     """
 
     def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Any) -> Any:
-        """Clips as they are; the class between fills them up."""
+        """Clips as they are; vLLM's class for the family fills them up."""
         return super(Qwen3OmniMoeThinkerMultiModalProcessor, self)._get_hf_mm_inputs(mm_items, hf_kwargs)
 
     def _call_hf_processor(self, hf_data: Any, hf_kwargs: Any) -> Any:
@@ -53,9 +44,9 @@ class Processor(ThinkingProcessor, Qwen3OmniMoeThinkerMultiModalProcessor):
         return heard
 
     def _postprocess_hf_mm_data(self, mm_data: Any, hf_kwargs: Any, processed_data: Any) -> Any:
-        """Lengths as they are; the class between counts frames of the clips that it filled up."""
-        between = Qwen3OmniMoeThinkerMultiModalProcessor
-        return super(between, self)._postprocess_hf_mm_data(mm_data, hf_kwargs, processed_data)
+        """Lengths as they are; vLLM's class for the family counts frames of the clips that it filled up."""
+        stock = Qwen3OmniMoeThinkerMultiModalProcessor
+        return super(stock, self)._postprocess_hf_mm_data(mm_data, hf_kwargs, processed_data)
 
     def _spectrogram(self, clip: Any) -> torch.Tensor:
         """Log-mel of a clip, ``(mels, frames)``: whole frames alone."""
@@ -65,6 +56,10 @@ class Processor(ThinkingProcessor, Qwen3OmniMoeThinkerMultiModalProcessor):
         return heard["input_features"][0, :, : len(wave) // extractor.hop_length]
 
 
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
+@served(
+    info=Qwen3OmniMoeThinkerProcessingInfo,
+    dummy_inputs=Qwen3OmniMoeThinkerDummyInputsBuilder,
+    processor=EachClipAlone,
+)
 class CoatQwen3Omni(NeverAloud, PlacedThinking, Qwen3OmniMoeThinkerForConditionalGeneration):
     """Qwen3-Omni that thinks."""

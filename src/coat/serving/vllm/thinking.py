@@ -5,12 +5,15 @@ vLLM's own processor expands audio placeholders; then blocks are inserted and th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from types import new_class
 from typing import Any
 
 import numpy as np
 import torch
+from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.audio import AudioResampler
 from vllm.multimodal.parse import AudioProcessorItems
 
@@ -124,6 +127,29 @@ class NeverAloud:
         if logits is not None:  # on ranks that do not hold the vocabulary
             logits[..., self.suppressed] = float("-inf")
         return logits
+
+
+def served(*, info: type, dummy_inputs: type, processor: type) -> Callable[[type], type]:
+    """Register a model that thinks: with vLLM's parts for its family, and the block in each.
+
+    Args:
+        info: Subclass of vLLM's ``BaseProcessingInfo``.
+        dummy_inputs: Subclass of its ``BaseDummyInputsBuilder``.
+        processor: Subclass of its ``BaseMultiModalProcessor``.
+    """
+
+    def register(model: type) -> type:
+        made = [
+            new_class(f"{model.__name__}{part}", (mixin, stock))
+            for part, mixin, stock in (
+                ("Info", ThinkingInfo, info),
+                ("DummyInputs", ThinkingDummyInputs, dummy_inputs),
+                ("Processor", ThinkingProcessor, processor),
+            )
+        ]
+        return MULTIMODAL_REGISTRY.register_processor(made[2], info=made[0], dummy_inputs=made[1])(model)
+
+    return register
 
 
 def shift(offset: int, blocks: list[Block]) -> int:

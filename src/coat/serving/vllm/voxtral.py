@@ -11,7 +11,6 @@ from torch import nn
 from transformers.models.voxtral.modeling_voxtral import VoxtralEncoder, VoxtralMultiModalProjector
 from vllm.model_executor.models.audioflamingo3 import AudioFlamingo3ForConditionalGeneration
 from vllm.model_executor.models.utils import init_vllm_registered_model, maybe_prefix
-from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import MultiModalDataParser
 from vllm.multimodal.processing import (
@@ -23,14 +22,7 @@ from vllm.multimodal.processing import (
 
 from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import (
-    SWITCH,
-    NeverAloud,
-    ThinkingDummyInputs,
-    ThinkingInfo,
-    ThinkingProcessor,
-    config_of,
-)
+from coat.serving.vllm.thinking import SWITCH, NeverAloud, config_of, served
 from coat.thinking.auto import CoatProcessor
 
 
@@ -136,18 +128,6 @@ class VoxtralModel(AudioFlamingo3ForConditionalGeneration):
         return rows.split([count * per_window for count in counts])
 
 
-class Info(ThinkingInfo, VoxtralInfo):
-    """Any sampling rate."""
-
-
-class DummyInputs(ThinkingDummyInputs, VoxtralDummyInputs):
-    """With the block."""
-
-
-class Processor(ThinkingProcessor, VoxtralProcessor):
-    """With the block."""
-
-
-@MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=DummyInputs)
+@served(info=VoxtralInfo, dummy_inputs=VoxtralDummyInputs, processor=VoxtralProcessor)
 class CoatVoxtral(NeverAloud, PlacedThinking, VoxtralModel):
     """Voxtral that thinks."""
