@@ -59,8 +59,9 @@ class StockVoxtral:
         self.stock = transformers.VoxtralProcessor(feature_extractor, tokenizer)
 
     def __call__(self, text: list[str], audio: list[np.ndarray], **_: Any) -> dict[str, Tensor]:
-        stock, options = self.stock, dict(self.stock.audio_kwargs)
-        frames = options.pop("max_source_positions")
+        stock, frames = self.stock, 3000
+        options = {"sampling_rate": RATE, "padding": True, "truncation": False, "pad_to_multiple_of": 480_000,
+                   "return_tensors": "pt"}  # fmt: skip  # its defaults, which older ones hold elsewhere
         head, *tail = text[0].split(stock.audio_token)
         rows = [stock._retrieve_input_features([clip], frames, **options) for clip in audio]
         tokens = [len(row) * (frames // 8) for row in rows]
