@@ -17,7 +17,8 @@ test: $(STAMP) system test-system   ## install, then run the tests
 
 test-vllm: $(STAMP)     ## build vLLM's CPU environment and compare it with transformers
 	sh scripts/vllm_env.sh $(VENV)-vllm
-	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python -n 2 --dist loadgroup tests/vllm
+	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python -n 2 tests/vllm/test_equality.py
+	$(PY) -m pytest -m vllm --vllm=$(VENV)-vllm/bin/python tests/vllm/test_server.py tests/vllm/test_evaluation.py
 
 test-lmms: $(STAMP)     ## build lmms-eval's environment, run it on our model and tasks, compare scores
 	sh scripts/lmms_env.sh $(VENV)-lmms

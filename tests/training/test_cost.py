@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
+from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import conversation
 from coat.thinking.batch import make_batch
 from coat.training.cost import Row, estimate, known_gpu
@@ -85,3 +86,11 @@ def test_a_dry_run_says_what_it_would_cost(tiny_path, manifest, tmp_path):
     for part in ("trained", "A100-hours", "optimizer", "fits"):
         assert part in result.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_clips_that_are_filled_up_are_counted_as_they_are_heard(tmp_path):
+    """Voxtral gives its language model 375 tokens for 10 s, and a block as long."""
+    random_backbone("voxtral", tmp_path)
+    raw = {"backbone": {"family": "voxtral", "path": str(tmp_path)}, "data": {"train_dataset": "t.jsonl"},
+           "stages": [{"name": "one", "steps": 1, "experts": {"audio_reconstruction": 1.0}}]}  # fmt: skip
+    assert estimate(parse_recipe(raw), Row(seconds=10, text_tokens=60)).tokens == 375 + 377 + 60

@@ -33,13 +33,13 @@ THINKING |= {"audio_flamingo3": {"max_tokens": 100}, "qwen2_5_omni": {"stride": 
 AT_AUDIO = {f"{family}-at-audio": family for family in FAMILIES}
 FAMILY_OF = {**AT_AUDIO, POCKET: "qwen2_audio"}
 THINKING |= {name: {**THINKING[family], "positions": "audio"} for name, family in AT_AUDIO.items()}
-RATE, CLIPS = 16_000, 20
+RATE, CLIPS = 16_000, 12
 # Every log-probability of every token is compared; pocket's vocabulary has 49,216.
 NEW_TOKENS = dict.fromkeys((*FAMILIES, *AT_AUDIO), 8) | {POCKET: 3}
 # Ways of asking, by the processor's options; the last is for a few clips.
 STRIDE = "stride"
 WAYS = {"think": {}, "plain": {"audio_think": False}, STRIDE: {"audio_think_stride": 4}}
-STRIDE_CLIPS = 4
+STRIDE_CLIPS = 3
 ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "glm_asr": 61.3, "voxtral": 61.3,
         "qwen2_5_omni": 35.0, "qwen3_omni": 35.0, "gemma4": 29.99, POCKET: 9.0}  # fmt: skip
 

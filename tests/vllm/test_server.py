@@ -17,7 +17,7 @@ from coat.thinking.tokens import RESERVED
 from tests.serving.conftest import ask, b64, encoded, tone
 from tests.vllm.test_equality import CPU
 
-pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("server")]  # one server for all of them
+pytestmark = pytest.mark.vllm
 KEY = "secret"
 
 

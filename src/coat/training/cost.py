@@ -7,7 +7,6 @@ forward. Memory and hours are estimates: read them as "about".
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,7 +124,8 @@ def estimate(recipe: Recipe, row: Row | None = None) -> Cost:
     experts = {name: _outline(name, recipe, backbone) for name in recipe.active_experts()}
     hidden = backbone.hidden_size
     heads = {name: _head_size(recipe, hidden, expert.feature_dim) for name, expert in experts.items()}
-    audio = math.ceil(row.seconds * backbone.audio_spec.token_rate)
+    samples = round(row.seconds * backbone.audio_spec.sampling_rate)
+    audio = backbone.num_audio_tokens(samples) if samples else 0
     think = recipe.thinking.num_think_tokens(audio) + 2 if recipe.thinking.enabled and audio else 0
     tokens = audio + think + row.text_tokens
     lora = _lora_size(recipe, backbone)
