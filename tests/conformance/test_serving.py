@@ -36,9 +36,13 @@ def test_it_answers_as_the_library_does(loaded):
     assert text.usage.prompt_tokens_details.audio_tokens == 0
 
 
+@pytest.mark.parametrize("most", [None, 400])
 @torch.inference_mode()
-def test_rows_that_come_and_go_say_what_they_say_alone(loaded):
-    """Shorter and longer prompts join between tokens, past the window of layers that have one; others leave."""
+def test_rows_that_come_and_go_say_what_they_say_alone(loaded, most):
+    """Shorter and longer prompts join between tokens, past the window of layers that have one; others leave.
+
+    A long prompt may be read in parts, between which the others go on.
+    """
     model = ThinkingModel(loaded).eval()
     lengths = (1.0, 0.4, 25.0, 1.7)
     prefills = [
@@ -46,11 +50,11 @@ def test_rows_that_come_and_go_say_what_they_say_alone(loaded):
         for i, s in enumerate(lengths)
     ]
     options = {"do_sample": False, "suppress_tokens": list(model.tokens.ids)}
-    alone = [loaded.generate(**each, max_new_tokens=9, **options)[0].tolist() for each in prefills]
+    alone = [loaded.generate(**each, max_new_tokens=24, **options)[0].tolist() for each in prefills]
     decoding, rows, said = Decoding(loaded, model.tokens.ids), [], [[] for _ in lengths]
 
     def step(leave=()):
-        tokens = decoding.likeliest()
+        tokens = decoding.likeliest() if rows else []
         for row, token in zip(rows, tokens, strict=True):
             said[row].append(token)
         staying = [place for place, row in enumerate(rows) if row not in leave]
@@ -60,10 +64,14 @@ def test_rows_that_come_and_go_say_what_they_say_alone(loaded):
 
     for joins, leaves in (((0, 1), ()), ((), ()), ((2,), ()), ((), ()), ((), (0, 1)), ((3,), ()), ((), (2,)), ((), ())):
         for row in joins:
-            decoding.join(**prefills[row])
+            for _ in decoding.read(**prefills[row], most=most):
+                step()
             rows.append(row)
         step(leaves)
-    assert [len(tokens) for tokens in said] == [5, 5, 5, 3]
-    assert decoding.mask.shape[1] == prefills[3]["attention_mask"].shape[1] + 3  # padding left with the longer rows
+    if most is None:
+        assert [len(tokens) for tokens in said] == [5, 5, 5, 3]
+        assert decoding.mask.shape[1] == prefills[3]["attention_mask"].shape[1] + 3  # padding left with the longer rows
+    else:
+        assert len(said[0]) > 5, "others went on while the longest was read"
     for tokens, expected in zip(said, alone, strict=True):
-        assert tokens == expected[: len(tokens)]
+        assert tokens[: len(expected)] == expected[: len(tokens)]

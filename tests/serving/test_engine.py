@@ -10,6 +10,7 @@ from coat.audio import Clip
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.generation import generate
+from coat.serving.decoding import Decoding
 from coat.serving.engine import Engine, EngineLimits, QueueFullError, _overlap
 from coat.serving.sampling import RowSampler
 from coat.serving.schema import Options
@@ -104,6 +105,66 @@ def test_who_comes_while_others_are_answered_does_not_wait_for_them(engine):
         again = engine.submit(item(text), options, alone)
         alone.wait()
         assert again.tokens == job.tokens
+
+
+@pytest.fixture
+def parts(coat_model):
+    """An engine that reads a prompt of a second in some ten parts."""
+    engine = Engine(coat_model.model, EngineLimits(max_batch=4, max_wait=0.0, max_read_tokens=8))
+    yield engine
+    engine.stop()
+
+
+def test_others_go_on_while_a_long_prompt_is_read(parts):
+    """A part between two of their tokens; what is answered is the same."""
+    ends = dict.fromkeys(parts.model.backbone.end_ids, -100.0)
+    first, second = Ear(), Ear()
+    slow = parts.submit(item("What is said?"), Options(max_tokens=200, logit_bias=ends), first)
+    while not slow.tokens:
+        time.sleep(0.001)
+    came = len(slow.tokens)
+    late = parts.submit(item(), Options(max_tokens=3), second)
+    second.wait()
+    assert len(slow.tokens) - came >= late.num_prompt_tokens // 8 - 1
+    first.wait()
+    for text, job in (("What is said?", slow), ("What note is this?", late)):
+        alone = Ear()
+        again = parts.submit(item(text), job.options, alone)
+        alone.wait()
+        assert again.tokens == job.tokens
+
+
+def test_who_leaves_while_read_is_told_so_and_holds_up_nobody(parts):
+    ears = [Ear(), Ear(), Ear()]
+    ends = dict.fromkeys(parts.model.backbone.end_ids, -100.0)
+    slow = parts.submit(item("What is said?"), Options(max_tokens=300, logit_bias=ends), ears[2])
+    while not slow.tokens:
+        time.sleep(0.001)
+    gone = parts.submit(item("Repeat: " + "dog " * 60), Options(max_tokens=5), ears[0])
+    while gone.started is None:
+        time.sleep(0.0005)
+    gone.cancelled = True
+    here = parts.submit(item(), Options(max_tokens=2), ears[1])
+    assert ears[0].wait() == ""
+    ears[1].wait()
+    assert here.finish_reason is not None
+    assert slow.finish_reason is None
+    assert not gone.tokens
+
+
+def test_a_part_that_fails_ends_that_request_alone(parts, monkeypatch):
+    first, bad = Ear(), Ear()
+    ends = dict.fromkeys(parts.model.backbone.end_ids, -100.0)
+    slow = parts.submit(item("What is said?"), Options(max_tokens=60, logit_bias=ends), first)
+    while not slow.tokens:
+        time.sleep(0.001)
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoding, "_join", lambda *_: 1 / 0)
+        job = parts.submit(item(), Options(max_tokens=2), bad)
+        bad.wait()
+    assert isinstance(job.error, ZeroDivisionError)
+    first.wait()
+    assert len(slow.tokens) == 60
 
 
 def test_cancelled_requests_leave(engine):

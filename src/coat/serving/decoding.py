@@ -7,7 +7,7 @@ where prompts here come as embeddings with sound in them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,21 +42,44 @@ class Decoding:
         self.mask = torch.empty(0)
         self.places = torch.empty(0)
 
-    def join(
-        self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **token_inputs: Tensor
-    ) -> None:
-        """Read prompts, whose rows come after those that are there.
+    def read(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        most: int | None = None,
+        **token_inputs: Tensor,
+    ) -> Iterator[None]:
+        """Read prompts part by part; their rows then come after those that are there.
 
         Args:
             embeddings: ``(B, T, d)``, padded on the left.
             attention_mask: ``(B, T)``.
             position_ids: ``(B, T)``; one after another if None.
-            **token_inputs: From :meth:`Backbone.token_inputs`.
+            most: Positions in a part, over all rows; None takes all at once.
+            **token_inputs: From :meth:`Backbone.token_inputs`, ``(B, T, ...)``.
+
+        Yields:
+            Nothing, after each part but the last: others may go on before the next.
         """
         if position_ids is None:
             position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        cache, logits = self._pass(embeddings, attention_mask, position_ids, None, token_inputs)
-        places = position_ids[:, -1] + 1
+        rows, length = attention_mask.shape
+        width = length if most is None else max(1, most // rows)
+        cache, logits = None, self.logits
+        for start in range(0, length, width):
+            if start:
+                yield
+            part = slice(start, start + width)
+            cache, logits = self._pass(
+                embeddings[:, part], attention_mask[:, : start + width], position_ids[:, part], cache,
+                {name: value[:, part] for name, value in token_inputs.items()},
+            )  # fmt: skip
+        self._join(cache, logits, attention_mask, position_ids[:, -1] + 1)
+
+    def _join(self, cache: Any, logits: Tensor, attention_mask: Tensor, places: Tensor) -> None:
+        """Put the rows of a cache after those that are there."""
         if self.cache is None:
             self.cache, self.mask, self.logits, self.places = cache, attention_mask, logits, places
             return

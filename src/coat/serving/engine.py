@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -41,12 +41,14 @@ class EngineLimits:
         max_wait: Seconds to wait for company when the model is free.
         max_queue: Requests that may wait.
         max_prompt_tokens: Longest prompt, block included.
+        max_read_tokens: Positions of prompts that are read between two tokens of those who are being answered.
     """
 
     max_batch: int = 16
     max_wait: float = 0.01
     max_queue: int = 128
     max_prompt_tokens: int = 16_384
+    max_read_tokens: int = 1024
 
 
 @dataclass
@@ -135,6 +137,7 @@ class Engine:
         self.observe = observe
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
+        self._reading: list[Job] = []
         self._wake = threading.Condition()
         self._tokenizing = threading.Lock()  # tokenizers do not bear two threads
         self._stopping = False
@@ -199,7 +202,7 @@ class Engine:
         """:meth:`drain`, and wait for what is being answered."""
         self.drain()
         self._worker.join(timeout)
-        for job in self._running:
+        for job in [*self._running, *self._reading]:
             job.cancelled = True
 
     def _builder(self, options: Options) -> PromptBuilder:
@@ -210,12 +213,15 @@ class Engine:
     @torch.inference_mode()
     def _work(self) -> None:
         decoding = Decoding(self.model.backbone, self.model.tokens.ids)
+        parts: Iterator[None] = iter(())
         while True:
-            newcomers = self._next_jobs()
-            if not newcomers and not self._running:
-                return
+            if not self._reading:
+                self._reading = self._next_jobs()
+                parts = self._parts(decoding, self._reading)
+                if not self._reading and not self._running:
+                    return
+            self._read(parts)
             try:
-                self._admit(decoding, newcomers)
                 self._step(decoding)
             except Exception as error:  # one bad request must not end the server
                 for job in self._running:
@@ -254,24 +260,36 @@ class Engine:
             job.hear(None)
         self._waiting.clear()
 
-    def _admit(self, decoding: Decoding, jobs: list[Job]) -> None:
-        """Read some prompts, and take them among those that are being answered."""
-        if not jobs:
-            return
+    def _parts(self, decoding: Decoding, jobs: list[Job]) -> Iterator[None]:
+        """Read the prompts of some part by part, so that one of ten minutes does not hold up the others' answers."""
         now = time.monotonic()
         for job in jobs:
             job.started = now
+        batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left")
+        prompts = self.model.prepare_prefill(batch.to(self.model.backbone.device))
+        yield from decoding.read(**prompts, most=self.limits.max_read_tokens if self._running else None)
+
+    def _read(self, parts: Iterator[None]) -> None:
+        """One more part of the prompts that are being read; after the last they are among those that are answered."""
+        jobs = self._reading
+        if not jobs:
+            return
         try:
-            batch = collate(self.model.builder, [job.encoded for job in jobs], padding_side="left")
-            decoding.join(**self.model.prepare_prefill(batch.to(self.model.backbone.device)))
+            if not all(job.done for job in jobs):
+                next(parts)
+                return
+        except StopIteration:
+            self._running = [*self._running, *jobs]
+            if self.observe is not None:
+                self.observe(len(self._running))
         except Exception as error:  # the others go on
             for job in jobs:
                 job.error = error
                 job.hear(None)
-            return
-        self._running = [*self._running, *jobs]
-        if self.observe is not None:
-            self.observe(len(self._running))
+        else:  # nobody waits for them any more
+            for job in jobs:
+                job.hear(None)
+        self._reading = []
 
     def _step(self, decoding: Decoding) -> None:
         """One more token of everybody; those that are done leave."""
