@@ -23,7 +23,8 @@ import torch
 
 from coat.audio import Clip
 from coat.backbones import REGISTRY
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import Backbone
+from coat.backbones.features import AudioFeatures
 from coat.backbones.work import active_parameters, count
 from coat.benchmark.inference import work_of
 from coat.benchmark.latency import Clock, now

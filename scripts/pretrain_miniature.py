@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.qwen2_audio import Qwen2Audio
 from coat.data.manifest import Row, read_manifest
 from coat.losses import response_cross_entropy

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -17,41 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from coat.audio import AudioSpec
+from coat.backbones.features import AudioFeatures
 from coat.backbones.four_bit import four_bit
 from coat.backbones.positions import Places
 from coat.data.conversation import Message
 from coat.errors import CoatError
 from coat.files import write_whole
-
-
-@dataclass(frozen=True)
-class AudioFeatures:
-    """Input of the audio tower: clips, cut into windows where a family's tower has a limit.
-
-    Attributes:
-        values: ``(W, ...)`` input features of all windows, clip by clip.
-        lengths: ``(W,)`` true feature frames of each window.
-        num_audio_tokens: ``(N,)`` L_a of each clip.
-        windows: ``(N,)`` windows of each clip; one each if left out.
-    """
-
-    values: Tensor
-    lengths: Tensor
-    num_audio_tokens: Tensor
-    windows: Tensor | None = None
-
-    def part(self, first: int, last: int) -> AudioFeatures:
-        """Those of clips ``first`` to ``last``."""
-        cut = slice(first, last)
-        if self.windows is not None:
-            ends = [0, *self.windows.cumsum(0).tolist()]
-            cut = slice(ends[first], ends[last])
-        return AudioFeatures(
-            self.values[cut],
-            self.lengths[cut],
-            self.num_audio_tokens[first:last],
-            None if self.windows is None else self.windows[first:last],
-        )
 
 
 class Backbone(nn.Module, ABC):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from coat.audio import AudioSpec
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import Backbone
+from coat.backbones.features import AudioFeatures
 from coat.backbones.token_counts import FRAMES_PER_GEMMA4_TOKEN, gemma4_frames, gemma4_tokens
 from coat.errors import CoatError
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.token_counts import merged_frames
 from coat.backbones.windows import WindowedBackbone
 from coat.data.conversation import Message

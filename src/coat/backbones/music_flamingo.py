@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from coat.backbones.audio_flamingo3 import AudioFlamingo3
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import Backbone
+from coat.backbones.features import AudioFeatures
 from coat.backbones.token_counts import pooled_frames
 
 # Four mel frames become a token.

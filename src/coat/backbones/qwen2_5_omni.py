@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.thinker import Thinker, save_thinker
 from coat.backbones.whisper import WhisperBackbone
 

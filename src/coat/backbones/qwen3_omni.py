@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import AudioSpec
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.thinker import Thinker, save_thinker
 from coat.backbones.token_counts import QWEN3_CHUNK_TOKENS, chunked_frames
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN, voxtral_tokens
 from coat.backbones.whisper import mel_frames
 from coat.backbones.windows import WindowedBackbone

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coat.audio import AudioSpec
-from coat.backbones.base import AudioFeatures, Backbone
+from coat.backbones.base import Backbone
+from coat.backbones.features import AudioFeatures
 from coat.backbones.token_counts import pooled_frames
 
 # The convolutions look at most this many mel frames past a position; beyond the last true frame they must

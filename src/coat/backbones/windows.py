@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.backbones.whisper import WhisperBackbone, log_mel, mel_frames
 
 

@@ -32,7 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from coat.audio import Clip, check_clip
 from coat.audio_batch import AudioBatch
-from coat.backbones.base import AudioFeatures
+from coat.backbones.features import AudioFeatures
 from coat.data.conversation import Conversation
 from coat.thinking.prompt import IGNORE, Prompt, PromptBuilder
 
