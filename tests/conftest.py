@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,14 @@ def tiny_path(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def backbone(tiny_path):
+@pytest.fixture(scope="session")
+def _loaded_backbone(tiny_path):
     return load_backbone("qwen2_audio", str(tiny_path))
+
+
+@pytest.fixture
+def backbone(_loaded_backbone):
+    return deepcopy(_loaded_backbone)
 
 
 @pytest.fixture(scope="session")

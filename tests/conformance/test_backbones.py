@@ -2,7 +2,7 @@
 
 import pytest
 
-from coat.backbones import backbone_class, load_backbone
+from coat.backbones import backbone_class
 from coat.errors import CoatError
 from coat.testing.conformance import BackboneConformance
 from tests.conformance.conftest import VARIANTS, variant_name
@@ -11,8 +11,8 @@ from tests.conformance.conftest import VARIANTS, variant_name
 @pytest.mark.conformance
 class TestFamilies(BackboneConformance):
     @pytest.fixture(params=VARIANTS, ids=variant_name)
-    def loaded(self, request, tiny_checkpoints):
-        return load_backbone(request.param[0], tiny_checkpoints(*request.param))
+    def loaded(self, request, copies):
+        return copies(request.param)
 
 
 def test_unknown_families_are_named():
