@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchFeature
 
-from coat.backbones.token_counts import chunked_frames, gemma4_tokens, pooled_frames, voxtral_tokens
+from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN, chunked_frames, gemma4_tokens, pooled_frames
 
 # Families whose processor in transformers serves audio and text as it is.
 STOCK = {
@@ -173,17 +173,25 @@ class VoxtralAudioProcessor(AudioTextProcessor):
     placeholder = "[AUDIO]"
 
     def _features(self, audio: list[np.ndarray]) -> dict[str, Any]:
-        extractor = self.feature_extractor
-        window, frames = extractor.n_samples, extractor.nb_max_frames
-        options = {"sampling_rate": extractor.sampling_rate, "truncation": False, "return_tensors": "np"}
-        windows = []
-        for clip in audio:
-            features = extractor(clip, padding=True, pad_to_multiple_of=window, **options)["input_features"][0]
-            windows += np.split(features, features.shape[-1] // frames, axis=-1)
+        clips = [whole_windows(self.feature_extractor, clip) for clip in audio]
+        tokens = self.feature_extractor.nb_max_frames // FRAMES_PER_VOXTRAL_TOKEN
         return {
-            "input_features": np.stack(windows),
-            "num_audio_tokens": [voxtral_tokens(len(clip), window, frames) for clip in audio],
+            "input_features": np.concatenate(clips),
+            "num_audio_tokens": [len(windows) * tokens for windows in clips],
         }
+
+
+def whole_windows(extractor: Any, waveform: np.ndarray) -> np.ndarray:
+    """Log-mel of a clip that is filled up to whole windows of 30 s, ``(W, mels, frames)``.
+
+    Its loudest frame sets what is silent in all of them.
+    """
+    made = extractor(
+        waveform, sampling_rate=extractor.sampling_rate, padding=True, pad_to_multiple_of=extractor.n_samples,
+        truncation=False, return_tensors="np",
+    )  # fmt: skip
+    features = made["input_features"][0]
+    return np.stack(np.split(features, features.shape[-1] // extractor.nb_max_frames, axis=-1))
 
 
 OWN: dict[str, Callable[[Any, Any], AudioTextProcessor]] = {

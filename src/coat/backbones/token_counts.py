@@ -17,11 +17,6 @@ def merged_frames(frames: int) -> int:
     return ((frames - 1) // 2 + 1) // 4
 
 
-def voxtral_tokens(num_samples: int, window: int, frames: int) -> int:
-    """Voxtral: whole windows of so many samples and mel frames, however little of the last one is sound."""
-    return -(-num_samples // window) * (frames // FRAMES_PER_VOXTRAL_TOKEN)
-
-
 def chunked_frames(frames: int, chunk: int = QWEN3_CHUNK_FRAMES) -> int:
     """Qwen3-Omni: three strides of two in every chunk of frames."""
     whole, rest = divmod(frames, chunk)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from coat.backbones.features import AudioFeatures
-from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN, voxtral_tokens
+from coat.backbones.processors import whole_windows
+from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN
 from coat.backbones.whisper import mel_frames
 from coat.backbones.windows import WindowedBackbone
 
@@ -59,11 +60,6 @@ class Voxtral(WindowedBackbone):
         """Mistral's turns, of its tokenizers of version 7; checkpoints have none in Jinja."""
         return TEMPLATE
 
-    def num_audio_tokens(self, num_samples: int) -> int:
-        """See :meth:`Backbone.num_audio_tokens`: those of whole windows."""
-        extractor = self.feature_extractor
-        return voxtral_tokens(num_samples, extractor.n_samples, extractor.nb_max_frames)
-
     def heard_tokens(self, num_samples: int) -> int:
         """See :meth:`Backbone.heard_tokens`."""
         return -(-mel_frames(self.feature_extractor, num_samples) // self.frames_per_token)
@@ -75,15 +71,11 @@ class Voxtral(WindowedBackbone):
     def audio_features(self, waveforms: list[np.ndarray]) -> AudioFeatures:
         """Log-mel ``(W, mels, frames)`` of whole windows; a clip's range is that of all its windows together."""
         extractor = self.feature_extractor
-        options = {"sampling_rate": extractor.sampling_rate, "truncation": False, "return_tensors": "pt"}
-        clips = []
-        for wave in waveforms:
-            features = extractor(wave, padding=True, pad_to_multiple_of=extractor.n_samples, **options)
-            clips.append(torch.stack(features["input_features"][0].split(extractor.nb_max_frames, dim=-1)))
+        clips = [whole_windows(extractor, wave) for wave in waveforms]
         windows = torch.tensor([len(clip) for clip in clips])
         lengths = torch.full((int(windows.sum()),), extractor.nb_max_frames)
         counts = torch.tensor([self.num_audio_tokens(len(wave)) for wave in waveforms])
-        return AudioFeatures(torch.cat(clips), lengths, counts, windows)
+        return AudioFeatures(torch.from_numpy(np.concatenate(clips)), lengths, counts, windows)
 
     def encode_windows(self, features: AudioFeatures) -> list[Tensor]:
         """See :meth:`WhisperBackbone.encode_windows`."""

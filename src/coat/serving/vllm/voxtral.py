@@ -22,7 +22,7 @@ from vllm.multimodal.processing import (
 
 from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN
 from coat.serving.vllm.positions import PlacedThinking
-from coat.serving.vllm.thinking import SWITCH, NeverAloud, config_of, served
+from coat.serving.vllm.thinking import SWITCH, NeverAloud, served
 from coat.thinking.auto import CoatProcessor
 
 
@@ -56,9 +56,9 @@ class VoxtralDummyInputs(BaseDummyInputsBuilder[VoxtralInfo]):
         """See vLLM."""
         extractor = self.info.get_hf_processor().feature_extractor
         windows = max(1, seq_len * FRAMES_PER_VOXTRAL_TOKEN // extractor.nb_max_frames)
-        longest = min(round(config_of(self.info).max_seconds * extractor.sampling_rate), windows * extractor.n_samples)
         count, overrides = mm_counts.get("audio", 0), mm_options.get("audio")
-        return {"audio": self._get_dummy_audios(length=longest, num_audios=count, overrides=overrides)}
+        length = windows * extractor.n_samples
+        return {"audio": self._get_dummy_audios(length=length, num_audios=count, overrides=overrides)}
 
 
 class VoxtralProcessor(BaseMultiModalProcessor[VoxtralInfo]):
