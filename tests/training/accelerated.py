@@ -1,11 +1,14 @@
 """``accelerate launch ... -m tests.training.accelerated train RECIPE --out RUN``: ``coat``, on CPUs alone.
 
 accelerate shards models on accelerators only. Nothing else about its FSDP asks for one: here processes on CPUs are
-allowed it too, so that the shipped configurations are run as they are. Says which engine the first step ran on.
+allowed it too, so that the shipped configurations are run as they are. Says which engine the first step ran on, and
+whether the process had left its group at its end.
 """
 
+import atexit
 import sys
 
+import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
@@ -30,7 +33,13 @@ def named_step(self, *args, **options):
     return take_step(self, *args, **options)
 
 
+def say_left():
+    sys.stdout.write(f"IN A GROUP {torch.distributed.is_initialized()}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
+    atexit.register(say_left)  # the first to be registered is the last to be called
     AcceleratorState.__init__ = allow_shards
     StageTrainer.training_step = named_step
     main()

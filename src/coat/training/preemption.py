@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from coat.errors import CoatError
-from coat.training.processes import processes
+from coat.training.processes import leave_at_exit, processes
 from coat.training.stock import TrainerCallback
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -57,7 +57,9 @@ class Preemption(TrainerCallback):
         Raises:
             PreemptedError: It has.
         """
-        if self.asked and processes().is_main_process:
+        if not self.asked:
+            return
+        leave_at_exit()
+        if processes().is_main_process:
             raise PreemptedError(f"Asked to stop: saved at step {step}.", "The same command goes on from there.")
-        if self.asked:
-            raise SystemExit(PreemptedError.exit_code)
+        raise SystemExit(PreemptedError.exit_code)

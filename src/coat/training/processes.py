@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from datetime import timedelta
 
 import torch
@@ -19,3 +21,18 @@ def processes() -> PartialState:
 def shared(state: PartialState) -> bool:
     """Whether an engine for several processes wraps the model, be it for one alone."""
     return bool(state.distributed_type != DistributedType.NO)
+
+
+def leave_at_exit() -> None:
+    """Leave the others before the interpreter is taken apart, at a point where all of them are done.
+
+    A group that is still there then may abort its process, and so a run that has ended well. A process that ends by
+    an error does not wait for others that may wait for it.
+    """
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if getattr(sys, "last_value", None) is None:
+        PartialState().destroy_process_group()

@@ -45,7 +45,7 @@ from coat.training.corpus import Corpus, open_corpus
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.eval_callback import EvalCallback, take_best
 from coat.training.preemption import Preemption
-from coat.training.processes import processes, shared
+from coat.training.processes import leave_at_exit, processes, shared
 from coat.training.progress import MetricsFile, ProgressBar, bar_for, make_progress
 from coat.training.trainer import StageTrainer, list_checkpoints, training_arguments, unwritable
 from coat.versions import versions_of
@@ -113,6 +113,7 @@ def train(
     if state.is_main_process:
         write_whole(folder / FINISHED, json.dumps({"stages": [stage.name for stage in recipe.stages]}))
     state.wait_for_everyone()
+    leave_at_exit()
     say(f'Done. Try it: coat chat {folder} clip.wav "What is said?"')
     return folder
 
