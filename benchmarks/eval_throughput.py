@@ -6,7 +6,8 @@ Both in one process, in turns, with the same tiny checkpoint of random weights (
 of MMAU's form about the same clips of 0.5 to 12 s, greedy, cut at the same number of tokens, the same batch size.
 Theirs is its own class, `lmms_eval.models.simple.qwen2_audio`, given its requests by its own task machinery; it asks
 for "cuda" by name, so on a machine without one that word is read as "cpu" for it. Ours is timed from files to kept
-answers: reading, measuring, hashing and writing included.
+answers: reading, measuring, hashing and writing included. The limit is the time that our FLOPs, counted in a run of its
+own, would take at the rate of this machine's fastest matrix product.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from coat.evaluation.run import EvalSettings, run_tasks
 from coat.evaluation.sources import open_task
 from coat.evaluation.task import load_task
 from coat.testing.checkpoints import Sizes, random_backbone
+from limits import counting, measure_limits
 
 # The tiny checkpoint that tests use, and one whose tower and decoder are in the proportion of the real ones.
 SIZES = {"tiny": Sizes(), "proportionate": Sizes(512, 1536, 8, 8, 8, None, 256, 4, 4)}
@@ -46,16 +48,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny")
     args = parser.parse_args()
-    threads = f"CPU, {torch.get_num_threads()} threads"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else threads
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"{device}; {versions}; {args.size} model; {args.questions} questions\n")
+    limits = measure_limits("cuda" if torch.cuda.is_available() else "cpu", torch.float32)
+    print(f"{limits}; {args.size} model; {args.questions} questions\n")
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         random_backbone("qwen2_audio", folder / "model", sizes=SIZES[args.size])
         rows = write_data(folder, args.questions)
-        print("| batch | lmms-eval, questions/s | coat, baseline | ratio | coat, with the block | ratio |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        columns = ("batch", "lmms-eval, questions/s", "coat, baseline", "ratio", "measured / limit",
+                   "coat, with the block", "ratio", "measured / limit")  # fmt: skip
+        print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
         for size in args.batch_sizes:
             theirs = Theirs(folder / "model", rows, size, args.new_tokens)
             ours = {think: Ours(folder, think, size, args.new_tokens) for think in (False, True)}
@@ -65,12 +66,15 @@ def main() -> None:
                     seconds = work.run(turn)
                     if turn:  # the first warms up
                         times.setdefault(name, []).append(seconds)
-            rate = {name: args.questions / float(np.median(values)) for name, values in times.items()}
-            print(
-                f"| {size} | {rate['theirs']:.2f} | {rate['plain']:.2f} | {rate['plain'] / rate['theirs']:.2f} "
-                f"| {rate['block']:.2f} | {rate['block'] / rate['theirs']:.2f} |",
-                flush=True,
-            )
+            median = {name: float(np.median(values)) for name, values in times.items()}
+            cells = [str(size), f"{args.questions / median['theirs']:.2f}"]
+            for name, think in (("plain", False), ("block", True)):
+                with counting() as counter:
+                    ours[think].run(args.turns + 1)
+                least = limits.seconds(counter.get_total_flops())
+                cells += [f"{args.questions / median[name]:.2f}", f"{median['theirs'] / median[name]:.2f}",
+                          f"{median[name] / least:.2f}"]  # fmt: skip
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def write_data(folder: Path, count: int) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@
     python benchmarks/experts.py --seconds 10 --clips 8
 
 Work is counted as floating-point operations of one clip: an expert's by PyTorch's own counter, those of tower and
-language model of Qwen2-Audio-7B with the block from their sizes.
+language model of Qwen2-Audio-7B with the block from their sizes. The limit is the time that an expert's work would take
+at the rate of the machine's fastest matrix product.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import argparse
 import resource
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from coat.audio import AudioSpec
 from coat.benchmark.latency import now
 from coat.experts import make_expert
 from coat.testing.checkpoints import REAL_SIZES
-from limits import device_name
+from limits import counting, measure_limits
 
 NAMES = {"spidr": {"weights": "random"}, "panns": {"weights": "random"}, "emotion2vec": {"weights": "random"},
          "basic_pitch": {}}  # fmt: skip
@@ -34,17 +34,18 @@ def main() -> None:
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = backbone_flops(args.seconds)
-    print(f"{device_name()}; {args.clips} clips of {args.seconds:g} s\n")
+    limits = measure_limits(device, torch.float32)
+    print(f"{limits}; {args.clips} clips of {args.seconds:g} s\n")
     print(f"Qwen2-Audio-7B, tower and decoder with the block: {backbone / 1e12:.2f} TFLOP a clip, forward\n")
-    print("| expert | parameters | GFLOP a clip | of the backbone's forward | times real time |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| expert | parameters | GFLOP a clip | of the backbone's forward | times real time | measured / limit |")
+    print("| --- | --- | --- | --- | --- | --- |")
     audio_spec = AudioSpec(16_000, 25.0, 0.01, 30.0)
     for key, options in NAMES.items():
         expert = make_expert(key, options, hidden_size=1, audio_spec=audio_spec).to(device)
         samples = round(args.seconds * expert.sampling_rate)
         waves = 0.1 * torch.randn(args.clips, samples, generator=torch.Generator().manual_seed(0)).to(device)
         lengths = torch.full((args.clips,), samples, device=device)
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        with torch.inference_mode(), counting() as counter:
             expert.features(waves[:1], lengths[:1])
         flops = counter.get_total_flops()
         times = []
@@ -54,9 +55,12 @@ def main() -> None:
                 expert.features(waves, lengths)
                 if turn:
                     times.append(now() - began)
-        speed = args.clips * args.seconds / sorted(times)[len(times) // 2]
+        median = sorted(times)[len(times) // 2]
+        speed = args.clips * args.seconds / median
+        least = limits.seconds(args.clips * flops)
         millions = sum(p.numel() for p in expert.parameters()) / 1e6
-        print(f"| {key} | {millions:.1f} M | {flops / 1e9:.1f} | {flops / backbone:.1%} | {speed:.0f} |", flush=True)
+        print(f"| {key} | {millions:.1f} M | {flops / 1e9:.1f} | {flops / backbone:.1%} | {speed:.0f} "
+              f"| {median / least:.2f} |", flush=True)  # fmt: skip
     peak = (
         torch.cuda.max_memory_allocated() / 2**30
         if device == "cuda"

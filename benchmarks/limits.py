@@ -2,7 +2,8 @@
 
     python benchmarks/limits.py
 
-Other benchmarks import :func:`measure_limits` and print a measured time over the time that the arithmetic allows.
+Other benchmarks import :func:`measure_limits` and print a measured time over the time that the arithmetic allows, by
+FLOPs from sizes or as :func:`counting` counts them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 import transformers
+from torch.utils import flop_counter
 
 from coat.benchmark.latency import now
 
@@ -68,6 +70,18 @@ def measure_limits(device: torch.device | str, dtype: torch.dtype) -> Limits:
     copy = _median(lambda: target.copy_(source), on_gpu)
     moved = 2 * source.numel() * source.element_size()
     return Limits(f"{device_name()}, {str(dtype).removeprefix('torch.')}", 2 * size**3 / multiply, moved / copy)
+
+
+def counting() -> flop_counter.FlopCounterMode:
+    """PyTorch's counter of FLOPs, taught the fused attention of CPUs, which it counts as nothing."""
+    aten = torch.ops.aten
+    return flop_counter.FlopCounterMode(
+        display=False,
+        custom_mapping={
+            aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop,
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_counter.sdpa_backward_flop,
+        },
+    )
 
 
 def _median(work: Callable[[], object], on_gpu: bool) -> float:

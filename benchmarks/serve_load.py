@@ -5,7 +5,9 @@
     python benchmarks/serve_load.py --against ../other-checkout --clients 16 --rounds 0
 
 The server is a process of its own, started as users start it. Every request must be answered: one that is lost
-fails the run. Block and no block are measured in turns, in one run, and so is the server of another checkout.
+fails the run. Block and no block are measured in turns, in one run, and so is the server of another checkout. The
+limit is what the FLOPs of the same answers, counted here without a server, allow at the rate of this machine's
+fastest matrix product.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ import httpx
 import numpy as np
 import openai
 import soundfile
+import torch
 
 from coat import CoatModel
 from coat.checkpoints.references import miniature_folder
+from coat.config.thinking import ThinkingConfig
+from limits import counting, measure_limits
 
 LATE, LATE_SECONDS, LONG_TOKENS = 12, 0.2, 400
+SOUNDS, NEW_TOKENS, QUESTION = 16, 24, "What is said?"
 
 
 def main() -> None:
@@ -47,10 +53,11 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="a checkout of this repository, whose server is measured too")
     args = parser.parse_args()
     sources = {"this": Path(__file__).parents[1]} | ({"other": args.against.resolve()} if args.against else {})
-    ends = CoatModel.from_pretrained(args.model_path).model.backbone.end_ids
+    model = CoatModel.from_pretrained(args.model_path)
+    ends, least = model.model.backbone.end_ids, least_seconds(model)
     with contextlib.ExitStack() as stack:
         servers = {name: stack.enter_context(serving(source, args)) for name, source in sources.items()}
-        asyncio.run(load(servers, ends, args.clients, args.requests, args.rounds))
+        asyncio.run(load(servers, ends, least, args.clients, args.requests, args.rounds))
 
 
 @contextlib.contextmanager
@@ -93,14 +100,36 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
     raise SystemExit("the server did not start")
 
 
-async def load(servers: dict[str, Server], ends: list[int], clients: list[int], requests: int, rounds: int) -> None:
+def least_seconds(model: CoatModel) -> dict[bool, float]:
+    """Of a request, without and with the block: the FLOPs of its answer at the machine's peak, on average."""
+    limits = measure_limits("cuda" if torch.cuda.is_available() else "cpu", torch.float32)
+    print(limits, end="; ")
+    least = {}
+    for think in (False, True):
+        options = {} if think else {"thinking": ThinkingConfig(enabled=False)}
+        with counting() as counter:
+            for index in range(SOUNDS):
+                model.chat(noisy_note(index), QUESTION, max_new_tokens=NEW_TOKENS, **options)
+        least[think] = limits.seconds(counter.get_total_flops() / SOUNDS)
+    return least
+
+
+async def load(
+    servers: dict[str, Server],
+    ends: list[int],
+    least: dict[bool, float],
+    clients: list[int],
+    requests: int,
+    rounds: int,
+) -> None:
     """Every number of clients, block and no block, every server in turn."""
-    sounds = [clip(index) for index in range(16)]
+    sounds = [encoded(noisy_note(index)) for index in range(SOUNDS)]
     for server in servers.values():
         await burst(server.client, sounds, 4, 16, think=True)  # warm up
     print(f"{requests} requests of each kind; 2 to 4 s of audio\n")
-    print("| server | clients | block | requests/s | median | 95 % | first token, median | server's memory |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = ("server", "clients", "block", "requests/s", "measured / limit", "median", "95 %", "first token, median",
+               "server's memory")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for number, think, (name, server) in itertools.product(clients, (False, True), servers.items()):
         began = time.perf_counter()
         times = await burst(server.client, sounds, number, requests, think=think)
@@ -109,6 +138,7 @@ async def load(servers: dict[str, Server], ends: list[int], clients: list[int], 
         first, whole = np.array(times).T
         print(
             f"| {name} | {number} | {'yes' if think else 'no'} | {requests / spent:.1f} "
+            f"| {spent / requests / least[think]:.1f} "
             f"| {1000 * np.median(whole):.0f} ms | {1000 * np.quantile(whole, 0.95):.0f} ms "
             f"| {1000 * np.median(first):.0f} ms | {memory_mb(server.pid):.0f} MB |",
             flush=True,
@@ -151,7 +181,7 @@ async def burst(
         for index in waiting:
             began, first = time.perf_counter(), None
             stream = await client.chat.completions.create(
-                model="m", messages=question(sounds[index % len(sounds)]), max_tokens=24, stream=True,
+                model="m", messages=question(sounds[index % len(sounds)]), max_tokens=NEW_TOKENS, stream=True,
                 extra_body={"mm_processor_kwargs": {"audio_think": think}},
             )  # fmt: skip
             async for chunk in stream:
@@ -167,16 +197,21 @@ async def burst(
 def question(sound: str) -> list:
     """About one clip."""
     audio = {"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}
-    return [{"role": "user", "content": [audio, {"type": "text", "text": "What is said?"}]}]
+    return [{"role": "user", "content": [audio, {"type": "text", "text": QUESTION}]}]
 
 
-def clip(index: int) -> str:
-    """2 to 4 s of a note in noise, as base64."""
+def noisy_note(index: int) -> np.ndarray:
+    """2 to 4 s of a note in noise, at 16 kHz."""
     rng = np.random.default_rng(index)
     time_ = np.arange(round((2 + index / 8) * 16_000)) / 16_000
     wave = 0.3 * np.sin(2 * np.pi * 220 * 2 ** (index / 12) * time_) + rng.normal(0, 0.02, len(time_))
+    return wave.astype(np.float32)
+
+
+def encoded(wave: np.ndarray) -> str:
+    """A clip as base64."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, wave.astype(np.float32), 16_000, format="WAV")
+    soundfile.write(buffer, wave, 16_000, format="WAV")
     return base64.b64encode(buffer.getvalue()).decode()
 
 

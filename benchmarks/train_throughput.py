@@ -6,30 +6,54 @@
 The same model, LoRA, rows, batch of 16 and number of steps in one run. Plain is the fine-tune that most people write:
 a Trainer, PEFT, and a collator with the family's own processor and model. Ours is fine-tuning without a block; then
 with the block; then the full method, experts live and from the cache. Files to optimizer steps, model loading left out.
+The limit is the time that a way's FLOPs, counted in a run of its own over the same rows, would take at the rate of this
+machine's fastest matrix product.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 
 from coat.checkpoints.references import miniature_folder
 from coat.config.recipe import parse_recipe
 from coat.training import run as run_module
 from coat.training.run import train
-from dataloader import write_clips
+from dataloader import decoded, write_clips
+from limits import counting, measure_limits
 
 BATCH = 16
+PLAIN, MINE = "plain Trainer + processor", "ours, fine-tuning"
 EXPERTS = dict.fromkeys(("audio_reconstruction", "standin_speech", "standin_affect", "basic_pitch"), "auto")
+
+
+@dataclass
+class Spent:
+    """What a training took: seconds in the trainer, tokens that passed, and FLOPs if they were counted."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: int = 0
+
+    @contextlib.contextmanager
+    def measured(self, counted: bool) -> Iterator[None]:
+        """Time what runs within, or count its FLOPs, which takes longer."""
+        began = time.perf_counter()
+        with counting() if counted else contextlib.nullcontext() as counter:
+            yield
+        self.seconds = time.perf_counter() - began
+        self.flops = counter.get_total_flops() if counter else 0
 
 
 def main() -> None:
@@ -40,32 +64,37 @@ def main() -> None:
     parser.add_argument("--high", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=12)
     args = parser.parse_args()
+    limits = measure_limits("cuda" if torch.cuda.is_available() else "cpu", torch.float32)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder, steps = Path(place), args.steps
         write_clips(folder, args.clips, args.low, args.high)
-        plain(folder, 1)  # the first of anything is slow
-        results = {"plain Trainer + processor": plain(folder, args.steps)}
-        results["ours, fine-tuning"] = ours(folder, "sft", args.steps, {"thinking": {"enabled": False}})
-        results["ours, + block"] = ours(folder, "block", args.steps, {})
-        results["ours, full method, experts live"] = ours(folder, "live", args.steps, {}, EXPERTS)
         cache = {"cache": str(folder / "features")}
-        ours(folder, "fill", 1, {"data": cache}, EXPERTS)
-        results["ours, full method, features cached"] = ours(folder, "cached", args.steps, {"data": cache}, EXPERTS)
-        sft_cached = {"thinking": {"enabled": False}, "data": cache}
-        results["ours, fine-tuning, embeddings cached"] = ours(folder, "sft-cached", args.steps, sft_cached)
-    print(f"\n{args.steps} steps of {BATCH} rows, clips of {args.low:g} to {args.high:g} s; "
-          f"{torch.get_num_threads()} threads; torch {torch.__version__}\n")  # fmt: skip
-    print("| way | rows a second | tokens a second | against plain | against our fine-tuning |")
-    print("| --- | --- | --- | --- | --- |")
-    first, mine = results["plain Trainer + processor"], results["ours, fine-tuning"]
-    for name, (seconds, tokens) in results.items():
-        rows = args.steps * BATCH
-        print(f"| {name} | {rows / seconds:.1f} | {tokens / seconds:,.0f} | {first[0] / seconds:.2f} | "
-              f"{mine[0] / seconds:.2f} |")  # fmt: skip
+        sft = {"thinking": {"enabled": False}}
+        ways: dict[str, Callable[..., Spent]] = {
+            PLAIN: partial(plain, folder, steps),
+            MINE: partial(ours, folder, steps, sft),
+            "ours, + block": partial(ours, folder, steps, {}),
+            "ours, full method, experts live": partial(ours, folder, steps, {}, EXPERTS),
+            "ours, full method, features cached": partial(ours, folder, steps, {"data": cache}, EXPERTS),
+            "ours, fine-tuning, embeddings cached": partial(ours, folder, steps, {**sft, "data": cache}),
+        }
+        plain(folder, 1)  # the first of anything is slow
+        ours(folder, 1, {"data": cache}, EXPERTS)  # fills the cache
+        timed = {name: way(counted=False) for name, way in ways.items()}
+        flops = {name: way(counted=True).flops for name, way in ways.items()}
+    print(f"\n{steps} steps of {BATCH} rows, clips of {args.low:g} to {args.high:g} s; {limits}\n")
+    columns = ("way", "rows a second", "tokens a second", "against plain", "against our fine-tuning", "GFLOP a row",
+               "measured / limit")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    rows = steps * BATCH
+    for name, spent in timed.items():
+        print(f"| {name} | {rows / spent.seconds:.1f} | {spent.tokens / spent.seconds:,.0f} "
+              f"| {timed[PLAIN].seconds / spent.seconds:.2f} | {timed[MINE].seconds / spent.seconds:.2f} "
+              f"| {flops[name] / rows / 1e9:.2f} | {spent.seconds / limits.seconds(flops[name]):.2f} |")  # fmt: skip
 
 
-def ours(folder: Path, name: str, steps: int, changes: dict[str, Any], experts: Any = None) -> tuple[float, int]:
-    """Seconds in the trainer, and tokens that passed."""
+def ours(folder: Path, steps: int, changes: dict[str, Any], experts: Any = None, counted: bool = False) -> Spent:
+    """A stage of our trainer."""
     raw = {
         "backbone": {"path": str(miniature_folder() / "backbone")},
         "heads": {"num_heads": 2, "ffn_ratio": 2.0},
@@ -73,28 +102,26 @@ def ours(folder: Path, name: str, steps: int, changes: dict[str, Any], experts: 
         "training": {"batch_size": BATCH, "micro_batch_size": BATCH, "precision": "fp32", "save_steps": 10_000},
         "data": {"train_dataset": str(folder / "train.jsonl")} | changes.get("data", {}),
     } | {key: value for key, value in changes.items() if key != "data"}
-    spent = {"seconds": 0.0, "tokens": 0}
+    spent = Spent()
 
     class Timed(run_module.StageTrainer):
         def train(self, *positional: Any, **named: Any) -> Any:
-            began = time.perf_counter()
-            out = super().train(*positional, **named)
-            spent["seconds"] = time.perf_counter() - began
-            return out
+            with spent.measured(counted):
+                return super().train(*positional, **named)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-            spent["tokens"] += sum(int(batch.attention_mask.sum()) for batch in inputs)
+            spent.tokens += sum(int(batch.attention_mask.sum()) for batch in inputs)
             return super().training_step(model, inputs, num_items_in_batch)
 
     run_module.StageTrainer, real = Timed, run_module.StageTrainer
     try:
-        train(parse_recipe(raw), folder / "runs" / name, say=lambda _: None)
+        train(parse_recipe(raw), Path(tempfile.mkdtemp(dir=folder)) / "run", say=lambda _: None)
     finally:
         run_module.StageTrainer = real
-    return spent["seconds"], spent["tokens"]
+    return spent
 
 
-def plain(folder: Path, steps: int) -> tuple[float, int]:
+def plain(folder: Path, steps: int, counted: bool = False) -> Spent:
     """The same fine-tune as most people write it."""
     import transformers
     from peft import LoraConfig, get_peft_model
@@ -109,20 +136,18 @@ def plain(folder: Path, steps: int) -> tuple[float, int]:
         chat_template=(Path(path) / "chat_template.jinja").read_text(),
     )  # fmt: skip
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    tokens = 0
+    spent = Spent()
 
     def collate(batch: list[dict]) -> Any:
-        nonlocal tokens
         waves, texts = [], []
         for row in batch:
-            wave, rate = soundfile.read(folder / row["audios"][0], dtype="float32", always_2d=True)
-            waves.append(soxr.resample(wave.mean(1), rate, 16_000))
+            waves.append(decoded(folder / row["audios"][0]))
             question = {"type": "text", "text": row["messages"][0]["content"].replace("<audio>", "")}
             asked = [{"role": "user", "content": [{"type": "audio", "audio_url": "x"}, question]}, row["messages"][1]]
             texts.append(processor.apply_chat_template(asked, tokenize=False))
         inputs = processor(text=texts, audio=waves, sampling_rate=16_000, return_tensors="pt", padding=True)
         inputs["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        tokens += int(inputs["attention_mask"].sum())
+        spent.tokens += int(inputs["attention_mask"].sum())
         return inputs
 
     trainer = transformers.Trainer(
@@ -135,9 +160,9 @@ def plain(folder: Path, steps: int) -> tuple[float, int]:
             save_strategy="no", seed=0,
         ),
     )  # fmt: skip
-    began = time.perf_counter()
-    trainer.train()
-    return time.perf_counter() - began, tokens
+    with spent.measured(counted):
+        trainer.train()
+    return spent
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ class Started:
         arguments: What follows ``coat``.
         cwd: The folder it runs in.
         environment: Variables that it has besides those of the tests.
+        main: What runs them in place of ``coat``'s own.
     """
 
-    def __init__(self, *arguments, cwd, environment=None):
+    def __init__(self, *arguments, cwd, environment=None, main=None):
         self.command = ["coat", *map(str, arguments)]
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # closed by wait()
         sys.stdout.flush()
@@ -31,7 +32,7 @@ class Started:
         self.child = os.fork()
         if self.child == 0:
             os.environ.update(environment or {})
-            _become(self.command, cwd, self.out.fileno(), self.err.fileno())
+            _become(self.command, cwd, self.out.fileno(), self.err.fileno(), main)
 
     def wait(self):
         """Exit status, and what it printed, as :func:`subprocess.run` has them."""
@@ -49,7 +50,7 @@ def coat(*arguments, cwd):
     return Started(*arguments, cwd=cwd).wait()
 
 
-def _become(command, cwd, out, err):
+def _become(command, cwd, out, err, run):
     """Run the command in this process, and end it; nothing of the tests' is cleaned up, for it is the parent's."""
     code = 1
     try:
@@ -70,7 +71,7 @@ def _become(command, cwd, out, err):
         AcceleratorState._reset_state(reset_partial_state=True)  # the tests' own, of one process
         from coat.cli import main
 
-        main()
+        (run or main)()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

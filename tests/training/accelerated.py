@@ -38,8 +38,12 @@ def say_left():
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
+def run():
     atexit.register(say_left)  # the first to be registered is the last to be called
     AcceleratorState.__init__ = allow_shards
     StageTrainer.training_step = named_step
     main()
+
+
+if __name__ == "__main__":
+    run()

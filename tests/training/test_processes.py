@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from coat.config.recipe import parse_recipe
@@ -17,6 +19,7 @@ from coat.files import read_jsonl, write_jsonl
 from coat.testing.clips import assistant, user
 from coat.training.run import train
 from tests.cli.command import Started
+from tests.training import accelerated
 from tests.training.test_run import close, losses, recipe
 
 pytestmark = pytest.mark.slow
@@ -33,7 +36,7 @@ def launch(path, folder, processes=2):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def side_by_side(path, folder, processes=2):
+def side_by_side(path, folder, processes=2, main=None, environment=None):
     """Processes with the variables that ``torchrun`` gives them, forked from this one: they import nothing."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,8 +44,8 @@ def side_by_side(path, folder, processes=2):
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
               "LOCAL_WORLD_SIZE": str(processes)}  # fmt: skip
     started = [
-        Started("train", path, "--out", folder, cwd=folder.parent,
-                environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        Started("train", path, "--out", folder, cwd=folder.parent, main=main,
+                environment=(environment or {}) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(processes)
     ]  # fmt: skip
     done = [each.wait() for each in started]
@@ -135,6 +138,26 @@ def test_processes_that_do_not_divide_a_batch_are_refused(tiny_path, mixed, tmp_
     assert "cannot share training.batch_size 3" in " ".join(result.stderr.replace("│", " ").split())
 
 
+def accelerate_launch(options, path, folder):
+    """The command as users give it."""
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options, "train", str(path),
+               "--out", str(folder)]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("IN A GROUP False") == 2  # one that is still in it at its end may abort
+    return done.stdout
+
+
+def as_accelerate_launches(options, path, folder):
+    """Processes with the variables that it gives them, forked from this one."""
+    asked = launch_command_parser().parse_args(options)
+    environment = prepare_multi_gpu_env(_validate_launch_command(asked)[0])
+    done = side_by_side(path, folder, main=accelerated.run, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 CONFIGURATIONS = Path(__file__).parents[2] / "recipes" / "accelerate"
 
 
@@ -157,20 +180,9 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
     train(asked, tmp_path / "one")
     (tmp_path / "recipe.yaml").write_text(asked.dump())
 
-    def accelerated(folder):
-        command = [
-            sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch",
-            "--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"), "--num_processes", "2",
-            "--main_process_port", "0", "-m", "tests.training.accelerated", "train", str(tmp_path / "recipe.yaml"),
-            "--out", str(folder),
-        ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("IN A GROUP False") == 2  # one that is still in it at its end may abort
-        return done.stdout
-
-    said = accelerated(tmp_path / "two")
+    options = ["--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"), "--num_processes", "2",
+               "--main_process_port", "0", "-m", "tests.training.accelerated"]  # fmt: skip
+    said = accelerate_launch(options, tmp_path / "recipe.yaml", tmp_path / "two")
     assert f"ENGINE {engine} " in said
     assert (f"ENGINE {engine} 0\n" not in said) == (configuration == "fsdp2")
     close(losses(tmp_path / "two"), losses(tmp_path / "one"), 2e-3)
@@ -192,8 +204,8 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
         shutil.rmtree(path)
     for name in ("finished.json", "heads.safetensors"):
         (stopped / name).unlink()
-    said = accelerated(stopped)
-    assert "Going on from" in said
+    go_on = accelerate_launch if configuration == "zero2" else as_accelerate_launches
+    assert "Going on from" in go_on(options, tmp_path / "recipe.yaml", stopped)
     for name in ("heads.safetensors", "adapter/adapter_model.safetensors"):
         ours, theirs = (load_file(run / name) for run in (stopped, tmp_path / "two"))
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
