@@ -6,7 +6,7 @@ import torch
 
 from coat.data.conversation import Conversation
 from coat.generation import generate
-from coat.serving.decoding import Decoding
+from coat.generation.decoding import Decoding
 from coat.testing.clips import conversation, noise
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel

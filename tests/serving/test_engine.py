@@ -10,7 +10,7 @@ from coat.audio import Clip
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
 from coat.generation import generate
-from coat.serving.decoding import Decoding
+from coat.generation.decoding import Decoding
 from coat.serving.engine import Engine, EngineLimits, QueueFullError, _overlap
 from coat.serving.sampling import RowSampler
 from coat.serving.schema import Options

@@ -95,9 +95,22 @@ class Gemma4(Backbone):
         text = self.model.config.get_text_config()
         if not text.hidden_size_per_layer_input:
             return {}
-        read = input_ids.masked_fill(input_ids == self.audio_token_id, text.pad_token_id)
         # The embeddings are what ids are found by where there are none.
-        return {"per_layer_inputs": cast(Any, self.language_model).get_per_layer_inputs(read, None)}
+        return {"per_layer_inputs": cast(Any, self.language_model).get_per_layer_inputs(self._read(input_ids), None)}
+
+    def input_embeddings(self, input_ids: Tensor, audio: list[Tensor]) -> Tensor:
+        """See :meth:`Backbone.input_embeddings`."""
+        read = self._read(input_ids)
+        return super().input_embeddings(
+            torch.where(input_ids == self.audio_token_id, input_ids, read) if audio else read, audio
+        )
+
+    def _read(self, input_ids: Tensor) -> Tensor:
+        """Ids with padding in place of placeholders, which is what the family reads there, be they said or given."""
+        config = self.model.config
+        others = [config.image_token_id, config.video_token_id, self.audio_token_id]
+        placeholders = torch.tensor(others, device=input_ids.device)
+        return input_ids.masked_fill(torch.isin(input_ids, placeholders), config.get_text_config().pad_token_id)
 
     def generate(
         self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: Any

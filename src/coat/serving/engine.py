@@ -18,7 +18,7 @@ import torch
 
 from coat.data.conversation import Conversation, texts_of
 from coat.errors import CoatError
-from coat.serving.decoding import Decoding
+from coat.generation.decoding import Decoding
 from coat.serving.sampling import RowSampler
 from coat.serving.schema import Options
 from coat.thinking.batch import Encoded, collate, encode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,14 +41,6 @@ class Request:
         if hears is None or all(clip.seconds <= hears for clip in clips):
             return Conversation(self.messages, clips, self.name)
         return in_pieces(Conversation(self.messages, clips, self.name), hears)
-
-
-def by_limit(requests: Sequence[Request]) -> list[list[int]]:
-    """Places of requests that end at the same number of tokens, which are answered together."""
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, request in enumerate(requests):
-        places[request.max_new_tokens].append(place)
-    return list(places.values())
 
 
 class Backend(Protocol):

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from functools import partial
 
 from coat.config.thinking import ThinkingConfig
-from coat.evaluation.backends.base import Request, by_limit
-from coat.generation import Reply, reply_to_many
+from coat.evaluation.backends.base import Request
+from coat.generation import Question, Reply, reply_to_many
 from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import PromptBuilder
 
 
 class TransformersBackend:
-    """Answers in batches of like length.
+    """Answers so many at a time, those of like length together.
 
     Args:
         model: In evaluation mode.
@@ -54,13 +54,8 @@ class TransformersBackend:
         """See :class:`coat.evaluation.backends.base.Backend`."""
         backbone = self.model.backbone
         hears = backbone.audio_spec.max_seconds if backbone.max_clips is None else None
-        for chosen in by_limit(requests):
-            replies = reply_to_many(
-                self.model,
-                [partial(requests[index].conversation, hears) for index in chosen],
-                [requests[index].seconds for index in chosen],
-                builder=self.builder,
-                batch_size=self.batch_size,
-                max_new_tokens=requests[chosen[0]].max_new_tokens,
-            )
-            yield from ((chosen[place], reply) for place, reply in replies)
+        questions = [
+            Question(partial(request.conversation, hears), request.seconds, request.max_new_tokens)
+            for request in requests
+        ]
+        yield from reply_to_many(self.model, questions, builder=self.builder, batch_size=self.batch_size)

@@ -1,7 +1,7 @@
 """Several processes that answer side by side, each with a model of its own: a GPU each, on one machine or on a cluster.
 
-Questions are batched as one process batches them, so that answers are the same. Clips are decoded here and sent along:
-workers on other machines need the model, and none of the data.
+Each is given some batches of questions of like length at a time. Clips are decoded here and sent along: workers on
+other machines need the model, and none of the data.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from typing import Any, Protocol
 
 from coat.audio import Clip
 from coat.errors import CoatError
-from coat.evaluation.backends.base import Request, by_limit
+from coat.evaluation.backends.base import Request
 from coat.evaluation.backends.opening import BackendOptions, open_backend
-from coat.generation import LOADERS, Reply, batches_by_length
+from coat.generation import Reply
+from coat.generation.many import LOADERS
 
-# Batches that wait at each worker, so that none is idle while the next is decoded.
+# Parts that wait at each worker, so that none is idle while the next is decoded.
 AHEAD = 2
+# Batches in a part, where there are questions enough for all workers: in each, the last answers are waited for.
+BATCHES = 4
 
 Answers = list[tuple[int, Reply | Exception]]
 
@@ -224,10 +227,10 @@ class WorkersBackend:
         """See :class:`coat.evaluation.backends.base.Backend`."""
         running: dict[Future[Answers], list[int]] = {}
         with ThreadPoolExecutor(LOADERS) as pool:
-            for batch in _batches(requests, self.batch_size):
-                loaded = list(pool.map(lambda index: _loaded(requests[index]), batch))
-                good = [index for index, found in zip(batch, loaded, strict=True) if isinstance(found, Request)]
-                yield from ((i, found) for i, found in zip(batch, loaded, strict=True) if isinstance(found, Exception))
+            for part in _parts(requests, self.batch_size, self.workers.count):
+                loaded = list(pool.map(lambda index: _loaded(requests[index]), part))
+                good = [index for index, found in zip(part, loaded, strict=True) if isinstance(found, Request)]
+                yield from ((i, found) for i, found in zip(part, loaded, strict=True) if isinstance(found, Exception))
                 if good:
                     held = [found for found in loaded if isinstance(found, Request)]
                     running[self.workers.answer(held)] = good
@@ -238,17 +241,18 @@ class WorkersBackend:
 
 
 def _finished(running: dict[Future[Answers], list[int]]) -> Iterator[tuple[int, Reply | Exception]]:
-    """Replies of the batches that are done; waits for one."""
+    """Replies of the parts that are done; waits for one."""
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         indices = running.pop(future)
         yield from ((indices[place], reply) for place, reply in future.result())
 
 
-def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[list[int]]:
-    """The batches that one process makes."""
-    for chosen in by_limit(requests):
-        parts = batches_by_length([requests[index].seconds for index in chosen], batch_size)
-        yield from ([chosen[place] for place in part] for part in parts)
+def _parts(requests: Sequence[Request], batch_size: int, workers: int) -> Iterator[list[int]]:
+    """Places of requests of like length, the longest first: whole batches, a few parts at least for each worker."""
+    order = sorted(range(len(requests)), key=lambda place: -requests[place].seconds)
+    batches = min(BATCHES, max(1, len(requests) // (batch_size * workers * (AHEAD + 1))))
+    size = batches * batch_size
+    yield from (order[start : start + size] for start in range(0, len(order), size))
 
 
 def _loaded(request: Request) -> Request | Exception:

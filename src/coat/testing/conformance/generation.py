@@ -6,7 +6,7 @@ import transformers
 
 from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
-from coat.generation import generate, reply_to
+from coat.generation import Question, generate, reply_to, reply_to_many
 from coat.testing.clips import conversation
 from coat.thinking.batch import encode, make_batch
 from coat.thinking.model import ThinkingModel
@@ -54,8 +54,19 @@ class Generation:
 
         hook = penal.lm_head.register_forward_hook(always)
         (reply,) = reply_to(model, [encode(model.builder, asked()[0])], max_new_tokens=6)
+        many = dict(reply_to_many(model, [Question(lambda: asked()[0], 0.6, 6)]))
         hook.remove()
         assert (reply.finished, reply.new_tokens) == (True, 1)
+        assert many == {0: reply}
+
+    def test_many_at_a_time_say_what_each_says_alone(self, loaded):
+        model = ThinkingModel(loaded, ThinkingConfig()).eval()
+        items = [conversation(0.3 + 0.4 * i, answer=None, seed=i) for i in range(4)]
+        items.append(conversation(text="hello", answer=None))
+        questions = [Question(lambda item=item: item, -i, 4 + i) for i, item in enumerate(items)]
+        replies = dict(reply_to_many(model, questions, batch_size=2))
+        expected = [generate(model, [item], max_new_tokens=4 + i)[0] for i, item in enumerate(items)]
+        assert [replies[i].text for i in range(len(items))] == expected
 
     def test_sampling_and_penalties_are_there_when_they_are_asked_for(self, loaded):
         model = ThinkingModel(loaded, ThinkingConfig()).eval()

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from coat.config.thinking import ThinkingConfig
-from coat.generation import Embeddings, generate, reply_to_many
+from coat.generation import generate
 from coat.testing.clips import conversation
-from coat.thinking.batch import encode, make_batch
+from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 
 
@@ -57,26 +57,3 @@ def test_the_block_costs_no_decoding_steps(model):
     batch = make_batch(model.builder, CONVERSATIONS[:1], padding_side="left")
     count = int((batch.input_ids == model.tokens.think).sum())
     assert count == (model.backbone.num_audio_tokens(8000) if model.thinking.enabled else 0)
-
-
-def test_many_come_back_with_their_index(model):
-    loaders = [lambda item=item: item for item in CONVERSATIONS]
-    lengths = [sum(clip.seconds for clip in item.clips) for item in CONVERSATIONS]
-    replies = reply_to_many(model, loaders, lengths, batch_size=3, max_new_tokens=8)
-    answers = {index: reply.text for index, reply in replies}
-    assert answers == dict(enumerate(generate(model, CONVERSATIONS, max_new_tokens=8)))
-
-
-def test_embeddings_are_kept_within_bytes(backbone):
-    """A clip of ten minutes weighs as much as a hundred short ones."""
-    model = ThinkingModel(backbone).eval()
-    encoded = [encode(model.builder, conversation(0.4 + 0.2 * i, answer=None, seed=i)) for i in range(6)]
-    kept = Embeddings(kept_bytes=3 * 4 * 15 * model.backbone.hidden_size)
-    for item in encoded:
-        kept.fill(model, [item])
-        (clip,), (length,) = item.clips, item.num_audio_tokens
-        assert len(kept.of(clip, length)) == length
-        assert sum(row.nbytes for row in kept.rows.values()) <= max(kept.kept_bytes, kept.of(clip, length).nbytes)
-    assert 1 <= len(kept.rows) < 6
-    kept.fill(model, encoded)  # all of one batch stay, whatever they weigh
-    assert len(kept.rows) == 6

@@ -100,9 +100,12 @@ class Decoding:
             return
         ids = torch.tensor(tokens, device=self.mask.device)[:, None]
         self.mask = F.pad(self.mask, (0, 1), value=1)
-        embeddings = self.backbone.embedding(ids).to(self.backbone.dtype)
         self.cache, self.logits = self._pass(
-            embeddings, self.mask, self.places[:, None], self.cache, self.backbone.token_inputs(ids)
+            self.backbone.input_embeddings(ids, []),
+            self.mask,
+            self.places[:, None],
+            self.cache,
+            self.backbone.token_inputs(ids),
         )
         self.places = self.places + 1
 
