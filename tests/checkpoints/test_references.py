@@ -51,6 +51,12 @@ def test_dtype_device_and_attention_are_the_callers(tiny_path):
         as_dtype("float23")
 
 
+def test_weights_of_sixteen_bits_are_not_rounded_anew():
+    """By an adapter that is folded in: they answer as they were trained to."""
+    assert load_model("miniature", dtype="float32", answers_only=True).peft is None
+    assert load_model("miniature", dtype="bfloat16", answers_only=True).peft is not None
+
+
 def test_heads_need_no_experts_to_be_loaded():
     model = load_model("miniature", heads=True)
     recipe = run_in("miniature").recipe

@@ -72,6 +72,14 @@ def test_it_answers_as_the_run_does(trained, exported, clip):
     assert any(p.abs().sum() > 0 for name, p in run.model.named_parameters() if "lora_B" in name)
 
 
+def test_a_run_that_only_answers_has_no_adapter_beside_its_weights(trained):
+    run, plain = load_model(trained), load_model(trained, answers_only=True)
+    assert plain.peft is None
+    assert not any("lora" in name for name, _ in plain.named_parameters())
+    probe = probe_batch(run)
+    torch.testing.assert_close(logits_of(plain, probe), logits_of(run, probe), atol=1e-4, rtol=1e-4)
+
+
 def test_positions_of_thinking_travel(trained, tmp_path):
     """A run whose think tokens stand at their audio: exported, it answers so in transformers' own classes too."""
     recipe = trained / "recipe.yaml"

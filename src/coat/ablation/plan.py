@@ -118,7 +118,7 @@ def run_job(
     else:
         train(seeded(arm.recipe, seed), folder, say=say)
         ref = run_in(folder)
-        model = load_model(ref)
+        model = load_model(ref, answers_only=True)
     ask(plan, model, checkpoint_fingerprint(ref), folder / "eval", progress=progress)
     return str(folder)
 

@@ -24,6 +24,7 @@ def load_model(
     attn_implementation: str | None = None,
     heads: bool = False,
     load_in_4bit: bool | None = None,
+    answers_only: bool = False,
 ) -> ThinkingModel:
     """Load a run, an export, an adapter or a plain checkpoint, in evaluation mode.
 
@@ -36,6 +37,8 @@ def load_model(
         attn_implementation: As in transformers.
         heads: Load the projection heads of a run too, for analysis.
         load_in_4bit: Hold the language model in four bits; as the run was trained if None.
+        answers_only: The adapter will be neither trained nor saved: fold it into weights of float32, where that moves
+            logits by rounding alone and spares every layer its part beside. Weights of 16 bits it would round anew.
 
     Raises:
         CoatError: There is no such model.
@@ -55,6 +58,8 @@ def load_model(
         if isinstance(ref, AdapterRef):
             model.load_adapter(ref.path)
     model = model.eval()
+    if answers_only and {weight.dtype for weight in model.backbone.model.parameters()} == {torch.float32}:
+        model.merge_adapter()
     return model if device_map is not None else model.to(device or default_device())
 
 

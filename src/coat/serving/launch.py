@@ -156,7 +156,7 @@ def _serve_embedded(options: ServeOptions, say: Callable[[str], None]) -> None:
     from coat.serving.metrics import Metrics
 
     check_port(options.host, options.port)
-    model = load_model(options.model_path)
+    model = load_model(options.model_path, answers_only=True)
     metrics = Metrics()
     limits = EngineLimits(
         max_batch=options.max_batch, max_queue=options.max_queue, max_prompt_tokens=options.max_prompt_tokens

@@ -280,7 +280,7 @@ def _probed(run: Path, folder: Path, arm: Arm, clips: Sequence[Clips]) -> list[R
     """Probes on an arm's states; they are kept."""
     path = run / "probes.jsonl"
     if not path.is_file():
-        model = load_model(run if arm.recipe else folder / "backbone")
+        model = load_model(run if arm.recipe else folder / "backbone", answers_only=True)
         readings: list[Reading] = []
         with make_progress() as bar:
             advance = bar_for(bar)

@@ -77,7 +77,7 @@ def _transformers(model_path: str, options: BackendOptions) -> tuple[Backend, st
     from coat.reasoning import reasoning_prompt
 
     ref = resolve(model_path)
-    model = load_model(ref)
+    model = load_model(ref, answers_only=True)
     thinking = model.thinking if options.think else model.thinking.at(0)
     if options.stride:
         if not thinking.enabled:
