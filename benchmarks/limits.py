@@ -75,11 +75,12 @@ def measure_limits(device: torch.device | str, dtype: torch.dtype) -> Limits:
 def counting() -> flop_counter.FlopCounterMode:
     """PyTorch's counter of FLOPs, taught the fused attention of CPUs, which it counts as nothing."""
     aten = torch.ops.aten
+    forward, backward = flop_counter.sdpa_flop_count, flop_counter.sdpa_backward_flop_count
     return flop_counter.FlopCounterMode(
         display=False,
         custom_mapping={
-            aten._scaled_dot_product_flash_attention_for_cpu: flop_counter.sdpa_flop,
-            aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_counter.sdpa_backward_flop,
+            aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: forward(*shapes[:3]),
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: backward(*shapes[:4]),
         },
     )
 
