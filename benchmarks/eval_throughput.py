@@ -141,9 +141,7 @@ class Ours:
 
         self.folder, self.think = folder, think
         model = CoatModel.from_pretrained(folder / "model").model
-        generate = model.backbone.model.generate
-        # Every answer is as long as may be, for both: random weights end where they like.
-        model.backbone.model.generate = lambda **options: generate(**options, min_new_tokens=new_tokens)
+        model.backbone.end_ids = []  # every answer is as long as may be, for both: random weights end where they like
         thinking = ThinkingConfig(enabled=think)
         self.backend = TransformersBackend(model, thinking=thinking, batch_size=batch_size)
         self.task = load_task("mmau").model_copy(update={"max_new_tokens": new_tokens})

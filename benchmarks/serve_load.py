@@ -109,7 +109,7 @@ def least_seconds(model: CoatModel) -> dict[bool, float]:
         options = {} if think else {"thinking": ThinkingConfig(enabled=False)}
         with counting() as counter:
             for index in range(SOUNDS):
-                model.chat(noisy_note(index), QUESTION, max_new_tokens=NEW_TOKENS, **options)
+                model.chat((noisy_note(index), 16_000), QUESTION, max_new_tokens=NEW_TOKENS, **options)
         least[think] = limits.seconds(counter.get_total_flops() / SOUNDS)
     return least
 
