@@ -33,7 +33,9 @@ done
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms sft,full,mixed,weights-x0.25 --seeds 5 --workers "$workers" \
   --out runs/at-audio-50
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms stride-2,stride-4 --seeds 2 --workers "$workers" --out runs/at-audio-strides
-"$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms sft,full,sft-steps-x2,full-steps-x2 --seeds 1 --workers "$workers" --out runs/steps
+twice="--set stages.0.steps=300 --set stages.1.steps=1300"
+"$bin/coat" ablate recipes/small-world.yaml --set "$few" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-50
+"$bin/coat" ablate recipes/small-world.yaml --set "$labels" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-200
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/at-audio-200
 for stride in off 2 4; do
   for seed in 0 1 2 3 4; do
