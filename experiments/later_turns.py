@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from coat.ablation.arms import FULL, SFT, arms_of, changed
-from coat.ablation.plan import Ablation, Plan, ask, gather, run_plan
+from coat.ablation.plan import Plan, ask, run_plan
+from coat.ablation.results import Ablation, gather
 from coat.checkpoints import load_model
 from coat.checkpoints.fingerprint import checkpoint_fingerprint
 from coat.checkpoints.references import run_in

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from coat.ablation.arms import FULL, SFT
-from coat.ablation.plan import Ablation, Plan, ask, gather
+from coat.ablation.plan import Plan, ask
+from coat.ablation.results import Ablation, gather
 from coat.checkpoints import load_model
 from coat.checkpoints.fingerprint import checkpoint_fingerprint
 from coat.checkpoints.references import run_in

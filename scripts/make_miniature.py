@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 import coat
 from coat.ablation.arms import BASELINE, FULL
-from coat.ablation.plan import ask, collect, run_job
+from coat.ablation.plan import ask, run_job
+from coat.ablation.results import collect
 from coat.checkpoints import load_model
 from coat.checkpoints.references import run_in
 from coat.evaluation.statistics import Score

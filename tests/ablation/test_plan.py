@@ -4,18 +4,16 @@ import shutil
 from pathlib import Path
 from typing import get_type_hints
 
-import numpy as np
 import pytest
 
 from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
-from coat.ablation.plan import Ablation, Plan, collect, paired, read_ablation, run_plan
+from coat.ablation.plan import Plan, run_plan
+from coat.ablation.results import collect, read_ablation
 from coat.ablation.side_by_side import steps_done, work_of
 from coat.cli.ablate import ablate
 from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
-from coat.evaluation.statistics import Score
-from coat.reports.ablation import change_cell, change_table, score_table, write_ablation_page
-from coat.reports.page import markdown
+from coat.reports.ablation import write_ablation_page
 
 STAGES = [
     {"name": "warm-up", "steps": 2, "learning_rate": 0.01, "experts": {"audio_reconstruction": "auto"}},
@@ -136,51 +134,6 @@ def test_arms_are_trained_asked_and_compared_and_resume(recipe, manifest, tmp_pa
     page = write_ablation_page(found, plan.folder, recipe.dump()).read_text()
     assert "fine-tuning alone" in page
     assert "transcription (wer), n = 4" in page
-
-
-def made():
-    def scores(metric, *values):
-        return [Score(metric, value, 0.0, 1.0, 100) for value in values]
-
-    return Ablation(
-        {"baseline": "as it is", "sft": "fine-tuning alone", "full": "CoAT"},
-        {"baseline": "baseline", "sft": "baseline", "full": "sft"},
-        [0, 1, 2],
-        {
-            "baseline": {"mood": scores("accuracy", 0.1), "speech": scores("wer", 0.5)},
-            "sft": {"mood": scores("accuracy", 0.5, 0.6, 0.7), "speech": scores("wer", 0.3, 0.3, 0.3)},
-            "full": {"mood": scores("accuracy", 0.6, 0.7, 0.9), "speech": scores("wer", 0.4, 0.3, 0.2)},
-        },
-    )
-
-
-def test_differences_over_seeds_by_hand():
-    change = made().change("full", "mood")
-    # 0.1, 0.1, 0.2: mean 0.1333, deviation 0.0577; t at two degrees of freedom is 4.303
-    assert change.value == pytest.approx(0.4 / 3)
-    assert change.high - change.value == pytest.approx(4.303 * np.std([0.1, 0.1, 0.2], ddof=1) / 3**0.5, rel=1e-3)
-    assert (change.wins, change.seeds) == (3, 3)
-    assert made().change("full", "speech").wins == 1, "fewer errors are better"
-    assert made().change("sft", "mood").value == pytest.approx(0.5)
-    assert np.isnan(paired(np.array([0.1]), np.array([0.2])).low)
-    # Two that agree show nothing: an interval of no width would hold nothing but their value.
-    two = paired(np.array([0.1, 0.2]), np.array([0.2, 0.3]))
-    assert np.isnan(two.low)
-    assert change_cell(two) == "+10.0 (+10.0, +10.0), 2/2"
-    assert change_cell(paired(np.array([0.1]), np.array([0.2]))) == "+10.0, 1/1"
-
-
-def test_tables_show_them():
-    scores, changes = score_table(made()), change_table(made())
-    assert scores.rows[0] == ["mood (accuracy), n = 100", "10.0", "60.0 ± 10.0", "73.3 ± 15.3"]
-    assert (0, 3) in scores.best
-    assert scores.rows[-1][0] == "mean of word errors"
-    assert changes.head == ["task", "fine-tuning alone - as it is", "CoAT - fine-tuning alone"]
-    assert changes.rows[0][1].startswith("+50.0 [+25.2, +74.8], 3/3")
-    assert (0, 1) in changes.best
-    assert (0, 2) not in changes.best, "an interval that holds nothing shows nothing"
-    assert "| **60.0 ± 10.0**" not in markdown(scores)
-    assert "**73.3 ± 15.3**" in markdown(scores)
 
 
 def test_the_steps_of_a_run_are_read_while_it_writes_them(recipe, tmp_path):

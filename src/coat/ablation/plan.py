@@ -1,31 +1,24 @@
-"""Run the arms of a recipe, and compare them over seeds.
+"""Run the arms of a recipe.
 
 Every arm trains on the same rows in the same order with the same seeds and steps, and is asked the same questions.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from coat.ablation.arms import Arm, seeded
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
-from coat.evaluation.statistics import Score
-from coat.files import write_whole
 
 Progress = Callable[[str, int, int], None]
 # Called with a job's name, its steps so far, all of them, and what it does besides.
 Watch = Callable[[str, int, int, str], None]
-# That have an interval: Student's of two is nine times their standard deviation, either way.
-FEWEST_SEEDS = 3
 
 if TYPE_CHECKING:
     from coat.thinking.model import ThinkingModel
@@ -221,147 +214,3 @@ def _on_ray(plan: Plan, jobs: Sequence[tuple[Arm, int]], base: Recipe, address: 
     while running:
         done, running = ray.wait(running)
         yield ray.get(done[0])
-
-
-@dataclass(frozen=True)
-class Change:
-    """An arm against another on a task, seed by seed.
-
-    Attributes:
-        value: Mean difference over seeds.
-        low: Lower end of its 95 % interval over seeds (Student's t); not known of fewer than three, for two that agree
-            by chance would make it nothing.
-        high: Upper end of the interval.
-        wins: Seeds in which it is better.
-        each: Difference of each seed.
-    """
-
-    value: float
-    low: float
-    high: float
-    wins: int
-    each: tuple[float, ...]
-
-    @property
-    def seeds(self) -> int:
-        """Number of seeds compared."""
-        return len(self.each)
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """Results of an ablation.
-
-    Attributes:
-        arms: Names and titles, in order.
-        against: Reference arm of each arm.
-        seeds: Seeds of training.
-        scores: ``{arm: {task: [a score a seed]}}``.
-    """
-
-    arms: Mapping[str, str]
-    against: Mapping[str, str]
-    seeds: Sequence[int]
-    scores: Mapping[str, Mapping[str, Sequence[Score]]]
-
-    @property
-    def tasks(self) -> list[str]:
-        """In order."""
-        return list(next(iter(self.scores.values())))
-
-    def values(self, arm: str, task: str) -> np.ndarray:
-        """Values by seed; the baseline's is the same for all."""
-        found = np.array([score.value for score in self.scores[arm][task]])
-        return np.repeat(found, len(self.seeds)) if len(found) == 1 else found
-
-    def mean(self, arm: str, metric: str) -> np.ndarray:
-        """By seed, the mean over tasks of one metric's direction: errors (``wer``), or what is right."""
-        first = next(iter(self.scores.values()))
-        tasks = [task for task in self.tasks if (first[task][0].metric == "wer") == (metric == "wer")]
-        return np.mean([self.values(arm, task) for task in tasks], axis=0) if tasks else np.array([])
-
-    def change(self, arm: str, task: str, other: str | None = None) -> Change:
-        """An arm against what it is compared with."""
-        first = self.values(other or self.against[arm], task)
-        better = self.scores[arm][task][0].higher_is_better
-        return paired(first, self.values(arm, task), higher_is_better=better)
-
-
-def paired(first: np.ndarray, second: np.ndarray, *, higher_is_better: bool = True) -> Change:
-    """The difference of two arms over seeds, with Student's interval."""
-    from scipy.stats import t
-
-    moved = second - first
-    wins = int(((moved > 0) if higher_is_better else (moved < 0)).sum())
-    mean, half = float(moved.mean()), float("nan")
-    if len(moved) >= FEWEST_SEEDS:
-        half = float(t.ppf(0.975, len(moved) - 1)) * float(moved.std(ddof=1)) / len(moved) ** 0.5
-    return Change(mean, mean - half, mean + half, wins, tuple(moved.tolist()))
-
-
-def collect(plan: Plan) -> Ablation:
-    """Every score of a plan that is done; kept as ``ablation.json``.
-
-    Raises:
-        CoatError: A job is not done.
-    """
-    left = plan.jobs()
-    if left:
-        raise CoatError(
-            f"{len(left)} runs are not done, such as {left[0][0].title}, seed {left[0][1]}.", "Run it again."
-        )
-    files = {
-        arm.name: [plan.scores_of(arm, seed) for seed in (plan.seeds if arm.recipe is not None else plan.seeds[:1])]
-        for arm in plan.arms
-    }
-    titles = {arm.name: arm.title for arm in plan.arms}
-    return gather(plan.folder, files, titles, {arm.name: arm.against for arm in plan.arms}, plan.seeds)
-
-
-def gather(
-    folder: Path,
-    files: Mapping[str, Sequence[Path]],
-    titles: Mapping[str, str],
-    against: Mapping[str, str],
-    seeds: Sequence[int],
-) -> Ablation:
-    """Scores of arms out of their files; kept as ``ablation.json``.
-
-    Args:
-        folder: Folder to keep them in.
-        files: A ``scores-strict.json`` a seed, by arm.
-        titles: Titles of arms, for tables.
-        against: Reference arm of each arm.
-        seeds: Seeds of training.
-    """
-    scores: dict[str, dict[str, list[Score]]] = {}
-    for arm, paths in files.items():
-        for path in paths:
-            for task in json.loads(path.read_text()):
-                scores.setdefault(arm, {}).setdefault(task["task"], []).append(Score(**task["scores"][0]))
-    found = Ablation(dict(titles), dict(against), list(seeds), scores)
-    plain = {
-        "arms": found.arms,
-        "against": found.against,
-        "seeds": found.seeds,
-        "scores": {arm: {task: [asdict(s) for s in each] for task, each in by.items()} for arm, by in scores.items()},
-    }
-    write_whole(folder / "ablation.json", json.dumps(plain, indent=1))
-    return found
-
-
-def read_ablation(folder: Path) -> Ablation:
-    """Read the file that :func:`collect` wrote.
-
-    Raises:
-        CoatError: There is none.
-    """
-    path = folder / "ablation.json"
-    if not path.is_file():
-        raise CoatError(f"{folder} holds no ablation.", "coat ablate RECIPE --tasks ... --out FOLDER makes one.")
-    raw = json.loads(path.read_text())
-    scores = {
-        arm: {task: [Score(**score) for score in each] for task, each in by_task.items()}
-        for arm, by_task in raw["scores"].items()
-    }
-    return Ablation(raw["arms"], raw["against"], raw["seeds"], scores)

@@ -55,7 +55,8 @@ def ablate(
     from rich.console import Console
 
     from coat.ablation.arms import GROUPS, arms_of, fitted
-    from coat.ablation.plan import Plan, collect, run_plan
+    from coat.ablation.plan import Plan, run_plan
+    from coat.ablation.results import collect
     from coat.ablation.side_by_side import compute_features
     from coat.config.recipe import load_recipe
     from coat.reports.ablation import change_table, write_ablation_page

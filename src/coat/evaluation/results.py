@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from coat.evaluation.run import Answered, read_run
-from coat.evaluation.scoring import Protocol, Scored, TaskScore, score_task
+from coat.evaluation.scoring import Protocol, Scored, TaskScore, score_answers, score_task
 from coat.evaluation.statistics import Score
 from coat.files import write_whole
 
@@ -30,6 +30,11 @@ def scored(task: Answered, protocol: Protocol) -> tuple[TaskScore, list[Scored]]
     if task.bad:
         skipped["could not be asked"] = len(task.bad)
     return score_task(task.task, task.items, task.answers, protocol, skipped)
+
+
+def answers_of(task: Answered, protocol: Protocol) -> list[Scored]:
+    """Each answer scored, without the task's scores and their intervals."""
+    return score_answers(task.task, task.items, task.answers, protocol)[0]
 
 
 def leading_scores(folder: str | Path, protocol: Protocol = "strict") -> dict[str, Score] | None:

@@ -154,23 +154,10 @@ def score_task(
     Returns:
         The scores, and every answer scored, orders other than the first included.
     """
+    scored, without = score_answers(task, items, answers, protocol)
     left_out = Counter(skipped or {})
-    scored: list[Scored] = []
-    missing = unjudged = 0
-    for item in items:
-        if task.leave_out_empty and protocol != "upstream" and not item.reference.strip():
-            left_out["empty reference"] += 1
-            continue
-        if (item.id, 0) not in answers:
-            missing += 1
-            continue
-        orders = [order for order in range(max(1, len(item.options))) if (item.id, order) in answers]
-        for order in orders:
-            answer = answers[item.id, order]
-            if task.kind == "judge" and _judged(task, answer, protocol) is None:
-                unjudged += 1
-                continue
-            scored.append(_score(task, item, order, answer, protocol))
+    if empty := without.pop("empty reference", 0):
+        left_out["empty reference"] += empty
     first = [each for each in scored if each.order == 0]
     metrics = task_sums(task, first, protocol)
     result = TaskScore(
@@ -181,14 +168,37 @@ def score_task(
         asked=len(items),
         unread=sum(not each.read for each in first),
         cut=sum(not each.answer.finished for each in first),
-        missing=missing,
-        unjudged=unjudged,
+        missing=without["missing"],
+        unjudged=without["unjudged"],
         left_out=dict(left_out),
         by_fact=_by_fact(metrics[0], first),
         confusion=_confusion(task, first),
         orders=_over_orders(scored),
     )
     return result, scored
+
+
+def score_answers(
+    task: Task, items: Sequence[Item], answers: Mapping[tuple[str, int], Answer], protocol: Protocol
+) -> tuple[list[Scored], Counter[str]]:
+    """Every answer scored, those to other orders of options included; and how many have no score, by why."""
+    without: Counter[str] = Counter()
+    scored: list[Scored] = []
+    for item in items:
+        if task.leave_out_empty and protocol != "upstream" and not item.reference.strip():
+            without["empty reference"] += 1
+            continue
+        if (item.id, 0) not in answers:
+            without["missing"] += 1
+            continue
+        orders = [order for order in range(max(1, len(item.options))) if (item.id, order) in answers]
+        for order in orders:
+            answer = answers[item.id, order]
+            if task.kind == "judge" and _judged(task, answer, protocol) is None:
+                without["unjudged"] += 1
+                continue
+            scored.append(_score(task, item, order, answer, protocol))
+    return scored, without
 
 
 def task_sums(task: Task, scored: Sequence[Scored], protocol: Protocol) -> list[Sums]:

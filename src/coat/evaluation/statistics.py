@@ -212,6 +212,23 @@ def difference(first: Sums, second: Sums, *, seed: int = 0) -> Difference:
     return Difference(first.metric, *values, float(low), float(high), p, len(first.rows), test)
 
 
+def error_of_change(first: Sequence[Sums], second: Sequence[Sums], *, seed: int = 0) -> float:
+    """The standard error, over clusters of items, of the difference of two means over runs.
+
+    Args:
+        first: A run each; the same items in the same order as all others.
+        second: Runs that are compared with them.
+        seed: Of the draws, which all runs share.
+    """
+    runs = [*first, *second]
+    grouped = [run.by_cluster() for run in runs]
+    width = grouped[0].shape[1]
+    sums = _resampled(np.concatenate(grouped, 1), seed)
+    values = [run.value(sums[:, place * width : (place + 1) * width]) for place, run in enumerate(runs)]
+    moved = np.mean(values[len(first) :], axis=0) - np.mean(values[: len(first)], axis=0)
+    return float(moved.std(ddof=1))
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """McNemar's exact test: the p-value of items gained against items lost."""
     from scipy.stats import binomtest

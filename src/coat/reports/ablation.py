@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coat.ablation.plan import Ablation, Change, paired
+from coat.ablation.results import Ablation, Change
 from coat.files import write_whole
 from coat.reports.page import Section, Table, markdown, transposed, write_report
 from coat.reports.plots import COLOURS, encode, plt
@@ -35,7 +35,7 @@ def score_table(found: Ablation, tasks: Sequence[str] = ()) -> Table:
 
 
 def change_table(found: Ablation, tasks: Sequence[str] = ()) -> Table:
-    """Each arm against its reference: mean difference, 95 % interval over seeds, seeds in which it is better."""
+    """Each arm against its reference: mean difference, its 95 % interval, seeds in which it is better."""
     rows: list[list[str]] = []
     best = set()
     arms = [arm for arm in found.arms if found.against[arm] != arm and found.against[arm] in found.scores]
@@ -50,8 +50,8 @@ def change_table(found: Ablation, tasks: Sequence[str] = ()) -> Table:
         rows.append([task.replace("_", " "), *cells])
     cells = []
     for arm in arms:
-        first, second = found.mean(found.against[arm], "share"), found.mean(arm, "share")
-        cells.append(change_cell(paired(first, second)) if len(first) else "")
+        overall = found.mean_change(arm)
+        cells.append(change_cell(overall) if overall else "")
     rows.append(["mean of what is right", *cells])
     head = [f"{found.arms[arm]} - {found.arms[found.against[arm]]}" for arm in arms]
     return Table(["task", *head], rows, best)
@@ -142,7 +142,8 @@ def write_ablation_page(found: Ablation, folder: Path, recipe: str, tasks: Seque
     several = len(found.seeds) > 1
     over = f"{'Seeds' if several else 'Seed'} {', '.join(map(str, found.seeds))}; ± is {spread(found)}."
     interval = (
-        "Brackets: Student's 95 % interval over seeds; then the seeds in which the arm is better."
+        f"Brackets: Student's 95 % interval over seeds{' and questions' if found.errors else ''}; "
+        "then the seeds in which the arm is better."
         if several
         else "One seed has no interval: differences may be chance."
     )

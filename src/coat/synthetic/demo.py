@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from coat.ablation.arms import BASELINE, FULL, SFT, Arm, arms_of, seeded
-from coat.ablation.plan import FEWEST_SEEDS, Ablation, Plan, collect, run_job
+from coat.ablation.plan import Plan, run_job
+from coat.ablation.results import FEWEST_SEEDS, Ablation, collect
 from coat.ablation.side_by_side import compute_features, name_of, run_side_by_side
 from coat.audio import load_audio
 from coat.backbones import load_backbone
