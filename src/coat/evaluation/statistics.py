@@ -218,7 +218,7 @@ def error_of_change(first: Sequence[Sums], second: Sequence[Sums], *, seed: int 
     Args:
         first: A run each; the same items in the same order as all others.
         second: Runs that are compared with them.
-        seed: Of the draws, which all runs share.
+        seed: Seed of the draws, which all runs share.
     """
     runs = [*first, *second]
     grouped = [run.by_cluster() for run in runs]
