@@ -79,7 +79,9 @@ def test_other_groups_change_what_they_say(recipe):
     assert (mixed.recipe.thinking.fill, mixed.recipe.thinking.mixed, mixed.against) == (
         "audio", arms["mixed"].recipe.thinking.mixed, "mixed",
     )  # fmt: skip
-    assert [arm.name for arm in arms_of(recipe, ["sft", "full"])] == ["sft", "full"]
+    assert [(arm.name, arm.against) for arm in arms_of(recipe, ["sft", "full"])] == [("sft", "sft"), ("full", "sft")]
+    assert [arm.name for arm in arms_of(recipe, ["sft"])] == ["sft"], "nothing is compared with CoAT"
+    assert [arm.name for arm in arms_of(recipe, ["stride-2"])] == ["full", "stride-2"]
     names = [arm.name for arm in arms_of(recipe, ["stride-4", "fill"])]
     assert names == ["block", "full", "stride-4", "random-block", "audio-block", "audio-fill"]
     with pytest.raises(CoatError, match="Did you mean 'ladder'"):

@@ -32,7 +32,9 @@ class Arm:
 
 
 def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
-    """Arms of some groups, each once, and CoAT, which most are compared with.
+    """Arms of some groups, each once, and CoAT where a group or an arm is compared with it.
+
+    CoAT itself is compared with the arm before it in the ladder, else with fine-tuning alone where that is among them.
 
     Args:
         recipe: The full method.
@@ -41,16 +43,19 @@ def arms_of(recipe: Recipe, groups: Sequence[str]) -> list[Arm]:
     Raises:
         CoatError: There is no such group or arm.
     """
-    full = Arm(FULL, "CoAT", REPRESENTATIONAL if "ladder" in groups else FULL, recipe)
+    full = Arm(FULL, "CoAT", FULL, recipe)
     single = {arm.name: arm for maker in _MAKERS.values() for arm in maker(recipe)} | {FULL: full}
     for group in groups:
         if group not in GROUPS and group not in single:
             problem = f"There is no group of arms '{group}', nor an arm of that name."
             raise CoatError(problem, did_you_mean(group, [*GROUPS, *single]))
-    found = {FULL: full}
+    found: dict[str, Arm] = {}
     for group in groups:
         for arm in _MAKERS[group](recipe) if group in _MAKERS else [single[group]]:
             found.setdefault(arm.name, arm)
+    if set(groups) & set(GROUPS) or any(arm.against == FULL for arm in found.values()):
+        before = REPRESENTATIONAL if "ladder" in groups else SFT if SFT in found else FULL
+        found[FULL] = replace(full, against=before)
     order = [name for name in LADDER if name in found]
     return [found[name] for name in order + [name for name in found if name not in order]]
 
