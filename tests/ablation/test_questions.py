@@ -23,7 +23,7 @@ class Answers:
 
 
 @pytest.fixture
-def evaluated(manifest, tmp_path):
+def evaluated(tmp_path):
     """Evaluates answers to eight questions of one task; right is "yes"."""
     rows = [
         {"id": f"q{i}", "task": "mood", "messages": [{"role": "user", "content": f"{i}?"},
@@ -45,6 +45,14 @@ def test_it_is_the_standard_error_of_the_items_mean_changes(evaluated):
     errors = errors_over_questions({"sft": [none, none], "full": runs}, {"sft": "sft", "full": "sft"})
     changes = np.array([1.0, 0.5, 0, 0, 1.0, 0.5, 0, 0])
     assert errors == {"full": {"mood": pytest.approx(changes.std() / 8**0.5, rel=0.05)}}
+
+
+def test_tasks_without_a_scored_answer_have_none(evaluated):
+    """As those have that nobody judged yet: a table is made of the others."""
+    runs = {"sft": [evaluated("none", ["no"])], "full": [evaluated("some", ["yes", "no"])]}
+    for (folder,) in runs.values():
+        (folder / "predictions.jsonl").write_text("")
+    assert errors_over_questions(runs, {"sft": "sft", "full": "sft"}) == {}
 
 
 def test_tasks_whose_answers_are_not_of_the_same_questions_are_left_out(evaluated):

@@ -8,7 +8,7 @@ from coat.data.conversation import user_message
 from coat.errors import CoatError
 from coat.evaluation.backends.base import Request
 from coat.evaluation.backends.opening import BackendOptions, open_backend
-from coat.evaluation.backends.workers import _devices, open_workers
+from coat.evaluation.backends.workers import _devices, _parts, open_workers
 from coat.generation import Reply
 from coat.testing.clips import noise
 
@@ -63,6 +63,18 @@ def test_processes_answer_as_one_does(alone):
         assert several.workers.count == 2
         compared(several, alone)
         compared(several, alone)  # their models stay open
+
+
+def test_parts_are_whole_batches_a_few_for_each_worker():
+    asked = [Request(str(i), [], list, float(i), 4) for i in range(100)]
+    for workers, size in ((1, 12), (2, 12), (4, 6), (20, 3)):
+        parts = list(_parts(asked, 3, workers))
+        assert max(map(len, parts)) == size
+        assert [place for part in parts for place in part] == list(reversed(range(100))), "the longest first"
+
+
+def test_a_run_answers_without_an_adapter_beside_its_weights(alone):
+    assert alone[0].model.peft is None
 
 
 def test_a_cluster_answers_as_one_process_does(alone, ray_cluster):

@@ -27,7 +27,7 @@ def errors_over_questions(
         against: Reference of each arm.
 
     Returns:
-        By arm and task. Tasks whose answered questions differ between the runs are left out.
+        By arm and task. Tasks without a scored answer, and those whose questions differ between the runs, are left out.
     """
     read = {folder: _answers(folder) for folders in runs.values() for folder in folders}
     errors: dict[str, dict[str, float]] = {}
@@ -35,10 +35,11 @@ def errors_over_questions(
         if arm == reference or not {arm, reference} <= runs.keys():
             continue
         first, second = ([read[folder] for folder in runs[name]] for name in (reference, arm))
-        for task in second[0]:
-            sides = [[run[task] for run in side if task in run] for side in (first, second)]
-            if len({ids for side in sides for ids, _ in side}) == 1 and all(sides):
-                errors.setdefault(arm, {})[task] = error_of_change(*([sums for _, sums in side] for side in sides))
+        for task in set.intersection(*(set(run) for run in (*first, *second))):
+            items = {run[task][0] for run in (*first, *second)}
+            if len(items) == 1 and any(items):
+                sides = ([run[task][1] for run in side] for side in (first, second))
+                errors.setdefault(arm, {})[task] = error_of_change(*sides)
     return errors
 
 

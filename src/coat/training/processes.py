@@ -34,5 +34,5 @@ def leave_at_exit() -> None:
 
 
 def _leave() -> None:
-    if getattr(sys, "last_value", None) is None:
-        PartialState().destroy_process_group()
+    if torch.distributed.is_initialized() and getattr(sys, "last_value", None) is None:
+        torch.distributed.destroy_process_group()
