@@ -1,8 +1,6 @@
 """A bare install answers; whatever else is asked of it names the extra that brings what is missing."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import soundfile
 from coat.errors import CoatError
 from coat.extras import EXTRAS, missing, need
 from coat.testing.clips import noise
+from tests.prepared import Prepared
 
 ROOT = Path(__file__).parents[1]
 # As where nothing of the extras is installed: modules are not found, by imports and by those who look.
@@ -25,6 +24,8 @@ class Bare(PathFinder):
         return None if name.split(".")[0] in {set(EXTRAS)!r} else PathFinder.find_spec(name, path, target)
 
 sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
+import peft, torch, transformers.modeling_utils
+torch.set_num_threads(1)
 """
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn", "whisper_normalizer": "whisper-normalizer", "multipart": "python-multipart",
@@ -33,10 +34,19 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
-def coat(*arguments):
-    code = BARE + f"sys.argv = {['coat', *map(str, arguments)]!r}\nfrom coat.cli import main\nmain()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return done.returncode, " ".join((done.stdout + done.stderr).replace("│", " ").split())
+@pytest.fixture(scope="module")
+def bare():
+    with Prepared(BARE) as python:
+        yield python
+
+
+@pytest.fixture(scope="module")
+def coat(bare):
+    def run(*arguments):
+        done = bare.run(f"sys.argv = {['coat', *map(str, arguments)]!r}\nfrom coat.cli import main\nmain()")
+        return done.returncode, " ".join((done.stdout + done.stderr).replace("│", " ").split())
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +56,7 @@ def clip(tmp_path_factory):
     return path
 
 
-def test_a_bare_install_answers_and_exports(clip, tmp_path):
+def test_a_bare_install_answers_and_exports(coat, clip, tmp_path):
     code, said = coat("chat", "--miniature", clip, "What is heard?")
     assert code == 0, said
     code, said = coat("export", "miniature", "--out", tmp_path / "model")
@@ -65,7 +75,7 @@ def test_a_bare_install_answers_and_exports(clip, tmp_path):
         (["report", "{rows}", "--out", "{out}"], "(train|eval)"),
     ],
 )
-def test_what_is_missing_is_named_with_its_extra(words, extra, tmp_path, manifest):
+def test_what_is_missing_is_named_with_its_extra(coat, words, extra, tmp_path, manifest):
     code, said = coat(*(word.format(rows=manifest, out=tmp_path / "out") for word in words))
     assert code != 0
     if "is no page of" not in said:  # a report needs nothing until it has pages
@@ -73,9 +83,9 @@ def test_what_is_missing_is_named_with_its_extra(words, extra, tmp_path, manifes
     assert "Traceback" not in said
 
 
-def test_from_python_too():
-    code = BARE + "from coat import CoatModel, CoatTrainer\nCoatTrainer({}, 'x')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_from_python_too(bare):
+    done = bare.run("from coat import CoatModel, CoatTrainer\nCoatTrainer({}, 'x')")
+    assert done.returncode == 1
     assert "coat-audio[train]" in done.stderr
 
 

@@ -1,8 +1,6 @@
 """Experts and backbones of other packages, by name and by module:Class."""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from coat.config.recipe import parse_recipe
 from coat.errors import CoatError
 from coat.experts import expert_class, expert_names, make_expert
 from coat.training.run import train
+from tests.prepared import Prepared
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "add-an-expert.md"
@@ -102,6 +101,13 @@ def test_a_class_needs_a_key_of_its_own():
         make_expert("my_package.loudness:Loudness", hidden_size=8, audio_spec=None)
 
 
+@pytest.fixture(scope="module")
+def theirs():
+    """A Python with the suite imported, as that of another package's tests."""
+    with Prepared("import os, sys, pytest, coat.testing.conformance") as python:
+        yield python
+
+
 @pytest.mark.parametrize(
     ("page", "file", "chosen"),
     [
@@ -109,16 +115,17 @@ def test_a_class_needs_a_key_of_its_own():
         ("add-a-backbone.md", "test_my_model.py", "block or template or alone"),
     ],
 )
-def test_the_suite_tests_what_others_wrote(package, tmp_path, page, file, chosen):
+def test_the_suite_tests_what_others_wrote(package, theirs, tmp_path, page, file, chosen):
     """The pages' own test files, in a folder of their own, as their readers would run them."""
     (code,) = (
         block for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL) if file in block
     )
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / file).write_text(code)
-    paths = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-k", chosen, file]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "theirs", check=False,
-                          env={**os.environ, "PYTHONPATH": paths})  # fmt: skip
+    done = theirs.run(
+        f"os.chdir({str(tmp_path / 'theirs')!r}); os.environ['PYTHONPATH'] = {str(package)!r}\n"
+        f"sys.path[:0] = [os.getcwd(), {str(package)!r}]\n"
+        f"sys.exit(pytest.main(['-q', '-p', 'no:randomly', '-p', 'no:cacheprovider', '-k', {chosen!r}, {file!r}]))"
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 8

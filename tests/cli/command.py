@@ -15,51 +15,66 @@ TIMEOUT = 120
 
 
 class Started:
-    """A command that runs.
+    """A command that runs, in a session of its own.
 
     Args:
         arguments: What follows ``coat``.
         cwd: The folder it runs in.
+        said: What it reads from its input.
         environment: Variables that it has besides those of the tests.
         main: What runs them in place of ``coat``'s own.
     """
 
-    def __init__(self, *arguments, cwd, environment=None, main=None):
+    def __init__(self, *arguments, cwd, said="", environment=None, main=None):
         self.command = ["coat", *map(str, arguments)]
-        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # closed by wait()
+        self.returncode = None
+        self.streams = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # closed by wait()
+        self.streams[0].write(said.encode())
+        self.streams[0].seek(0)
         sys.stdout.flush()
         sys.stderr.flush()
-        self.child = os.fork()
-        if self.child == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             os.environ.update(environment or {})
-            _become(self.command, cwd, self.out.fileno(), self.err.fileno(), main)
+            _become(self.command, cwd, [stream.fileno() for stream in self.streams], main)
+
+    def poll(self):
+        """Exit status, or nothing while it runs."""
+        if self.returncode is None:
+            child, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if child else None
+        return self.returncode
+
+    def send_signal(self, number, group=False):
+        """To the command alone, or to every process that it has started."""
+        (os.killpg if group else os.kill)(self.pid, number)
 
     def wait(self):
         """Exit status, and what it printed, as :func:`subprocess.run` has them."""
-        status = _wait(self.child)
+        if self.returncode is None:
+            self.returncode = _wait(self.pid)
         said = []
-        for file in (self.out, self.err):
-            file.seek(0)
-            said.append(file.read().decode())
-            file.close()
-        return subprocess.CompletedProcess(self.command, status, *said)
+        for stream in self.streams:
+            stream.seek(0)
+            said.append(stream.read().decode())
+            stream.close()
+        return subprocess.CompletedProcess(self.command, self.returncode, *said[1:])
 
 
-def coat(*arguments, cwd):
+def coat(*arguments, cwd, said=""):
     """Run the command as a shell would: see :class:`Started`."""
-    return Started(*arguments, cwd=cwd).wait()
+    return Started(*arguments, cwd=cwd, said=said).wait()
 
 
-def _become(command, cwd, out, err, run):
+def _become(command, cwd, streams, run):
     """Run the command in this process, and end it; nothing of the tests' is cleaned up, for it is the parent's."""
     code = 1
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w", closefd=False) for i in range(3))
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
         sys.argv = command

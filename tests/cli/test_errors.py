@@ -1,5 +1,6 @@
 """Mistakes that newcomers make: each gives one screen that says what to do, and no traceback."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import soundfile
 
 from coat.files import write_jsonl
 from coat.testing.clips import assistant, user
-from tests.cli.command import coat
+from tests.cli.command import Started, coat
 
 RECIPE = """
 backbone: {{path: {backbone}}}
@@ -102,25 +103,17 @@ def test_an_option_that_is_not_there(tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
-    import signal
-
     wave(tmp_path / "a.wav", 1.0)
     path = recipe()
     path.write_text(path.read_text().replace("steps: 1,", "steps: 100000,"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "coat", "train", str(path), "--out", str(tmp_path / "run")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    try:
-        # In the loop itself: where modules are being imported, Python may lose an interrupt, and people press again.
-        while not (tmp_path / "run" / "metrics.jsonl").is_file() and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    process = Started("train", path, "--out", "run", cwd=tmp_path)
+    # In the loop itself: where modules are being imported, Python may lose an interrupt, and people press again.
+    while not (tmp_path / "run" / "metrics.jsonl").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    done = process.wait()
+    said = done.stderr
+    assert done.returncode == 130
     assert "goes on from the last finished step" in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
 

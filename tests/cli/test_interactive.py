@@ -12,6 +12,7 @@ from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
 from coat.generation import generate
 from coat.testing.clips import RATE, assistant, noise
+from tests.cli.command import coat
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +61,16 @@ def test_lines_are_commands_or_questions(model, clip):
 
 
 def test_without_a_question_the_command_reads_them_from_a_pipe(clip):
-    asked = "What note is this?\n/quit\n"
-    command = [sys.executable, "-m", "coat", "chat", "miniature", "--audio", str(clip), "--max-new-tokens", "4"]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    command = ["chat", "miniature", "--audio", clip, "--max-new-tokens", "4"]
+    done = coat(*command, cwd=".", said="What note is this?\n/quit\n")
     assert done.returncode == 0, done.stderr
-    one = subprocess.run([*command, "What note is this?"], capture_output=True, text=True, check=True).stdout
-    assert done.stdout.strip() == one.strip()
+    assert done.stdout.strip() == coat(*command, "What note is this?", cwd=".").stdout.strip() != ""
 
 
 def test_the_miniature_talks_about_clips_without_a_question(clip):
-    command = [sys.executable, "-m", "coat", "chat", "--miniature", str(clip), "--max-new-tokens", "4"]
-    done = subprocess.run(command, input="What note is this?", capture_output=True, text=True, check=False)
-    one = subprocess.run([*command, "What note is this?"], capture_output=True, text=True, check=True).stdout
-    assert done.stdout.strip() == one.strip()
+    command = ["chat", "--miniature", clip, "--max-new-tokens", "4"]
+    done = coat(*command, cwd=".", said="What note is this?")
+    assert done.stdout.strip() == coat(*command, "What note is this?", cwd=".").stdout.strip() != ""
 
 
 def test_the_version_is_told():

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from coat.testing.clips import RATE, noise
 from coat.thinking.batch import make_batch
 from coat.training.run import train
 from tests.conformance.conftest import VARIANTS, variant_name
+from tests.prepared import Prepared
 
 pytestmark = pytest.mark.conformance
 QUESTION = "What is said?"
@@ -175,25 +174,18 @@ def test_the_full_omni_model_loads_it(exported):
 
 @pytest.fixture(scope="module")
 def without_us():
-    """A process that cannot import this package."""
-    command = [sys.executable, str(Path(__file__).parent / "without_us.py")]
-    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=quiet, text=True) as process:
-        yield process
-        process.stdin.close()
+    """A Python that cannot import this package."""
+    with Prepared("from tests.conformance.without_us import answer") as python:
+        yield python
 
 
-def test_plain_transformers_generates_from_it(exported, clip, without_us, tmp_path):
+def test_plain_transformers_generates_from_it(exported, clip, without_us):
     """The processor's source is in the folder."""
     coat = CoatModel.from_pretrained(exported)
-    asked = {"here": str(exported), "clip": clip, "name": coat.model.backbone.model_class,
-             "suppressed": list(coat.model.tokens.ids), "out": str(tmp_path / "said.json")}  # fmt: skip
-    without_us.stdin.write(json.dumps(asked) + "\n")
-    without_us.stdin.flush()
-    assert without_us.stdout.readline() == "done\n"
-    said = json.loads((tmp_path / "said.json").read_text())
-    assert "answer" in said, said["error"]
-    assert said["answer"].strip() == coat.chat(clip, QUESTION, max_new_tokens=12)
+    name, suppressed = coat.model.backbone.model_class, list(coat.model.tokens.ids)
+    done = without_us.run(f"print(answer({str(exported)!r}, {clip!r}, {name!r}, {suppressed!r}))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == coat.chat(clip, QUESTION, max_new_tokens=12)
 
 
 def test_peft_users_load_the_adapter_alone(trained, tmp_path):

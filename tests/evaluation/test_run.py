@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -24,6 +22,7 @@ from coat.files import read_jsonl
 from coat.generation import Reply
 from coat.testing.clips import RATE, conversation
 from coat.thinking.model import ThinkingModel
+from tests.cli.command import Started, coat
 
 QUESTION = "Which?\nA. dog\nB. cat\nC. cow\nAnswer with the letter."
 
@@ -274,31 +273,27 @@ def test_comparing_pairs_items_and_names_flips(tasks, tmp_path):
         compare_runs(tmp_path / "one", tmp_path / "three")
 
 
-COMMAND = (sys.executable, "-m", "coat", "eval", "run", "miniature", "--tasks", "test.jsonl", "--batch-size", "1",
-           "--max-new-tokens", "48", "--choice-orders", "3")  # fmt: skip
+COMMAND = ("eval", "run", "miniature", "--tasks", "test.jsonl", "--batch-size", "1", "--max-new-tokens", "48",
+           "--choice-orders", "3")  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_killed_evaluation_resumes_with_identical_totals(tasks, tmp_path):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     path = tmp_path / "killed" / "predictions.jsonl"
-    kills = 0
-    with subprocess.Popen([*COMMAND, "--out", "killed"], cwd=tmp_path, env=env, stdout=-3, stderr=-3) as process:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if path.is_file() and len(path.read_text().splitlines()) >= 3:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.002)
-    assert kills == 1, "it ended before it could be killed"
+    process = Started(*COMMAND, "--out", "killed", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not path.is_file() or len(path.read_text().splitlines()) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     held = path.read_bytes()
-    done = subprocess.run(
-        [*COMMAND, "--out", "killed"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
+    done = coat(*COMMAND, "--out", "killed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "18 questions" not in done.stdout.split("answered")[0].split(",")[1]
     assert path.read_bytes().startswith(held[: held.rfind(b"\n") + 1]), "what was answered stays"
-    subprocess.run([*COMMAND, "--out", "whole"], cwd=tmp_path, env=env, capture_output=True, check=True)
+    assert coat(*COMMAND, "--out", "whole", cwd=tmp_path).returncode == 0
     killed, whole = ((tmp_path / name / "scores-strict.json").read_text() for name in ("killed", "whole"))
     assert killed == whole
     lines = [sorted(map(json.dumps, read_jsonl(tmp_path / n / "predictions.jsonl"))) for n in ("killed", "whole")]

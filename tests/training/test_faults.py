@@ -7,8 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -25,6 +23,7 @@ from coat.thinking.model import ThinkingModel
 from coat.training import trainer as trainer_module
 from coat.training.preemption import PreemptedError
 from coat.training.run import train
+from tests.cli.command import Started
 from tests.training.test_run import close, finished, losses, recipe  # noqa: F401
 
 KILLS = 20
@@ -343,13 +342,12 @@ def test_an_empty_step_moves_no_weight(tiny_path, manifest, tmp_path, monkeypatc
 def test_a_preempted_command_ends_with_the_signals_code(tiny_path, manifest, tmp_path):
     asked = long_recipe(tiny_path, manifest)
     (tmp_path / "recipe.yaml").write_text(asked.dump())
-    command = [sys.executable, "-m", "coat", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    process = Started("train", "recipe.yaml", "--out", "run", cwd=tmp_path)
     while not (tmp_path / "run" / "metrics.jsonl").is_file() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "goes on from there" in " ".join(said.replace("│", " ").split())
+    done = process.wait()
+    assert done.returncode == 143
+    assert "goes on from there" in " ".join(done.stderr.replace("│", " ").split())
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["calibrated_weights"]

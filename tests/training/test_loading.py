@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from coat.config.recipe import parse_recipe
 from coat.files import read_jsonl
 from coat.training.run import train
+from tests.cli.command import Started
 from tests.training.test_faults import long_recipe
 from tests.training.test_run import losses, recipe
 
@@ -34,17 +33,13 @@ def test_a_signal_to_the_whole_group_saves_too(tiny_path, manifest, tmp_path):
     raw = long_recipe(tiny_path, manifest).model_dump()
     raw["training"]["workers"] = 2
     (tmp_path / "recipe.yaml").write_text(parse_recipe(raw).dump())
-    command = [sys.executable, "-m", "coat", "train", "recipe.yaml", "--out", "run"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    process = Started("train", "recipe.yaml", "--out", "run", cwd=tmp_path)
     while not (tmp_path / "run" / "metrics.jsonl").is_file() and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == 143, said
-    assert "goes on from there" in " ".join(said.replace("│", " ").split())
+    process.send_signal(signal.SIGTERM, group=True)
+    done = process.wait()
+    assert done.returncode == 143, done.stderr
+    assert "goes on from there" in " ".join(done.stderr.replace("│", " ").split())
     steps = [line["step"] for line in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
     folders = sorted((tmp_path / "run" / "stages").glob("*/checkpoint-*"))
     assert folders

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.testing.clips import assistant, user
 from coat.training.run import train
+from tests.cli.command import Started
 
 EXPERTS = {"audio_reconstruction": "auto", "standin_speech": "auto", "standin_affect": 2.0}
 
@@ -110,21 +108,11 @@ def test_gradient_checkpointing_changes_nothing(finished, tiny_path, manifest, t
     close(losses(tmp_path / "run"), losses(finished), 1e-4)
 
 
-SCRIPT = """
-import sys
-from coat.config.recipe import load_recipe
-from coat.training.run import train
-train(load_recipe(sys.argv[1]), sys.argv[2])
-"""
-
-
 @pytest.mark.parametrize("stage", ["1-one", "2-two"])
 def test_a_killed_run_resumes_to_the_losses_of_an_unbroken_one(finished, tiny_path, manifest, tmp_path, stage):
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe(tiny_path, manifest).dump())
-    command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "run")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = Started("train", path, "--out", tmp_path / "run", cwd=tmp_path)
     deadline = time.monotonic() + 240
     checkpoints = tmp_path / "run" / "stages" / stage
     while not list(checkpoints.glob("checkpoint-*")) and process.poll() is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -41,7 +42,8 @@ def memory_of_five_minutes(make: Callable[[], Expert]) -> int:
     """
     # Processes of a server that imports once: one that was forked from the tests would have held much already.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["coat.experts.encoder"])
+    maker = make.func if isinstance(make, partial) else make
+    context.set_forkserver_preload(["coat.experts.encoder", "transformers.modeling_utils", maker.__module__])
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(make, there))
     process.start()
