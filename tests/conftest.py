@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from copy import deepcopy
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(config, items):
     """What needs another environment or fetches much runs when it is asked for: ``-m vllm``, ``-m pocket``."""
     left_out = [name for name in ON_REQUEST if name not in config.getoption("-m")]
     items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in left_out)]
+
+
+def pytest_collection_finish():
+    """What has been imported stays: collections of garbage, of which each training asks for some, pass it over."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
-"""Run by ``torchrun``: steps on a model that two processes hold in shards (FSDP2), against one that is whole.
+"""Steps on a model that two processes hold in shards (FSDP2), against one that is whole.
 
-A process of its own, for shards need a process group. Prints ``equal`` if all is.
+Run in processes of one group, with a recipe and a folder as arguments. Prints ``equal`` if all is.
 """
 
 import faulthandler
@@ -85,7 +85,3 @@ def main():
         sys.stdout.write("equal\n")
     dist.barrier()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

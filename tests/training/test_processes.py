@@ -19,7 +19,7 @@ from coat.files import read_jsonl, write_jsonl
 from coat.testing.clips import assistant, user
 from coat.training.run import train
 from tests.cli.command import Started
-from tests.training import accelerated
+from tests.training import accelerated, sharded
 from tests.training.test_run import close, losses, recipe
 
 pytestmark = pytest.mark.slow
@@ -36,15 +36,20 @@ def launch(path, folder, processes=2):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def side_by_side(path, folder, processes=2, main=None, environment=None):
-    """Processes with the variables that ``torchrun`` gives them, forked from this one: they import nothing."""
+def side_by_side(path, folder, **options):
+    """The command in processes with the variables that ``torchrun`` gives them."""
+    return forked("train", path, "--out", folder, cwd=folder.parent, **options)
+
+
+def forked(*arguments, cwd, processes=2, main=None, environment=None):
+    """Processes of one group, forked from this one: they import nothing."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
               "LOCAL_WORLD_SIZE": str(processes)}  # fmt: skip
     started = [
-        Started("train", path, "--out", folder, cwd=folder.parent, main=main,
+        Started(*arguments, cwd=cwd, main=main,
                 environment=(environment or {}) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(processes)
     ]  # fmt: skip
@@ -159,6 +164,12 @@ def as_accelerate_launches(options, path, folder):
 
 
 CONFIGURATIONS = Path(__file__).parents[2] / "recipes" / "accelerate"
+# What starts a run, and what one that goes on. DeepSpeed wants a process that nothing of it was imported in.
+LAUNCHES = {
+    "ddp": (as_accelerate_launches, as_accelerate_launches),
+    "fsdp2": (accelerate_launch, as_accelerate_launches),
+    "zero2": (accelerate_launch, accelerate_launch),
+}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +193,8 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
 
     options = ["--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"), "--num_processes", "2",
                "--main_process_port", "0", "-m", "tests.training.accelerated"]  # fmt: skip
-    said = accelerate_launch(options, tmp_path / "recipe.yaml", tmp_path / "two")
+    first, later = LAUNCHES[configuration]
+    said = first(options, tmp_path / "recipe.yaml", tmp_path / "two")
     assert f"ENGINE {engine} " in said
     assert (f"ENGINE {engine} 0\n" not in said) == (configuration == "fsdp2")
     close(losses(tmp_path / "two"), losses(tmp_path / "one"), 2e-3)
@@ -204,8 +216,7 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
         shutil.rmtree(path)
     for name in ("finished.json", "heads.safetensors"):
         (stopped / name).unlink()
-    go_on = accelerate_launch if configuration == "zero2" else as_accelerate_launches
-    assert "Going on from" in go_on(options, tmp_path / "recipe.yaml", stopped)
+    assert "Going on from" in later(options, tmp_path / "recipe.yaml", stopped)
     for name in ("heads.safetensors", "adapter/adapter_model.safetensors"):
         ours, theirs = (load_file(run / name) for run in (stopped, tmp_path / "two"))
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
@@ -214,11 +225,6 @@ def test_the_shipped_configurations_of_accelerate_train_as_one_process_does(
 def test_a_model_in_shards_is_trained_and_saved_as_a_whole_one(tiny_path, mixed, tmp_path):
     """FSDP2 by torch itself, for accelerate shards on GPUs alone; audio on one process, text on the other."""
     (tmp_path / "recipe.yaml").write_text(recipe(tiny_path, mixed).dump())
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", "localhost:0", "-m", "tests.training.sharded", str(tmp_path / "recipe.yaml"), str(tmp_path),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = forked(tmp_path / "recipe.yaml", tmp_path, cwd=tmp_path, main=sharded.main)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "equal" in result.stdout
