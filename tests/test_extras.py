@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from coat.backbones import load_backbone
 from coat.errors import CoatError
 from coat.extras import EXTRAS, missing, need
+from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import noise
 from tests.prepared import Prepared
 
@@ -87,6 +89,17 @@ def test_from_python_too(bare):
     done = bare.run("from coat import CoatModel, CoatTrainer\nCoatTrainer({}, 'x')")
     assert done.returncode == 1
     assert "coat-audio[train]" in done.stderr
+
+
+def test_voxtral_s_own_file_needs_its_extra_and_what_was_saved_does_not(bare, tmp_path):
+    random_backbone("voxtral", tmp_path / "hub", like_hub=True)
+    load_backbone("voxtral", str(tmp_path / "hub")).save_pretrained(str(tmp_path / "saved"))
+    load = "from coat.backbones import load_backbone\nload_backbone('voxtral', {!r})"
+    done = bare.run(load.format(str(tmp_path / "hub")))
+    assert done.returncode == 1
+    assert "coat-audio[voxtral]" in done.stderr
+    done = bare.run(load.format(str(tmp_path / "saved")))
+    assert done.returncode == 0, done.stderr
 
 
 def test_modules_and_extras_are_those_of_the_package():

@@ -9,11 +9,13 @@ from coat.backbones import load_backbone
 from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.errors import CoatError
+from coat.experts import make_expert
 from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import RATE, assistant, conversation, noise, user
 from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 from coat.thinking.prompt import IGNORE, PromptBuilder
+from coat.training.calibration import mean_features, unit_weights
 
 CONVERSATIONS = [
     [user("<audio>What is said?")],
@@ -120,6 +122,18 @@ def test_silence_behind_a_clip_is_in_the_prompt_and_in_no_loss(backbone):
     assert batch.num_think_tokens == 207
     part = batch.rows(1, 2)
     assert part.heard_think_lengths.tolist() == [194]
+
+
+def test_calibration_measures_the_sound_alone(backbone):
+    model = ThinkingModel(backbone)
+    expert = make_expert("audio_reconstruction", hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
+    batch = make_batch(model.builder, [conversation(2.0), conversation(31.0, seed=1)])
+    (mean,) = mean_features(model, {"x": expert}, lambda: [batch]).values()
+    heard = torch.cat([row[:count] for row, count in zip(model.audio_embeddings(batch), (25, 388), strict=True)])
+    torch.testing.assert_close(mean, heard.mean(0))
+    (weight,) = unit_weights(model, {"x": expert}, {"x": mean}, lambda: [batch]).values()
+    costs = expert.loss(mean.expand_as(heard)[None], heard[None], torch.ones(1, len(heard), dtype=torch.bool))
+    assert weight * float(costs.mean()) == pytest.approx(1, rel=1e-4)
 
 
 def test_thinking_aloud_ends_with_the_clip(backbone):

@@ -63,6 +63,14 @@ def test_tasks_are_listed_and_data_is_checked(folder):
     assert "There is no folder nowhere" in bad.stdout
 
 
+def test_several_processes_give_the_scores_of_one(folder):
+    result = coat("eval", "run", "miniature", "--tasks", "test.jsonl,mmau,alpaca_audio", "--data", "sample", "--out",
+                  "two", "--choice-orders", "2", "--max-new-tokens", "8", "--workers", "2", cwd=folder)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    one, two = ((folder / run / "scores-strict.json").read_text() for run in ("on", "two"))
+    assert one == two
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

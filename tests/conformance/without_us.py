@@ -1,8 +1,8 @@
-"""For a Python that cannot import this package: asks exports by transformers alone."""
+"""For a Python that can import neither this package nor Mistral's: asks exports by transformers alone."""
 
 import sys
 
-sys.modules["coat"] = None  # as if it were not installed
+sys.modules["coat"] = sys.modules["mistral_common"] = None  # as if they were not installed
 
 import torch  # noqa: E402
 import transformers  # noqa: E402

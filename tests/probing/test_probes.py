@@ -6,7 +6,9 @@ from coat.config.thinking import ThinkingConfig
 from coat.data.conversation import Conversation
 from coat.heads import make_head
 from coat.probing.probes import collect_states, probe
+from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import RATE, conversation, user
+from coat.thinking.batch import make_batch
 from coat.thinking.model import ThinkingModel
 
 RNG = np.random.default_rng(0)
@@ -32,11 +34,22 @@ def test_states_are_the_models_own(backbone):
     alone = collect_states(model, items[1:], batch_size=1)
     for name in ("audio", "think", "pre_generation"):
         np.testing.assert_allclose(getattr(states, name)[1], getattr(alone, name)[0], atol=1e-4)
-    from coat.thinking.batch import make_batch
-
     output = model(make_batch(model.builder, items[1:]))
     np.testing.assert_allclose(states.think[1], output.think_hidden[0].mean(0).detach(), atol=1e-4)
     np.testing.assert_allclose(states.pre_generation[1], output.end_hidden[0].detach(), atol=1e-4)
+
+
+def test_silence_that_was_added_is_in_no_mean():
+    """Of the 375 audio tokens that Voxtral makes of two seconds, 25 stand for sound."""
+    model = ThinkingModel(random_backbone("voxtral")).eval()
+    item = conversation(2.0, answer=None)
+    states = collect_states(model, [item])
+    with torch.inference_mode():
+        output = model(make_batch(model.builder, [item]))
+    for name, every in (("think", output.think_hidden[0]), ("audio", output.audio_embeddings[0])):
+        assert len(every) == 375
+        np.testing.assert_allclose(getattr(states, name)[0], every[:25].mean(0), atol=1e-4)
+        assert not np.allclose(getattr(states, name)[0], every.mean(0), atol=1e-3)
 
 
 def test_a_baseline_has_no_think_states(backbone):

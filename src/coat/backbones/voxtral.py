@@ -13,6 +13,7 @@ from coat.backbones.processors import whole_windows
 from coat.backbones.token_counts import FRAMES_PER_VOXTRAL_TOKEN
 from coat.backbones.whisper import mel_frames
 from coat.backbones.windows import WindowedBackbone
+from coat.extras import need
 
 TEKKEN = "tekken.json"
 
@@ -50,7 +51,7 @@ class Voxtral(WindowedBackbone):
         tekken = find(TEKKEN)
         if tekken is None or find("tokenizer.json") is not None:
             return AutoTokenizer.from_pretrained(path)
-        import mistral_common  # noqa: F401  # named with its extra where it is missing
+        need("voxtral")
         from transformers.integrations.mistral import convert_tekken_tokenizer
 
         return convert_tekken_tokenizer(tekken, chat_template=cls.default_template())
