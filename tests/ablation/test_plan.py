@@ -175,7 +175,7 @@ def test_arms_run_on_a_cluster_and_a_budget_is_fitted(recipe, manifest, tmp_path
     assert _share(plan, recipe, seconds_of("2h"), 1) == 1.0
     assert _share(plan, recipe, 0.0, 1) == 0.0
     done = []
-    run_plan(plan, recipe, ray="local", progress=done.append)
+    run_plan(plan, recipe, workers=2, ray="local", progress=done.append)
     assert sorted(done) == [str(plan.folder / "baseline"), str(plan.folder / "sft-seed0")]
     assert not plan.jobs()
 
