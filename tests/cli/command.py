@@ -1,10 +1,13 @@
 """``coat`` as a process of its own, forked from the tests: its libraries are imported already."""
 
+import faulthandler
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 TIMEOUT = 120
+WHERE = signal.SIGUSR1  # asks a process to say where its threads are
 
 
 class Started:
@@ -52,7 +56,7 @@ class Started:
     def wait(self):
         """Exit status, and what it printed, as :func:`subprocess.run` has them."""
         if self.returncode is None:
-            self.returncode = _wait(self.pid)
+            self.returncode = _wait(self.pid, self.streams[2])
         said = []
         for stream in self.streams:
             stream.seek(0)
@@ -69,12 +73,14 @@ def coat(*arguments, cwd, said=""):
 def _become(command, cwd, streams, run):
     """Run the command in this process, and end it; nothing of the tests' is cleaned up, for it is the parent's."""
     code = 1
+    gc.freeze()  # what the tests left behind is finalised by them, and not here as well
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
+        faulthandler.register(WHERE, file=2)  # its own processes inherit it
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w", closefd=False) for i in range(3))
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
         sys.argv = command
@@ -98,10 +104,13 @@ def _become(command, cwd, streams, run):
         os._exit(code)
 
 
-def _wait(child):
+def _wait(child, err):
     def late(*_):
+        os.killpg(child, WHERE)
+        time.sleep(2)
         os.killpg(child, signal.SIGKILL)
-        pytest.fail(f"the command did not end within {TIMEOUT} s")
+        err.seek(0)
+        pytest.fail(f"the command did not end within {TIMEOUT} s; where its processes are:\n{err.read().decode()}")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(TIMEOUT)
