@@ -31,9 +31,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What needs another environment or fetches much runs when it is asked for: ``-m vllm``, ``-m pocket``."""
+    """What needs another environment or fetches much runs when it is asked for: ``-m vllm``, ``-m pocket``.
+
+    Modules with slow tests come first: at the end, where a worker may wait for another, tests are short.
+    """
     left_out = [name for name in ON_REQUEST if name not in config.getoption("-m")]
     items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in left_out)]
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish():

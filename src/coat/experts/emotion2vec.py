@@ -91,7 +91,7 @@ class Emotion2Vec(SpeechExpert):
         frames = x.shape[1]
 
         def rows(start: int, stop: int) -> Tensor:
-            return self._distances(start, stop, frames, like=padding) + padding
+            return self._mask(start, stop, padding)
 
         fits = rows_at_once(len(x), self.alibi_scale.shape[1], frames) == frames
         mask: Mask = rows(0, frames) if fits else rows  # made once for all blocks, where there is room
@@ -100,16 +100,20 @@ class Emotion2Vec(SpeechExpert):
             x = block(x, mask)
         return x[:, extra : extra + int(counts.max())], counts
 
-    def _distances(self, start: int, stop: int, frames: int, like: Tensor) -> Tensor:
-        """ALiBi: the further away, the less it is attended to; rows of ``(1, heads, L, L)``.
+    def _mask(self, start: int, stop: int, padding: Tensor) -> Tensor:
+        """Padding and ALiBi, the further away, the less it is attended to: rows of ``(N, heads, L, L)``.
 
         Extra tokens stand nowhere: distances do not weigh on them.
         """
-        steps = torch.arange(frames, device=like.device) - self.extra_tokens.shape[1]
-        rows = steps[start:stop, None]
-        distance = ((rows - steps).abs() * ((rows >= 0) & (steps >= 0))).to(like.dtype)
-        slopes = torch.tensor(alibi_slopes(self.alibi_scale.shape[1]), dtype=like.dtype, device=like.device)
-        return -distance * slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
+        extra = self.extra_tokens.shape[1]
+        places = torch.arange(padding.shape[-1], dtype=torch.float32, device=padding.device)
+        distances = (places[start:stop, None] - places).abs_()
+        distances[:, :extra] = 0
+        distances[: max(0, extra - start)] = 0
+        slopes = torch.tensor(alibi_slopes(self.alibi_scale.shape[1]), device=padding.device)
+        scale = -slopes[None, :, None, None] * self.alibi_scale.clamp(min=0)
+        # In one pass over what is as large as the square of a clip.
+        return torch.addcmul(padding, distances.to(padding.dtype), scale.to(padding.dtype))
 
     def visualise(self, features: Tensor, like: Tensor | None = None) -> Picture:
         """Scores of emotions over time where the checkpoint has a classifier, else the directions that vary most."""
