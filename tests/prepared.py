@@ -20,15 +20,19 @@ class Prepared:
 
     Args:
         preparation: Code that runs before the first fork; what it defines is there in each.
+        python: Path of another environment's Python.
+        environment: Variables that it has besides those of the tests.
     """
 
-    def __init__(self, preparation):
-        self.preparation = preparation
+    def __init__(self, preparation, python=sys.executable, environment=None):
+        self.preparation, self.python, self.environment = preparation, python, environment or {}
 
     def __enter__(self):
+        pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.prepared"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [self.python, "-m", "tests.prepared"], cwd=ROOT, env={**os.environ, **self.environment},
+            stdin=pipe, stdout=pipe, text=True,
+        )  # fmt: skip
         self._say(self.preparation)
         return self
 

@@ -1,13 +1,9 @@
-"""Run by vLLM's environment: answer the questions of :mod:`reference` and write what came out.
-
-``python answer.py REFERENCE OUT NAME:one NAME:batch ...``: one by one with prefix caching, or in one batch without.
-"""
+"""Run by vLLM's environment: answer the questions of :mod:`reference` and write what came out."""
 
 from __future__ import annotations
 
 import base64
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +27,9 @@ def spoken(folder: Path, messages: list[dict]) -> list[dict]:
     ]
 
 
-def main(folder: Path, out: Path, jobs: list[str]) -> None:
-    for job in jobs:
-        name, mode = job.split(":")
+def main(folder: Path, out: Path, jobs: list[tuple[str, str]]) -> None:
+    """Ask each export by name: ``one`` by one with prefix caching, or in one ``batch`` without."""
+    for name, mode in jobs:
         llm = LLM(
             str(folder / "exports" / name), dtype="float32", enforce_eager=True, max_model_len=4096,
             max_logprobs=-1, enable_prefix_caching=mode == "one",
@@ -69,7 +65,3 @@ def answer(llm: LLM, folder: Path, name: str, mode: str, out: Path) -> None:
         logprobs[row["key"]] = table
     np.savez(f"{out}.npz", **logprobs)
     Path(f"{out}.json").write_text(json.dumps(told))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

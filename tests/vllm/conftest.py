@@ -1,14 +1,16 @@
 """vLLM cannot live in this package's environment: these tests drive it in its own, by processes."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-HERE = Path(__file__).parent
+from tests.prepared import Prepared
+
+# A thread each, bound to no core: two of them run side by side.
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1",
+       "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -20,17 +22,31 @@ def vllm_python(request):
 
 
 @pytest.fixture(scope="session")
-def reference_of(tmp_path_factory):
+def vllm(vllm_python):
+    """A Python of vLLM's environment, with it imported."""
+    with Prepared("from pathlib import Path\nfrom tests.vllm.answer import main", vllm_python, CPU) as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    """A Python of ours, which makes what vLLM is held to."""
+    with Prepared("from pathlib import Path\nfrom tests.vllm.reference import main") as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def reference_of(transformers, tmp_path_factory):
     """A family's exports, clips, questions and what transformers answers; made once for all processes of the tests."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
-    def make(family, *more):
+    def make(family, pocket=None):
         folder = shared / "reference" / family
         folder.parent.mkdir(exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            subprocess.run([sys.executable, str(HERE / "reference.py"), str(folder), family, *map(str, more)],
-                           check=True, capture_output=True)  # fmt: skip
+            done = transformers.run(f"main(Path({str(folder)!r}), {family!r}, {pocket and Path(pocket)!r})")
+        assert done.returncode == 0, done.stderr[-4000:]
         return folder
 
     return make

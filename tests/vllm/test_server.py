@@ -15,7 +15,7 @@ import pytest
 from coat.serving.launch import ServeOptions, vllm_command, vllm_environment
 from coat.thinking.tokens import RESERVED
 from tests.serving.conftest import ask, b64, encoded, tone
-from tests.vllm.test_equality import CPU
+from tests.vllm.conftest import CPU
 
 pytestmark = pytest.mark.vllm
 KEY = "secret"
