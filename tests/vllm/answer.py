@@ -27,14 +27,15 @@ def spoken(folder: Path, messages: list[dict]) -> list[dict]:
     ]
 
 
-def main(folder: Path, out: Path, jobs: list[tuple[str, str]]) -> None:
+def main(reference: str, out: str, jobs: list[tuple[str, str]]) -> None:
     """Ask each export by name: ``one`` by one with prefix caching, or in one ``batch`` without."""
+    folder = Path(reference)
     for name, mode in jobs:
         llm = LLM(
             str(folder / "exports" / name), dtype="float32", enforce_eager=True, max_model_len=4096,
             max_logprobs=-1, enable_prefix_caching=mode == "one",
         )  # fmt: skip
-        answer(llm, folder, name, mode, out / f"{name}-{mode}")
+        answer(llm, folder, name, mode, Path(out) / f"{name}-{mode}")
         del llm
         cleanup_dist_env_and_memory()
 

@@ -24,14 +24,14 @@ def vllm_python(request):
 @pytest.fixture(scope="session")
 def vllm(vllm_python):
     """A Python of vLLM's environment, with it imported."""
-    with Prepared("from pathlib import Path\nfrom tests.vllm.answer import main", vllm_python, CPU) as python:
+    with Prepared("from tests.vllm.answer import main", vllm_python, CPU) as python:
         yield python
 
 
 @pytest.fixture(scope="session")
 def transformers():
     """A Python of ours, which makes what vLLM is held to."""
-    with Prepared("from pathlib import Path\nfrom tests.vllm.reference import main") as python:
+    with Prepared("from tests.vllm.reference import main") as python:
         yield python
 
 
@@ -45,7 +45,7 @@ def reference_of(transformers, tmp_path_factory):
         folder = shared / "reference" / family
         folder.parent.mkdir(exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            done = transformers.run(f"main(Path({str(folder)!r}), {family!r}, {pocket and Path(pocket)!r})")
+            done = transformers.run(f"main({str(folder)!r}, {family!r}, {pocket and str(pocket)!r})")
         assert done.returncode == 0, done.stderr[-4000:]
         return folder
 

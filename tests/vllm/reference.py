@@ -42,14 +42,15 @@ ENDS = {"qwen2_audio": 29.99, "audio_flamingo3": 61.3, "music_flamingo": 61.3, "
         "qwen2_5_omni": 35.0, "qwen3_omni": 35.0, "gemma4": 29.99, POCKET: 9.0}  # fmt: skip
 
 
-def main(folder: Path, family: str, pocket: Path | None = None) -> None:
+def main(place: str, family: str, pocket: str | None = None) -> None:
     """Write everything of a family, or of pocket and its trained weights; a complete folder is left as it is."""
+    folder = Path(place)
     if (folder / "done").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "clips").mkdir(parents=True)
     rng = np.random.default_rng([0, *family.encode()])
-    base, clips = pocket or folder / "base", POCKET_CLIPS if pocket else CLIPS
+    base, clips = (Path(pocket), POCKET_CLIPS) if pocket else (folder / "base", CLIPS)
     if not pocket:
         random_backbone(family, base)
         torch.save({}, base / "spk_dict.pt")

@@ -44,7 +44,7 @@ def test_trained_weights_are_served_as_they_answer_here(vllm, reference_of, tmp_
 
 def ask(vllm, reference, out, jobs):
     """Ask vLLM what transformers was asked, by name of the export and way of asking."""
-    done = vllm.run(f"main(Path({str(reference)!r}), Path({str(out)!r}), {jobs!r})")
+    done = vllm.run(f"main({str(reference)!r}, {str(out)!r}, {jobs!r})")
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 

@@ -6,10 +6,12 @@ names that they have when it is read from its beginning.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -29,6 +31,8 @@ from coat.errors import CoatError
 HEADER_READERS = 16
 ROWS_AT_ONCE = 10_000
 PART_BYTES = 2**23
+# Objects that are made before Python looks for cycles among them; a row is some thirty, and holds none.
+BETWEEN_COLLECTIONS = 50_000
 COLUMNS = {
     "offsets": np.int64, "lines": np.int32, "seconds": np.float32, "longest": np.float32, "groups": np.int16,
     "sources": np.int16,
@@ -163,10 +167,21 @@ def read_part(lines: Path, root: Path, word: str, reading: Reading, part: tuple[
     """
     found = Found()
     rows = _rows(lines, root, word, reading, part, found)
-    with ThreadPoolExecutor(HEADER_READERS) as pool:
+    with _seldom_collected(), ThreadPoolExecutor(HEADER_READERS) as pool:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             _note(some, pool, reading, found)
     return found
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Collections of garbage would be a third of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], BETWEEN_COLLECTIONS) if before[0] else 0, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _rows(
