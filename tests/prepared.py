@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -61,20 +62,24 @@ def main():
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            _run(asked["code"], there, asked["out"], asked["err"])
+            end_after(partial(_run, asked["code"], there, asked["out"], asked["err"]))
         sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
         sys.stdout.flush()
     os._exit(0)  # nothing is left to do, and taking all libraries apart lasts a second
 
 
 def _run(code, there, out, err):
-    """Run it in this process, and end it as Python would."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    exec(code, there)
+
+
+def end_after(work):
+    """Do it, and end this process as Python would: with the status of an exit, or with a traceback."""
     status = 1
     try:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-        exec(code, there)
+        work()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+from functools import partial
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+
+from tests.prepared import end_after
 
 TIMEOUT = 120
 WHERE = signal.SIGUSR1  # asks a process to say where its threads are
@@ -40,7 +42,7 @@ class Started:
         self.pid = os.fork()
         if self.pid == 0:
             os.environ.update(environment or {})
-            _become(self.command, cwd, [stream.fileno() for stream in self.streams], main)
+            end_after(partial(_become, self.command, cwd, [stream.fileno() for stream in self.streams], main))
 
     def poll(self):
         """Exit status, or nothing while it runs."""
@@ -71,37 +73,26 @@ def coat(*arguments, cwd, said=""):
 
 
 def _become(command, cwd, streams, run):
-    """Run the command in this process, and end it; nothing of the tests' is cleaned up, for it is the parent's."""
-    code = 1
+    """Run the command in this process; nothing of the tests' is cleaned up, for it is the parent's."""
     gc.freeze()  # what the tests left behind is finalised by them, and not here as well
-    try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        faulthandler.register(WHERE, file=2)  # its own processes inherit it
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w", closefd=False) for i in range(3))
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
-        sys.argv = command
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # what tokenizers say of a fork is not the command's
-        os.chdir(cwd)
-        # The first use of torch after a fork renews its pool of threads, unguarded: two threads that load weights at
-        # once find none ("Invalid thread pool!"). Here it is renewed before there is a second thread.
-        torch.set_num_threads(torch.get_num_threads())
-        AcceleratorState._reset_state(reset_partial_state=True)  # the tests' own, of one process
-        from coat.cli import main
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    faulthandler.register(WHERE, file=2)  # its own processes inherit it
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w", closefd=False) for i in range(3))
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.argv = command
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # what tokenizers say of a fork is not the command's
+    os.chdir(cwd)
+    # The first use of torch after a fork renews its pool of threads, unguarded: two threads that load weights at
+    # once find none ("Invalid thread pool!"). Here it is renewed before there is a second thread.
+    torch.set_num_threads(torch.get_num_threads())
+    AcceleratorState._reset_state(reset_partial_state=True)  # the tests' own, of one process
+    from coat.cli import main
 
-        (run or main)()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    (run or main)()
 
 
 def _wait(child, err):
