@@ -4,8 +4,8 @@
     python benchmarks/features.py --clips 16 --seconds 8 --sizes tiny
 
 Live is what a training step computes; cached is what its data workers read, one process here, and the limit of that is
-reading and unpacking the file as a whole. Clips are synthetic
-notes and noise, so sizes on disk are a hint; features of trained experts may compress otherwise.
+reading and unpacking the file as a whole. Clips are synthetic notes and noise, so sizes on disk are a hint; features of
+trained experts may compress otherwise.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ twice="--set stages.0.steps=300 --set stages.1.steps=1300"
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-200
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/at-audio-200
 # The same runs asked other questions, about other instruments and voices.
-for run in runs/at-audio-50/sft-seed* runs/at-audio-50/full-seed* runs/at-audio-50/weights-x0.25-seed* runs/twice-50/*-seed*; do
+for run in runs/at-audio-50/sft-seed* runs/at-audio-50/full-seed* runs/at-audio-50/weights-x0.25-seed* runs/twice-50/*-seed* \
+  runs/twice-200/*-seed*; do
   "$bin/coat" eval run "$run" --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --out "$run/dev"
 done
 for stride in off 2 4; do

@@ -1,8 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.cli.command import coat
+from coat.cli import main
+from coat.evaluation.backends import workers
+from tests.cli.command import Started, coat
 from tests.cli.test_errors import wave
 
 
@@ -63,10 +66,24 @@ def test_tasks_are_listed_and_data_is_checked(folder):
     assert "There is no folder nowhere" in bad.stdout
 
 
+def noting_workers():
+    """The command, which leaves the number of processes that it was told to start."""
+    start = workers.open_workers
+
+    def noted(*arguments, count, **options):
+        Path("workers").write_text(str(count))
+        return start(*arguments, count=count, **options)
+
+    workers.open_workers = noted
+    main()
+
+
 def test_several_processes_give_the_scores_of_one(folder):
-    result = coat("eval", "run", "miniature", "--tasks", "test.jsonl,mmau,alpaca_audio", "--data", "sample", "--out",
-                  "two", "--choice-orders", "2", "--max-new-tokens", "8", "--workers", "2", cwd=folder)  # fmt: skip
+    result = Started("eval", "run", "miniature", "--tasks", "test.jsonl,mmau,alpaca_audio", "--data", "sample",
+                     "--out", "two", "--choice-orders", "2", "--max-new-tokens", "8", "--workers", "2", cwd=folder,
+                     main=noting_workers).wait()  # fmt: skip
     assert result.returncode == 0, result.stderr
+    assert (folder / "workers").read_text() == "2"
     one, two = ((folder / run / "scores-strict.json").read_text() for run in ("on", "two"))
     assert one == two
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import pickle
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from coat.data import indexing
 from coat.data.index import Joined, open_manifest
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
@@ -54,6 +56,19 @@ def test_a_file_is_checked_once_until_it_changes(folder, monkeypatch):
     assert len(open_manifest(path)) == 3
     path.with_name(path.name + ".index.npz").write_bytes(b"broken")
     assert len(open_manifest(path)) == 3
+
+
+def test_garbage_is_collected_seldom_while_rows_are_checked_and_as_before_after_that(folder, monkeypatch):
+    before, during, check = gc.get_threshold(), [], indexing.row_of
+    monkeypatch.setattr(
+        indexing, "row_of", lambda *given, **how: during.append(gc.get_threshold()) or check(*given, **how)
+    )
+    open_manifest(write(folder, [row(0), row(1)]))
+    assert {threshold for threshold, *_ in during} == {indexing.BETWEEN_COLLECTIONS}
+    monkeypatch.setattr(indexing, "row_of", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        open_manifest(write(folder, [row(2)], "other.jsonl"))
+    assert gc.get_threshold() == before
 
 
 def test_where_nothing_can_be_written_it_works_all_the_same(folder, monkeypatch):

@@ -175,7 +175,7 @@ def read_part(lines: Path, root: Path, word: str, reading: Reading, part: tuple[
 
 @contextmanager
 def _seldom_collected() -> Iterator[None]:
-    """Collections of garbage would be a third of the time."""
+    """With Python's own threshold, collecting garbage is a third of the time."""
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], BETWEEN_COLLECTIONS) if before[0] else 0, *before[1:])
     try:

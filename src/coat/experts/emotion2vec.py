@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -89,10 +90,7 @@ class Emotion2Vec(SpeechExpert):
         x = torch.cat([self.extra_tokens.expand(len(x), -1, -1), x], 1)
         padding = padding_mask(F.pad(real, (extra, 0), value=True), x.dtype)
         frames = x.shape[1]
-
-        def rows(start: int, stop: int) -> Tensor:
-            return self._mask(start, stop, padding)
-
+        rows = partial(self._mask, padding=padding)
         fits = rows_at_once(len(x), self.alibi_scale.shape[1], frames) == frames
         mask: Mask = rows(0, frames) if fits else rows  # made once for all blocks, where there is room
         x = self.norm(x)
