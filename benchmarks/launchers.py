@@ -21,7 +21,7 @@ import soundfile
 import torch
 
 from coat.benchmark.latency import now
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.files import read_jsonl, write_jsonl
 from coat.testing.checkpoints import Sizes, random_backbone
 from limits import device_name

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.batching import StepRows
 from coat.training.corpus import open_corpus
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from coat.checkpoints.references import miniature_folder
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.training import run as run_module
 from coat.training.run import train
 from dataloader import decoded, write_clips

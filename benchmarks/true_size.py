@@ -26,7 +26,8 @@ import torch
 from coat.audio import load_audio
 from coat.benchmark.latency import now
 from coat.checkpoints import load_model
-from coat.config.recipe import Recipe, parse_recipe
+from coat.config.reading import parse_recipe
+from coat.config.recipe import Recipe
 from coat.data.conversation import Conversation
 from coat.export.checkpoint import export
 from coat.files import write_jsonl

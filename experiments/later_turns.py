@@ -23,7 +23,7 @@ from coat.ablation.results import Ablation, gather
 from coat.checkpoints import load_model
 from coat.checkpoints.fingerprint import checkpoint_fingerprint
 from coat.checkpoints.references import run_in
-from coat.config.recipe import load_recipe
+from coat.config.reading import load_recipe
 from coat.data.conversation import Message
 from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl, write_whole

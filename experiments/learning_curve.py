@@ -17,7 +17,8 @@ import numpy as np
 from coat.ablation.arms import FULL, SFT, Arm, arms_of, changed
 from coat.ablation.plan import Plan, run_plan
 from coat.ablation.results import Ablation, collect
-from coat.config.recipe import Recipe, load_recipe
+from coat.config.reading import load_recipe
+from coat.config.recipe import Recipe
 from coat.files import write_whole
 from coat.reports.ablation import change_cell, write_ablation_page
 from coat.reports.page import Section, Table, markdown, write_report

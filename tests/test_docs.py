@@ -13,7 +13,8 @@ import typer
 import yaml
 
 from coat.cli.app import app
-from coat.config.recipe import Recipe, parse_recipe
+from coat.config.reading import parse_recipe
+from coat.config.recipe import Recipe
 from coat.experts import REGISTRY
 from coat.synthetic.demo import OTHER_END
 

@@ -9,7 +9,7 @@ import pytest
 from coat import plugins
 from coat.backbones import backbone_class, family_of
 from coat.checkpoints import load_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.experts import expert_class, expert_names, make_expert
 from coat.training.run import train

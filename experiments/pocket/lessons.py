@@ -38,6 +38,8 @@ NOTE_SECONDS = 2.0
 
 # Clips of each kind: for learning, and held out.
 SPEECH, SPEECH_HELD_OUT = 6000, 60
+# Sentences for answers alone: the others are enough for ``align``.
+SPEECH_MORE = 6000
 PROMPTS_HELD_OUT, NAMES_HELD_OUT = 60, 16
 NOTES = {"train": 1200, "dev": 60}
 # How often the few recordings of human voices and of things are shown.
@@ -85,7 +87,13 @@ def main(given: Sequence[str] | None = None) -> None:
     (out / "clips").mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     rows: dict[str, list[Row]] = {"train": [], "dev": []}
-    for part in (speech(out, rng, arguments.workers), recordings(rng), notes(out, rng), text(rng, arguments.parts)):
+    spoken = speak(out, arguments.workers)
+    (out / "align.jsonl").write_text("".join(json.dumps(c) + "\n" for c in spoken if c["place"] < SPEECH))
+    first = [clip for clip in spoken if clip["place"] < SPEECH + SPEECH_HELD_OUT]
+    for part in (
+        speech(first, rng), recordings(rng), notes(out, rng), text(rng, arguments.parts),
+        speech(spoken[len(first) :], rng),
+    ):  # fmt: skip
         for split, made in part.items():
             rows[split] += made
     for split, made in rows.items():
@@ -117,16 +125,21 @@ def written(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:] + ("" if sentence[-1] in ".?!" else ".")
 
 
-def speech(out: Path, rng: random.Random, workers: int) -> dict[str, list[Row]]:
-    """Transcription and the speaker's sex; ``align.jsonl`` holds every clip with its words' times."""
-    wanted = sentences()[: SPEECH + SPEECH_HELD_OUT]
-    parts = [(out, list(enumerate(wanted))[start::8], start) for start in range(8)]
+def speak(out: Path, workers: int) -> list[Row]:
+    """Clips of sentences by flite's voices, with their words' times, in the order of the sentences."""
+    first = SPEECH + SPEECH_HELD_OUT
+    wanted = list(enumerate(sentences()[: first + SPEECH_MORE]))
+    parts = [(out, part[start::8], start) for part in (wanted[:first], wanted[first:]) for start in range(8)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        spoken = sorted((clip for part in pool.starmap(_speak, parts) for clip in part), key=lambda clip: clip["place"])
-    (out / "align.jsonl").write_text("".join(json.dumps(c) + "\n" for c in spoken if c["place"] < SPEECH))
+        return sorted((clip for part in pool.starmap(_speak, parts) for clip in part), key=lambda clip: clip["place"])
+
+
+def speech(spoken: Sequence[Row], rng: random.Random) -> dict[str, list[Row]]:
+    """Transcription and the speaker's sex."""
+    held_out = range(SPEECH, SPEECH + SPEECH_HELD_OUT)
     rows: dict[str, list[Row]] = {"train": [], "dev": []}
     for clip in spoken:
-        split = "train" if clip["place"] < SPEECH else "dev"
+        split = "dev" if clip["place"] in held_out else "train"
         rows[split].append(row(clip["path"], rng.choice(TRANSCRIBE), written(clip["text"]), "transcription"))
         if clip["place"] % 12 == 0:
             answer = "A woman." if clip["voice"] == "us_slt" else "A man."

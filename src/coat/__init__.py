@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from coat.api.model import CoatModel, ThinkOutput
     from coat.api.trainer import CoatTrainer
     from coat.audio import Clip, load_audio
-    from coat.config.recipe import Recipe, load_recipe
+    from coat.config.reading import load_recipe
+    from coat.config.recipe import Recipe
     from coat.config.thinking import ThinkingConfig
     from coat.errors import CoatError
     from coat.thinking.auto import CoatProcessor
@@ -35,7 +36,7 @@ _HOMES = {
     "ThinkOutput": "coat.api.model",
     "ThinkingConfig": "coat.config.thinking",
     "load_audio": "coat.audio",
-    "load_recipe": "coat.config.recipe",
+    "load_recipe": "coat.config.reading",
 }
 
 __all__ = [

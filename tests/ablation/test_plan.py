@@ -11,7 +11,7 @@ from coat.ablation.plan import Plan, run_plan
 from coat.ablation.results import collect, read_ablation
 from coat.ablation.side_by_side import steps_done, work_of
 from coat.cli.ablate import ablate
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.reports.ablation import write_ablation_page
 

@@ -14,6 +14,7 @@ DOCUMENTED = (
     "coat.api.trainer",
     "coat.audio.clip",
     "coat.checkpoints",
+    "coat.config.reading",
     "coat.config.recipe",
     "coat.extras",
     "coat.serving.transcription",

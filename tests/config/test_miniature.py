@@ -4,7 +4,7 @@ import pytest
 
 from coat.checkpoints import load_model
 from coat.checkpoints.references import run_in
-from coat.config.recipe import load_recipe, parse_recipe
+from coat.config.reading import load_recipe, parse_recipe
 from coat.errors import CoatError
 from coat.hub import shipped_folder
 from coat.training.run import train

@@ -14,7 +14,7 @@ from coat.api.model import CoatModel
 from coat.backbones import backbone_class
 from coat.checkpoints import load_model
 from coat.checkpoints.references import run_in
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.conversation import Conversation, user_message
 from coat.errors import CoatError
 from coat.export.checkpoint import export, keep_base_preprocessing, logits_of, probe_batch

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.manifest import AudioRef, read_manifest
 from coat.errors import CoatError
 from coat.features import store as features

@@ -136,7 +136,7 @@ def test_it_is_tuned_with_coat(taught, tmp_path):
 
     import soundfile
 
-    from coat.config.recipe import parse_recipe
+    from coat.config.reading import parse_recipe
     from coat.training.run import train
 
     sentences = ["Yes.", "No.", "Good morning.", "See you later."]

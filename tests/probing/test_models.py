@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from coat.backbones import load_backbone
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.evaluation.run import run_tasks
 from coat.evaluation.sources import open_manifest_tasks

@@ -3,7 +3,7 @@
 import pytest
 
 from coat.api.model import CoatModel
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.export.checkpoint import export

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
 from coat.checkpoints.weights import load_weights, save_weights
-from coat.config.recipe import load_recipe
+from coat.config.reading import load_recipe
 from coat.data.manifest import read_manifest
 from coat.losses import response_cross_entropy
 from coat.training.dataset import TrainingCollator

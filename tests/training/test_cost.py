@@ -4,7 +4,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.testing.checkpoints import random_backbone
 from coat.testing.clips import conversation

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from coat.checkpoints.building import add_heads, build_experts, build_model, feature_dims
 from coat.checkpoints.weights import load_weights
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.errors import CoatError
 from coat.files import read_jsonl

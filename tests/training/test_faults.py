@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from coat.checkpoints.references import is_finished
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl, write_jsonl
 from coat.thinking.model import ThinkingModel

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 
 from coat.checkpoints.building import build_experts, build_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.experts import weights
 from coat.files import read_jsonl

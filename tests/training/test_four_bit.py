@@ -4,7 +4,7 @@ import pytest
 
 from coat.checkpoints import load_model
 from coat.checkpoints.building import build_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.training.cost import estimate
 from coat.training.run import train

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.files import read_jsonl
 from coat.training.run import train
 from tests.cli.command import Started

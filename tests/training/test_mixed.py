@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from coat.checkpoints.building import add_heads, build_experts, build_model, feature_dims
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.data.manifest import read_manifest
 from coat.losses import masked_loss
 from coat.training.dataset import TrainingCollator

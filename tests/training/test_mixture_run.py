@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.training.corpus import open_corpus, unique_names
 from coat.training.run import train

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from coat.checkpoints import load_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.export.checkpoint import export
 from coat.files import read_jsonl

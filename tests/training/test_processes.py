@@ -14,7 +14,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.files import read_jsonl, write_jsonl
 from coat.testing.clips import assistant, user
 from coat.training.run import train

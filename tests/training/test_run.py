@@ -12,7 +12,7 @@ import torch
 
 from coat.checkpoints import load_model
 from coat.checkpoints.building import adapt, build_experts, build_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.files import read_jsonl
 from coat.testing.clips import assistant, user

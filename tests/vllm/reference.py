@@ -16,7 +16,7 @@ import transformers
 
 import coat.thinking.auto  # noqa: F401  # AutoProcessor learns of it
 from coat.checkpoints import load_model
-from coat.config.recipe import parse_recipe
+from coat.config.reading import parse_recipe
 from coat.export.checkpoint import export
 from coat.testing.checkpoints import random_backbone
 from coat.training.run import train

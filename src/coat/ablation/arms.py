@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coat.config.recipe import Recipe, StageConfig, parse_recipe
+from coat.config.reading import parse_recipe
+from coat.config.recipe import Recipe, StageConfig
 from coat.errors import CoatError, did_you_mean
 from coat.experts import expert_class
 

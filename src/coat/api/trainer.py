@@ -12,7 +12,8 @@ import yaml
 
 from coat.api.model import CoatModel
 from coat.checkpoints.references import BaseRef, RunRef, resolve
-from coat.config.recipe import Recipe, load_recipe, parse_recipe
+from coat.config.reading import load_recipe, parse_recipe
+from coat.config.recipe import Recipe
 from coat.data.sources.anything import PREFIX, Anything
 from coat.data.sources.base import Record
 from coat.data.sources.prepare import plain_records, prepare_corpus

@@ -10,7 +10,8 @@ import yaml
 
 from coat.backbones import backbone_class, family_of
 from coat.checkpoints.export_config import ExportConfig, adapter_base, read_export_config
-from coat.config.recipe import Recipe, parse_recipe
+from coat.config.reading import parse_recipe
+from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.hub import MINIATURE, locate, shipped_folder

@@ -58,7 +58,7 @@ def ablate(
     from coat.ablation.plan import Plan, run_plan
     from coat.ablation.results import collect
     from coat.ablation.side_by_side import compute_features
-    from coat.config.recipe import load_recipe
+    from coat.config.reading import load_recipe
     from coat.reports.ablation import change_table, write_ablation_page
     from coat.reports.terminal import terminal_table
     from coat.training.progress import bar_for, make_progress, watch_for

@@ -156,7 +156,7 @@ def plan(
     from rich.console import Console
 
     from coat.cli.quiet import quiet
-    from coat.config.recipe import load_recipe
+    from coat.config.reading import load_recipe
     from coat.files import write_whole
 
     resolved = load_recipe(recipe, overrides or [])

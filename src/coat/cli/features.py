@@ -92,7 +92,7 @@ def _recipe(
     overrides: Sequence[str],
 ) -> Recipe:
     """The recipe itself, or one that stands for a manifest and the options."""
-    from coat.config.recipe import load_recipe, parse_recipe
+    from coat.config.reading import load_recipe, parse_recipe
 
     chosen = [f"data.cache={cache}"] if cache else []
     chosen += [] if embeddings is None else [f"data.cache_embeddings={str(embeddings).lower()}"]

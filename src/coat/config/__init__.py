@@ -1,5 +1,6 @@
 """Recipes: what to train, on what, with which experts."""
 
-from coat.config.recipe import Recipe, load_recipe
+from coat.config.reading import load_recipe
+from coat.config.recipe import Recipe
 
 __all__ = ["Recipe", "load_recipe"]

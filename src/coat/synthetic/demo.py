@@ -24,7 +24,8 @@ from coat.backbones import load_backbone
 from coat.checkpoints import load_model
 from coat.checkpoints.building import build_experts
 from coat.checkpoints.references import miniature_folder, run_in
-from coat.config.recipe import Recipe, load_recipe
+from coat.config.reading import load_recipe
+from coat.config.recipe import Recipe
 from coat.data.conversation import Conversation
 from coat.files import read_jsonl, write_whole
 from coat.probing.models import Clips, Reading, Target, plain_lines, read_clips, read_lines, read_model

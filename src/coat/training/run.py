@@ -29,9 +29,11 @@ from torch import nn
 
 from coat.backbones import load_backbone
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
-from coat.checkpoints.references import FINISHED, is_finished
+from coat.checkpoints.references import FINISHED, AdapterRef, RunRef, is_finished
+from coat.checkpoints.starting import check_start, load_start
 from coat.checkpoints.weights import load_weights, save_weights
-from coat.config.recipe import Recipe, parse_recipe
+from coat.config.reading import parse_recipe
+from coat.config.recipe import Recipe
 from coat.data.index import open_manifest
 from coat.errors import CoatError
 from coat.experts.base import Expert
@@ -52,6 +54,7 @@ from coat.versions import versions_of
 
 log = logging.getLogger("coat")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+DONE = "done"
 PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
 
 
@@ -80,6 +83,7 @@ def train(
         say(f"{folder} is finished already.")
         return folder
     # Before the weights are loaded: a missing file should not cost minutes.
+    start = None if _has_begun(folder, recipe) else check_start(recipe)
     outline = load_backbone(recipe.backbone.family, recipe.backbone.path, weights=False)
     with state.main_process_first():
         corpus = open_corpus(recipe.data, outline.audio_spec.max_seconds)
@@ -107,6 +111,8 @@ def train(
         _claim(folder, recipe, writes=state.is_main_process)
     job = _Job(recipe, folder, model, experts, corpus, callbacks, say)
     job.calibrate(adapted)
+    if start is not None:
+        job.start_from(start)
     for index, stage in enumerate(recipe.stages, 1):
         job.run_stage(index, stage)
     save_weights(model, folder, writes=state.is_main_process)
@@ -224,10 +230,17 @@ class _Job:
         self.calibrated = unit_weights(self.model, weighed, means, batches) if weighed else {}
         return means
 
+    def start_from(self, start: RunRef | AdapterRef) -> None:
+        """Begin with the weights of an earlier run."""
+        loaded = load_start(self.model, start)
+        anew = [name for name in self.model.heads if name not in loaded]
+        heads = [f"heads of {', '.join(loaded)}"] * bool(loaded) + [f"{', '.join(anew)} anew"] * bool(anew)
+        self.say(f"Begins with the weights of {start.path}" + "".join(f"; {each}" for each in heads) + ".")
+
     def run_stage(self, index: int, stage: Any) -> None:
         """Train one stage, unless it is done; then load what it left."""
-        place = self.folder / "stages" / f"{index}-{stage.name}"
-        done = place / "done"
+        place = _stage_folder(self.folder, index, stage.name)
+        done = place / DONE
         if (done / "adapter").is_dir():
             load_weights(self.model, done, trainable=True)
             return
@@ -288,6 +301,16 @@ class _Job:
         title = f"stage {index}/{len(self.recipe.stages)} {name}"
         lines = MetricsFile(self.folder / "metrics.jsonl", name)
         return [ProgressBar(title), lines, TensorBoardCallback(writer), self.preemption, *self.callbacks]
+
+
+def _stage_folder(folder: Path, index: int, name: str) -> Path:
+    return folder / "stages" / f"{index}-{name}"
+
+
+def _has_begun(folder: Path, recipe: Recipe) -> bool:
+    """Whether a run holds weights of its own already, with which it goes on."""
+    first = _stage_folder(folder, 1, recipe.stages[0].name)
+    return (first / DONE).is_dir() or bool(list_checkpoints(first))
 
 
 def _check_claim(folder: Path, recipe: Recipe) -> None:
