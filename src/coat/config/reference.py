@@ -22,8 +22,8 @@ A recipe is a YAML file that says everything about a run. `coat train RECIPE --c
 default; a run keeps that as `recipe.yaml`. Unknown fields, wrong types and impossible values are all named at once.
 
 - `extends: other.yaml` lays a recipe over another, beside it.
-- `--set training.seed=1` overrides a field from the command line; repeatable. An item of a list is named by its place or
-  its name: `--set stages.0.steps=100`, `--set stages.warm-up.steps=100`.
+- `--set training.seed=1` overrides a field from the command line; repeatable. An item of a list is named by its place
+  or its name: `--set stages.0.steps=100`, `--set stages.warm-up.steps=100`.
 - Files in [`recipes/`](../recipes) are complete ones to start from.
 """
 
