@@ -1,5 +1,5 @@
 #!/bin/sh
-# How pocket learned to hear, from installed packages and a seed. Some three hours on two cores; what is done is left.
+# How pocket learned to hear, from installed packages and a seed. Some four hours on two cores; what is done is left.
 #   apt-get install flite wordnet-base asterisk-core-sounds-en asterisk-core-sounds-en-wav tuxpaint-stamps-default \
 #     sonic-pi-samples fluidsynth fluid-soundfont-gm timgm6mb-soundfont
 #   sh scripts/pocket.sh [VENV]
@@ -13,6 +13,7 @@ wheels="${WHEELS:-$out/wheels}"
 [ -f $out/train.jsonl ] || "$bin/python" -m experiments.pocket.lessons --out $out --parts $out/parts
 [ -d $out/aligned ] || "$bin/python" -m experiments.pocket.align --out $out --backbone $out/parts
 "$bin/coat" train recipes/pocket.yaml --out $out/hear
+"$bin/coat" train recipes/pocket-more.yaml --out $out/more
 "$bin/python" -m experiments.pocket.collect --out $out
 "$bin/coat" pocket build --wheels "$wheels" --hearing $out/hearing.safetensors
-"$bin/python" -m experiments.pocket.measure $out/dev.jsonl $out/hear whisper --wheels "$wheels"
+"$bin/python" -m experiments.pocket.measure $out/dev.jsonl $out/hear $out/more whisper --wheels "$wheels"

@@ -25,11 +25,11 @@ SAVED = re.compile(r".*?multi_modal_projector\.(?:modules_to_save\.)?(.+)")
 def main(given: Sequence[str] | None = None) -> None:
     """Read both adapters, and write their changes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="Where sequence and hear are.")
+    parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="Where sequence and more are.")
     arguments = parser.parse_args(given)
     weights: dict[str, torch.Tensor] = {}
     scales = {}
-    for folder, part in ((arguments.out / "sequence", TOWER), (arguments.out / "hear" / "adapter", LANGUAGE_MODEL)):
+    for folder, part in ((arguments.out / "sequence", TOWER), (arguments.out / "more" / "adapter", LANGUAGE_MODEL)):
         config = json.loads((folder / "adapter_config.json").read_text())
         scales[part] = config["lora_alpha"] / config["r"]
         # The projector is in both; that of the later training stays.

@@ -114,6 +114,12 @@ def test_a_missing_manifest_is_named(tmp_path):
         check_manifest(tmp_path / "none.jsonl")
 
 
+def test_a_manifest_without_rows_is_not_sound(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(CoatError, match=r"empty\.jsonl holds no rows"):
+        check_manifest(tmp_path / "empty.jsonl")
+
+
 def test_the_command_ends_as_continuous_integration_wants_it(bad, tmp_path):
     result = coat("data", "check", "data.jsonl", "--workers", "1", cwd=tmp_path)
     assert result.returncode == 1, result.stderr

@@ -19,7 +19,7 @@ PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def check_start(recipe: Recipe) -> RunRef | AdapterRef | None:
-    """What a recipe starts from, before any weights are loaded; None if it starts anew.
+    """Resolve the run or adapter that a recipe starts from, before any weights are loaded; None if it starts anew.
 
     Raises:
         CoatError: It is no run and no adapter, or it was trained on another checkpoint or with another scale of LoRA.

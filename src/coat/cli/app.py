@@ -13,6 +13,8 @@ from coat.cli import (
     data,
     demo,
     doctor,
+    eval_compare,
+    eval_tasks,
     evaluate,
     experts,
     export,
@@ -67,6 +69,10 @@ data.data.command("features")(features.features)
 data.data.command("labels")(labels.labels)
 app.add_typer(data.data, name="data")
 app.add_typer(experts.experts, name="experts")
+evaluate.evaluate.command("compare")(eval_compare.compare)
+evaluate.evaluate.command("report")(eval_compare.report)
+evaluate.evaluate.command("list")(eval_tasks.list_tasks)
+evaluate.evaluate.command("check")(eval_tasks.check)
 evaluate.evaluate.command("lmms")(lmms.lmms)
 app.add_typer(evaluate.evaluate, name="eval")
 app.command("cost")(cost.cost)

@@ -46,8 +46,7 @@ def cost(
 
     coat cost runs/pitch --tasks my-test.jsonl --out runs/cost
     """
-    from coat.cli.evaluate import engine_options
-    from coat.cli.options import one_of, split
+    from coat.cli.options import engine_options, one_of, split
     from coat.cli.quiet import quiet
 
     one_of("--backend", backend, ("transformers", "vllm"))

@@ -1,4 +1,4 @@
-"""``coat eval``."""
+"""``coat eval``: asking, scoring and judging; what compares and what lists are in files of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from coat.cli.options import IgnoreFields, one_of, split
+from coat.cli.options import Data, IgnoreFields, Protocol, Tasks, engine_options, one_of, split
 from coat.errors import CoatError
 
 if TYPE_CHECKING:
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from coat.evaluation.scoring import TaskScore
 
 Run = Annotated[Path, typer.Argument(help="An evaluation's folder.")]
-Protocol = Annotated[str, typer.Option("--protocol", help="strict, paper or upstream: docs/evaluation.md.")]
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option("--tasks", help="Tasks of 'coat eval list', YAML files, manifests, or all. Repeatable; commas too."),
-]
-Data = Annotated[
-    str | None, typer.Option("--data", help="A folder with a folder a task, or 'sample'; the hub if left out.")
-]
-
 evaluate = typer.Typer(help="Ask a model, score its answers, compare runs.", no_args_is_help=True)
 
 
@@ -192,157 +183,6 @@ def judge(
         raise typer.Exit(1)
 
 
-@evaluate.command("compare")
-def compare(
-    first: Annotated[Path, typer.Argument(help="An evaluation, such as the baseline's.")],
-    second: Annotated[Path, typer.Argument(help="Another, of the same tasks.")],
-    protocol: Protocol = "strict",
-    flips: Annotated[int, typer.Option(min=0, help="Items that flipped, shown for each task.")] = 3,
-) -> None:
-    """Compare two evaluations: differences with intervals, paired tests, and the items whose result changed.
-
-    coat eval compare runs/eval/base runs/eval/pitch
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from coat.evaluation.compare import compare_runs
-    from coat.evaluation.scoring import check_protocol
-    from coat.evaluation.statistics import LOWER_IS_BETTER
-
-    found = compare_runs(first, second, check_protocol(protocol))
-    table = Table(
-        "task", first.name, second.name, "difference [95 %]", "p (Holm)", "items", title=f"protocol {protocol}"
-    )
-    for each in found:
-        for place, change in enumerate(each.differences):
-            better = (change.value > 0) == (change.metric not in LOWER_IS_BETTER)
-            moved = rf"{100 * change.value:+.1f} \[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-            if place == 0 and each.corrected < 0.05:
-                moved = f"[{'green' if better else 'red'}]{moved}[/]"
-            table.add_row(
-                f"{each.title}, {change.metric}",
-                f"{100 * change.first:.1f}",
-                f"{100 * change.second:.1f}",
-                moved,
-                f"{change.p:.2g}" + (f" ({each.corrected:.2g})" if place == 0 else ""),
-                str(change.items),
-            )
-    console = Console()
-    console.print(table)
-    for each in found:
-        gained = [flip for flip in each.flips if flip.gained]
-        if each.flips:
-            console.print(f"{each.title}: {len(gained)} gained, {len(each.flips) - len(gained)} lost", markup=False)
-        for flip in [*gained[:flips], *[flip for flip in each.flips if not flip.gained][:flips]]:
-            sign = "+" if flip.gained else "-"
-            said = f"  {sign} {flip.id}: {flip.reference!r}; said {flip.first[:60]!r}, then {flip.second[:60]!r}"
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
-        if each.only_one or each.different:
-            console.print(
-                f"{each.title}: left out: {each.only_one} with one answer, {each.different} asked otherwise.",
-                markup=False,
-            )
-
-
-@evaluate.command("report")
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="Evaluations; the first is the one to compare with.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The page.")] = None,
-    protocol: Protocol = "strict",
-) -> None:
-    """Write a page: scores with intervals, confusion matrices, and the worst answers with their clips.
-
-    coat eval report runs/eval/base runs/eval/pitch
-    """
-    from coat.cli.quiet import quiet
-
-    quiet()
-    from coat.evaluation.compare import compare_runs
-    from coat.evaluation.scoring import check_protocol
-    from coat.reports.evaluation import write_eval_page
-
-    path, chosen = out or folders[-1] / "report.html", check_protocol(protocol)
-    compared = [
-        (folders[0].name, folder.name, compare_runs(folders[0], folder, chosen)) for folder in folders[1:]
-    ]  # fmt: skip
-    write_eval_page(folders, path, protocol=chosen, compared=compared)
-    typer.echo(str(path))
-
-
-@evaluate.command("list")
-def list_tasks() -> None:
-    """List the tasks: what they are, where their data is, how they are scored.
-
-    coat eval list
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from coat.evaluation.task import load_task, task_names
-
-    table = Table("task", "data", "rows", "scored by", "tokens")
-    table.columns[0].no_wrap = True
-    family = None
-    for task in sorted(map(load_task, task_names()), key=lambda task: (task.family, task.title)):
-        if task.family != family:
-            table.add_section()
-            table.add_row(f"[bold]{task.family}[/bold]")
-            family = task.family
-        table.add_row(
-            task.name,
-            task.source.hub or "of the LDC",
-            f"{task.source.rows:,}" if task.source.rows else "",
-            task.kind + (", weighted F1" if task.weighted_f1 else ""),
-            str(task.max_new_tokens),
-        )
-    Console().print(table)
-
-
-@evaluate.command("check")
-def check(tasks: Tasks = None, data: Data = None) -> None:
-    """Check the data of tasks without a model: columns, counts, lengths, revision, and rows that would be skipped.
-
-    coat eval check --tasks mmau,my-test.jsonl
-    """
-    from tempfile import TemporaryDirectory
-
-    from coat.cli.quiet import quiet
-
-    quiet()
-    from rich.console import Console
-
-    from coat.evaluation.sources import measured, open_tasks
-    from coat.evaluation.task import task_names
-
-    console, problems = Console(), 0
-    names = [name for each in split(tasks or ["all"]) for name in (task_names() if each == "all" else [each])]
-    with TemporaryDirectory() as scratch:
-        for name in names:
-            try:
-                found = [measured(each) for each in open_tasks([name], data, Path(scratch))]
-            except CoatError as error:
-                problems += 1
-                console.print(f"[red]{name}[/red]: {error.problem} {error.remedy}", highlight=False, soft_wrap=True)
-                continue
-            for each in found:
-                rows = len(each.items) + sum(map(len, each.skipped.values())) + len(each.bad)
-                said = each.task.source.rows
-                count = f"{rows:,} rows"
-                if said and said != rows and data != "sample":
-                    count += f" ([red]{said:,} are documented[/red])"
-                seconds = sorted(item.seconds for item in each.items) or [0.0]
-                lengths = f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, {sum(seconds) / 3600:.2f} h"
-                left = "".join(f"; {len(ids)} {why}" for why, ids in each.skipped.items())
-                revision = f"; {each.revision}" if each.revision else ""
-                console.print(f"{each.task.name}: {count}, {lengths}{left}{revision}", highlight=False, soft_wrap=True)
-                for row, why in list(each.bad.items())[:5]:
-                    console.print(f"  [red]{row}[/red]: {why}", highlight=False, soft_wrap=True)
-                problems += bool(each.bad)
-    if problems:
-        raise typer.Exit(1)
-
-
 def _table(scores: Sequence[TaskScore], title: str) -> Any:
     from rich.table import Table
 
@@ -381,23 +221,3 @@ def _name(model: str, think: str, text_cot: str, audio: str) -> str:
     block = {"on": [], "off": ["no-block"]}.get(think, [f"stride-{think}"])
     parts = [name, *block] + [f"cot-{text_cot}"] * (text_cot != "off")
     return "-".join(parts + [audio] * (audio != "real"))
-
-
-def engine_options(options: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE options as keywords, values as JSON where they are.
-
-    Raises:
-        CoatError: One names no value.
-    """
-    import json
-
-    found = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise CoatError(f"--engine {option} names no value.", "For example: --engine tensor_parallel_size=4")
-        try:
-            found[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            found[name.replace("-", "_")] = value
-    return found

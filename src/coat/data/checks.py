@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from coat.audio import AudioError, Clip
-from coat.data.manifest import AudioRef, Row, RowError, existing, is_another_clips, row_of
+from coat.data.manifest import AudioRef, Row, RowError, existing, is_another_clips, no_rows, row_of
 from coat.data.reading import read_records
 from coat.errors import CoatError
 
@@ -172,7 +172,7 @@ def check_manifest(
         progress: Called with (what, just done, in all).
 
     Raises:
-        CoatError: There is no such file, or it is no file of rows.
+        CoatError: There is no such file, it is no file of rows, or it holds none.
     """
     path = existing(path)
     checked = Checked(path, heard=audio)
@@ -187,6 +187,8 @@ def check_manifest(
         texts[json.dumps(row.messages), tuple(row.audios)].append(row.id)
         for ref in row.audios:
             names[ref].append((row.id, ref.known_seconds))
+    if not checked.rows:
+        raise no_rows(path)
     if progress:
         progress("rows", checked.rows, checked.rows)
     for name, times in seen.items():

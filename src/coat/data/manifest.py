@@ -165,8 +165,13 @@ def read_manifest(path: str | Path, *, ignore: Collection[str] = (), answered: b
     if problems:
         raise CoatError(f"{path} has {listed(problems, 'bad row')}", "docs/data.md shows the format.")
     if not rows:
-        raise CoatError(f"{path} holds no rows.", "docs/data.md shows the format.")
+        raise no_rows(path)
     return rows
+
+
+def no_rows(path: Path) -> CoatError:
+    """The error of a manifest without rows."""
+    return CoatError(f"{path} holds no rows.", "docs/data.md shows the format.")
 
 
 def existing(path: str | Path) -> Path:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import Backbone
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.experts.align import pool
+from coat.thinking.adapted import AdaptedModel
 from coat.thinking.batch import Batch, split_segments
 from coat.thinking.prompt import IGNORE, PromptBuilder
 from coat.thinking.reserved import name_reserved
@@ -54,7 +54,7 @@ class CoatOutput:
     idle: Tensor | None = None
 
 
-class ThinkingModel(nn.Module):
+class ThinkingModel(AdaptedModel):
     """A backbone with thinking blocks, LoRA on its language model, and projection heads.
 
     Args:
@@ -63,19 +63,17 @@ class ThinkingModel(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, thinking: ThinkingConfig | None = None) -> None:
-        super().__init__()
-        self.backbone = backbone.requires_grad_(False).eval()
+        super().__init__(backbone)
         self.heads = nn.ModuleDict()
         self.thinking = thinking or ThinkingConfig()
         if self.thinking.tokens == "reserved":
             backbone.tokenizer = name_reserved(backbone.tokenizer)
         _refuse_gaps(backbone.tokenizer)
         self.tokens: ThinkTokens = add_think_tokens(backbone.tokenizer)
+        self.trained_tokens = self.tokens.ids if self.thinking.enabled else ()
         self._builders: dict[ThinkingConfig, PromptBuilder] = {}
         self.builder = self.prompt_builder(self.thinking)
         self._noise: Tensor | None = None
-        # PEFT's wrapper holds the same modules as the backbone; a list keeps it from being registered twice.
-        self._peft: list[Any] = []
 
     @property
     def _no_split_modules(self) -> list[str]:
@@ -121,172 +119,6 @@ class ThinkingModel(nn.Module):
             max_seconds=backbone.audio_spec.max_seconds,
             thinking=self.thinking,
         )
-
-    @property
-    def peft(self) -> Any:
-        """PEFT's view of the backbone, or None before LoRA is added."""
-        return self._peft[0] if self._peft else None
-
-    def add_lora(
-        self,
-        *,
-        rank: int,
-        alpha: int,
-        dropout: float = 0.0,
-        targets: str | None = None,
-        train_embeddings: Literal["rows", "full"] = "rows",
-        language_model: bool = True,
-        audio_tower: bool = False,
-        projector: bool = False,
-    ) -> list[str]:
-        """Adapt the language model with LoRA, and train the three token rows where there are blocks (App. A).
-
-        Beyond the paper, the audio tower can be adapted too, and the projector be trained whole.
-
-        Args:
-            rank: r.
-            alpha: Scale over r.
-            dropout: On LoRA's input.
-            targets: A regular expression over names of the language model's modules; the family's own if None.
-            train_embeddings: The three rows, or the whole token embedding.
-            language_model: Whether LoRA adapts the language model.
-            audio_tower: Whether it adapts the audio tower.
-            projector: Whether all weights of the projector are trained.
-
-        Returns:
-            The names of the adapted modules.
-
-        Raises:
-            CoatError: Nothing would be trained, or the expression matches nothing or reaches outside the language
-                model.
-        """
-        with no_bitsandbytes(self.backbone.model):
-            from peft import LoraConfig, get_peft_model
-            from peft.utils.constants import DUMMY_TARGET_MODULES
-
-        backbone = self.backbone
-        tables, whole = backbone.token_tables, list(backbone.projector_modules if projector else ())
-        rows = None
-        if train_embeddings == "full":
-            whole += tables
-        elif self.thinking.enabled:
-            rows = {table: list(self.tokens.ids) for table in tables}
-        expressions = [
-            *([targets or backbone.lora_targets] if language_model else ()),
-            *([backbone.tower_lora_targets] if audio_tower else ()),
-        ]
-        if not (expressions or whole or rows):
-            raise CoatError("The recipe trains nothing.", "Set a part in train: language_model: lora")
-        elsewhere = rf"(?!{backbone.within_language_model}).*"
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=alpha,
-            lora_dropout=dropout,
-            target_modules=_either(expressions) if expressions else DUMMY_TARGET_MODULES,
-            # For mixtures of experts PEFT turns the expression into bare layer names, which the tower has too.
-            exclude_modules=None if targets or audio_tower or not language_model else elsewhere,
-            trainable_token_indices=rows,
-            modules_to_save=whole or None,
-        )
-        try:
-            with no_bitsandbytes(self.backbone.model):
-                self._attach(get_peft_model(backbone.model, config))
-        except ValueError as error:
-            raise CoatError(
-                f"LoRA found no module to adapt: {error}", "Check lora.target_modules in the recipe."
-            ) from None
-        for parameter in self.backbone.model.parameters():
-            # In half precision a small step is rounded away: at 1e-5 five of six weights would never move.
-            if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
-                parameter.data = parameter.data.float()
-        return self._check_adapted(audio_tower=audio_tower)
-
-    def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
-        """Load LoRA weights and token rows that :meth:`save_adapter` wrote.
-
-        Raises:
-            CoatError: They are those of another model, or of another layout of transformers.
-        """
-        with no_bitsandbytes(self.backbone.model):
-            from peft import PeftModel, set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        if self.peft is not None:  # resuming: the adapter exists, its weights change
-            held = {name.replace(".default", ""): value for name, value in self.peft.state_dict().items()}
-            weights = load_file(f"{folder}/adapter_model.safetensors")
-            set_peft_model_state_dict(self.peft, in_shards(weights, held))
-        else:
-            try:
-                with no_bitsandbytes(self.backbone.model):
-                    self._attach(PeftModel.from_pretrained(self.backbone.model, folder, is_trainable=trainable))
-            except ValueError as error:
-                raise CoatError(
-                    f"The adapter in {folder} fits no layer of this model: {error}",
-                    "Take the base, and the side of transformers 5.21, that it was trained with; both read exports.",
-                ) from None
-        return self._check_adapted()
-
-    def adapter_weights(self) -> dict[str, Tensor]:
-        """LoRA weights and token rows by PEFT's names; where processes hold shards of them, all must ask."""
-        parts = ("lora_", "trainable_tokens", "modules_to_save")
-        return {n: whole(value) for n, value in self.peft.state_dict().items() if any(part in n for part in parts)}
-
-    def head_weights(self) -> dict[str, Tensor]:
-        """Weights of all heads; where processes hold shards of them, all must ask."""
-        return {name: whole(value) for name, value in self.heads.state_dict().items()}
-
-    def save_adapter(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write LoRA weights and token rows as a standard PEFT adapter (safetensors)."""
-        # "auto" would look the base up on the hub to see whether its embedding has grown.
-        state = dict(self.adapter_weights() if weights is None else weights)
-        self.peft.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
-
-    def merge_adapter(self) -> None:
-        """Fold LoRA and token rows into the backbone's weights; what remains is a plain model."""
-        if self.peft is not None:
-            self.backbone.model = self.peft.merge_and_unload()
-            self._peft = []
-
-    def _attach(self, peft_model: Any) -> None:
-        self._peft = [peft_model]
-
-    def _check_adapted(self, *, audio_tower: bool = True) -> list[str]:
-        """Names of the modules that LoRA adapts, none of them outside the parts that it may."""
-        parts = [self.backbone.language_model, *([self.backbone.audio_tower] if audio_tower else [])]
-        inside = {id(module) for part in parts for module in part.modules()}
-        adapted = {name: m for name, m in self.backbone.model.named_modules() if hasattr(m, "lora_A")}
-        outside = [name for name, module in adapted.items() if id(module) not in inside]
-        if outside:
-            raise CoatError(
-                f"LoRA would adapt {len(outside)} modules outside the language model, such as {outside[0]}.",
-                "Narrow lora.target_modules in the recipe; train.audio_tower: lora is for the tower.",
-            )
-        return sorted(adapted)
-
-    def part_of(self, name: str) -> str | None:
-        """The part of the backbone that a trained weight is of: ``projector``, ``audio_tower``, ``language_model``.
-
-        Args:
-            name: The weight's, as :meth:`trainable` has it.
-
-        Returns:
-            The part, by its name in a recipe's ``train``; None for heads and token rows.
-        """
-        if any(f".{module}." in name for module in self.backbone.projector_modules):
-            return "projector"
-        if "lora_" not in name:
-            return None
-        return "audio_tower" if ".audio_tower." in name else "language_model"
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Every parameter that gradients reach, by name."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
-
-    def train(self, mode: bool = True) -> ThinkingModel:
-        """Heads and LoRA change mode; the tower always evaluates."""
-        super().train(mode)
-        self.backbone.audio_tower.eval()
-        return self
 
     def forward(self, batch: Batch, head_names: Iterable[str] | None = None, *, whole_path: bool = False) -> CoatOutput:
         """One pass of the backbone, and the heads over the think states (Eq. 1 to 3).
@@ -394,13 +226,13 @@ class ThinkingModel(nn.Module):
             **self.backbone.token_inputs(batch.input_ids),
         }
 
+    def head_weights(self) -> dict[str, Tensor]:
+        """Weights of all heads; where processes hold shards of them, all must ask."""
+        return {name: whole(value) for name, value in self.heads.state_dict().items()}
+
     def load_head_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of heads that exist."""
         self.heads.load_state_dict(in_shards(weights, self.heads.state_dict()))
-
-
-def _either(expressions: Sequence[str]) -> str:
-    return expressions[0] if len(expressions) == 1 else "|".join(f"({each})" for each in expressions)
 
 
 def _refuse_gaps(tokenizer: Any) -> None:
