@@ -67,12 +67,11 @@ def load_start(model: ThinkingModel, ref: RunRef | AdapterRef) -> list[str]:
     Raises:
         CoatError: What was trained there is not what is trained here.
     """
-    from peft import get_peft_model_state_dict
     from safetensors import safe_open
     from safetensors.torch import load_file
 
     folder = _adapter_of(ref)
-    ours = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(model.peft).items()}
+    ours = model.adapter_shapes()
     with safe_open(folder / PEFT_WEIGHTS, "pt") as file:
         theirs = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     if ours != theirs:

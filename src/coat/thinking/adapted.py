@@ -146,6 +146,13 @@ class AdaptedModel(nn.Module):
         state = dict(self.adapter_weights() if weights is None else weights)
         self.peft.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
 
+    def adapter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors that :meth:`save_adapter` writes, by their names in the file."""
+        from peft import get_peft_model_state_dict
+
+        saved = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        return {name: tuple(value.shape) for name, value in saved.items()}
+
     def merge_adapter(self) -> None:
         """Fold LoRA and token rows into the backbone's weights; what remains is a plain model."""
         if self.peft is not None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from coat.backbones import load_backbone
@@ -219,6 +220,15 @@ class Passes:
                 noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(index))
                 weight.add_(0.02 * noise if model.part_of(name) else 0.0)
         saved_and_merged(model, batch, tmp_path, 1e-4)
+
+    @pytest.mark.parametrize("parts", [{}, {"audio_tower": True, "projector": True}], ids=["lora", "all parts"])
+    def test_shapes_of_an_adapter_are_those_of_its_file(self, loaded, tmp_path, parts):
+        """By which a run that starts from it sees whether it fits."""
+        model = ThinkingModel(loaded)
+        model.add_lora(rank=2, alpha=4, **parts)
+        model.save_adapter(str(tmp_path))
+        saved = load_file(tmp_path / "adapter_model.safetensors")
+        assert model.adapter_shapes() == {name: tuple(value.shape) for name, value in saved.items()}
 
     def test_the_projector_alone_is_trained_beside_a_frozen_language_model(self, loaded):
         model = ThinkingModel(loaded)
