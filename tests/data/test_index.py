@@ -2,6 +2,8 @@ import gc
 import json
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -68,6 +70,32 @@ def test_garbage_is_collected_seldom_while_rows_are_checked_and_as_before_after_
     monkeypatch.setattr(indexing, "row_of", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         open_manifest(write(folder, [row(2)], "other.jsonl"))
+    assert gc.get_threshold() == before
+
+
+def test_threads_that_check_rows_at_once_put_the_threshold_of_collections_back(folder, monkeypatch):
+    before, check = gc.get_threshold(), indexing.row_of
+    first_reads, second_reads, first_is_done = Event(), Event(), Event()
+
+    def row_of(record, *given, **how):
+        if record.raw["id"] == "r0":  # begins first, and ends while the other reads
+            first_reads.set()
+            assert second_reads.wait(60)
+        else:
+            second_reads.set()
+            assert first_is_done.wait(60)
+            assert gc.get_threshold()[0] == indexing.BETWEEN_COLLECTIONS
+        return check(record, *given, **how)
+
+    monkeypatch.setattr(indexing, "row_of", row_of)
+    paths = [write(folder, [row(place)], f"{place}.jsonl") for place in range(2)]
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(open_manifest, paths[0])
+        assert first_reads.wait(60)
+        second = pool.submit(open_manifest, paths[1])
+        assert len(first.result()) == 1
+        first_is_done.set()
+        assert len(second.result()) == 1
     assert gc.get_threshold() == before
 
 

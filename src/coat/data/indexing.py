@@ -11,12 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -167,21 +167,36 @@ def read_part(lines: Path, root: Path, word: str, reading: Reading, part: tuple[
     """
     found = Found()
     rows = _rows(lines, root, word, reading, part, found)
-    with _seldom_collected(), ThreadPoolExecutor(HEADER_READERS) as pool:
+    with _SELDOM_COLLECTED, ThreadPoolExecutor(HEADER_READERS) as pool:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             _note(some, pool, reading, found)
     return found
 
 
-@contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """With Python's own threshold, collecting garbage is a third of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], BETWEEN_COLLECTIONS) if before[0] else 0, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+class _SeldomCollected:
+    """With Python's own threshold, collecting garbage is a third of the time.
+
+    The threshold is the process's: of threads that read at once the first raises it, and the last puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                first, *others = self._before = gc.get_threshold()
+                gc.set_threshold(max(first, BETWEEN_COLLECTIONS) if first else 0, *others)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                gc.set_threshold(*self._before)
+
+
+_SELDOM_COLLECTED = _SeldomCollected()
 
 
 def _rows(
