@@ -19,14 +19,14 @@ TINY_LORA, TINY_HEADS = {"rank": 2, "alpha": 4}, {"num_heads": 2, "ffn_ratio": 1
 NO_STEP = 1e-30  # Adam's steps are of the learning rate's size, so nothing moves
 
 
-def recipe(tiny_path, manifest, *, experts=EARLIER, learning_rate=1e-3, **fields):
+def recipe(tiny_path, manifest, *, taught=EARLIER, learning_rate=1e-3, **fields):
     return parse_recipe(
         {
             "backbone": {"path": str(tiny_path)},
             "train": {"projector": "full"},
             "lora": TINY_LORA,
             "heads": TINY_HEADS,
-            "stages": [{"name": "one", "steps": 2, "learning_rate": learning_rate, "experts": experts}],
+            "stages": [{"name": "one", "steps": 2, "learning_rate": learning_rate, "experts": taught}],
             "data": {"train_dataset": str(manifest)},
             "training": {"batch_size": 4, "weight_decay": 0.0, "calibration_clips": 4},
             **fields,
@@ -53,7 +53,7 @@ def adapter_of(run):
 def test_it_has_the_earlier_weights_and_heads_and_goes_on_from_them(tiny_path, manifest, earlier, tmp_path):
     experts = {"standin_speech": "auto", "standin_affect": "auto"}
     lines: list[str] = []
-    given = recipe(tiny_path, manifest, experts=experts, learning_rate=NO_STEP, start_from=str(earlier))
+    given = recipe(tiny_path, manifest, taught=experts, learning_rate=NO_STEP, start_from=str(earlier))
     run = train(given, tmp_path / "run", say=lines.append)
     there, here = adapter_of(earlier), adapter_of(run)
     assert there.keys() == here.keys()
@@ -69,7 +69,7 @@ def test_it_has_the_earlier_weights_and_heads_and_goes_on_from_them(tiny_path, m
 
 
 def test_an_adapter_is_a_start_too(tiny_path, manifest, earlier, adapter, tmp_path):
-    given = recipe(tiny_path, manifest, experts={}, learning_rate=NO_STEP, start_from=str(adapter))
+    given = recipe(tiny_path, manifest, taught={}, learning_rate=NO_STEP, start_from=str(adapter))
     here = adapter_of(train(given, tmp_path / "run"))
     for name, value in adapter_of(earlier).items():
         torch.testing.assert_close(here[name], value, rtol=0, atol=1e-7)
@@ -104,6 +104,8 @@ def test_what_does_not_fit_is_refused_before_the_weights_are_loaded(tiny_path, m
         ({"backbone": {"path": str(other)}}, r"whose weights are not those of .*other"),
         ({"lora": {"rank": 4, "alpha": 8}}, r"rank 2 and alpha 4, and this recipe of rank 4 and alpha 8"),
         ({"lora": {"rank": 2, "alpha": 8}}, "alpha 8"),
+        ({"heads": {"kind": "linear"}}, r"other heads for audio_reconstruction, standin_speech than this recipe"),
+        ({"heads": {**TINY_HEADS, "num_heads": 4}}, r"heads: \{kind: transformer, num_heads: 2, ffn_ratio: 1.0\}"),
     ):
         with pytest.raises(CoatError, match=message):
             check_start(recipe(tiny_path, manifest, **{"start_from": str(earlier), **fields}))
@@ -114,7 +116,7 @@ def test_what_does_not_fit_is_refused_before_the_weights_are_loaded(tiny_path, m
     [
         ({"train": {}}, r"2 tensors are only there, such as .*projector"),
         ({"train_embeddings": "full"}, "only here"),
-        ({"heads": {"kind": "linear"}}, r"the head of audio_reconstruction in .* is another"),
+        ({"experts": {"standin_speech": {"kind": "log_mel"}}}, "the head of standin_speech in .* is another"),
     ],
 )
 def test_other_parts_and_heads_are_refused(tiny_path, manifest, earlier, tmp_path, fields, message):

@@ -22,7 +22,8 @@ def check_start(recipe: Recipe) -> RunRef | AdapterRef | None:
     """Resolve the run or adapter that a recipe starts from, before any weights are loaded; None if it starts anew.
 
     Raises:
-        CoatError: It is no run and no adapter, or it was trained on another checkpoint or with another scale of LoRA.
+        CoatError: It is no run and no adapter, or it was trained on another checkpoint, with LoRA of another rank or
+            scale, or with other heads.
     """
     if recipe.start_from is None:
         return None
@@ -51,7 +52,21 @@ def check_start(recipe: Recipe) -> RunRef | AdapterRef | None:
             f"this recipe of rank {recipe.lora.rank} and alpha {recipe.lora.alpha}.",
             f"lora: {{rank: {config['r']}, alpha: {config['lora_alpha']}}}",
         )
+    if isinstance(ref, RunRef):
+        _check_heads(ref, recipe)
     return ref
+
+
+def _check_heads(ref: RunRef, recipe: Recipe) -> None:
+    """Heads of one shape may differ in what they compute, by their number of attention heads."""
+    theirs = ref.recipe
+    both = [name for name in recipe.active_experts() if name in theirs.active_experts()]
+    if both and theirs.heads != recipe.heads:
+        fields = ", ".join(f"{name}: {value}" for name, value in theirs.heads.model_dump().items())
+        raise CoatError(
+            f"start_from: {recipe.start_from} has other heads for {', '.join(both)} than this recipe.",
+            f"heads: {{{fields}}}",
+        )
 
 
 def load_start(model: ThinkingModel, ref: RunRef | AdapterRef) -> list[str]:
@@ -94,7 +109,7 @@ def load_start(model: ThinkingModel, ref: RunRef | AdapterRef) -> list[str]:
         except RuntimeError as error:
             raise CoatError(
                 f"start_from: the head of {name} in {ref.path} is another: {error}",
-                "Give heads and the expert's options as they were there.",
+                "Give the expert's options as they were there.",
             ) from None
     return both
 
