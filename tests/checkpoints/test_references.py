@@ -4,14 +4,17 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from coat.checkpoints import BaseRef, ExportRef, RunRef, load_model, resolve
 from coat.checkpoints.devices import as_dtype, default_device
 from coat.checkpoints.fingerprint import checkpoint_fingerprint
-from coat.checkpoints.references import miniature_folder, run_in
+from coat.checkpoints.references import miniature_folder, resolve_adapter, run_in
 from coat.checkpoints.weights import head_dims
+from coat.config.reading import parse_recipe
 from coat.errors import CoatError
 from coat.export.checkpoint import export
+from coat.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +67,75 @@ def test_heads_need_no_experts_to_be_loaded():
     assert not load_model("miniature").heads
 
 
+@pytest.fixture(scope="module")
+def stopped(tiny_path, manifest, tmp_path_factory):
+    """A run with two checkpoints that was stopped at its second stage."""
+    experts = {"audio_reconstruction": 1.0, "standin_affect": 1.0}
+    stages = [{"name": name, "steps": 2, "learning_rate": 1e-2, "experts": experts} for name in ("one", "two")]
+    recipe = {
+        "backbone": {"path": str(tiny_path)},
+        "thinking": {"stride": 2},
+        "lora": {"rank": 2, "alpha": 4},
+        "heads": {"num_heads": 2, "ffn_ratio": 1.0},
+        "stages": stages,
+        "data": {"train_dataset": str(manifest)},
+        "training": {"batch_size": 4, "calibration_clips": 4, "save_steps": 1},
+    }
+    run = train(parse_recipe(recipe), tmp_path_factory.mktemp("stopped") / "run")
+    (run / "finished.json").unlink()
+    shutil.rmtree(run / "adapter")
+    shutil.rmtree(run / "stages" / "2-two" / "done")
+    return run
+
+
+def test_a_checkpoint_of_a_run_is_the_run_as_it_was_then(stopped):
+    stage = stopped / "stages" / "1-one"
+    first, second = (RunRef(stopped, checkpoint=stage / f"checkpoint-{step}") for step in (1, 2))
+    assert resolve(first.checkpoint) == run_in(first.checkpoint) == first
+    assert first.path == str(first.checkpoint)
+    assert first.thinking.stride == 2
+    assert checkpoint_fingerprint(first) != checkpoint_fingerprint(second)
+    model = load_model(first.path, dtype="float32", heads=True)
+    adapter = load_file(first.checkpoint / "adapter" / "adapter_model.safetensors")
+    held = {name.replace(".default", ""): value for name, value in model.adapter_weights().items()}
+    assert any(value.any() for name, value in adapter.items() if "lora_B" in name)
+    for name, value in adapter.items():
+        torch.testing.assert_close(held[name], value)
+    heads = load_file(first.checkpoint / "heads.safetensors")
+    assert heads.keys() == model.heads.state_dict().keys()
+    for name, value in heads.items():
+        torch.testing.assert_close(model.heads.state_dict()[name], value)
+
+
+def test_another_recipe_is_another_model_by_the_same_weights(stopped, tmp_path):
+    copy = shutil.copytree(stopped, tmp_path / "copy")
+    recipe = copy / "recipe.yaml"
+    checkpoints = [run / "stages" / "1-one" / "checkpoint-2" for run in (stopped, copy)]
+    assert len({checkpoint_fingerprint(resolve(each)) for each in checkpoints}) == 1
+    recipe.write_text(recipe.read_text().replace("stride: 2", "stride: 4"))
+    assert len({checkpoint_fingerprint(resolve(each)) for each in checkpoints}) == 2
+
+
+def test_a_checkpoint_is_exported_and_goes_on_another_base(stopped, tiny_path, tmp_path):
+    checkpoint = stopped / "stages" / "2-two" / "checkpoint-1"
+    folder = export(checkpoint, tmp_path / "export", say=lambda line: None)
+    assert isinstance(resolve(folder), ExportRef)
+    elsewhere = shutil.copytree(tiny_path, tmp_path / "elsewhere")
+    ref = resolve_adapter(checkpoint, str(elsewhere))
+    assert (ref.base, ref.path) == (str(elsewhere), str(checkpoint))
+
+
+def test_a_run_that_is_not_finished_names_its_newest_checkpoint(stopped):
+    with pytest.raises(CoatError, match=r"not finished(.|\n)*take .*2-two/checkpoint-2"):
+        resolve(stopped)
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(CoatError, match="of a known family"):
         resolve(tmp_path)
     shutil.copy(miniature_folder() / "recipe.yaml", tmp_path)
     (tmp_path / "stages").mkdir()
-    with pytest.raises(CoatError, match="not finished"):
+    with pytest.raises(CoatError, match=r"not finished(.|\n)*coat train RECIPE --out DIR$"):
         resolve(tmp_path)
     with pytest.raises(CoatError, match="no finished run"):
         run_in(tmp_path)

@@ -25,6 +25,8 @@ IGNORED = ("training_args.bin", "heads.safetensors", "mean_features.safetensors"
 
 def checkpoint_fingerprint(ref: Checkpoint) -> str:
     """A key of the weights of a run or an adapter (each with its base), an export or a checkpoint."""
+    if isinstance(ref, RunRef) and ref.checkpoint is not None:  # its recipe stands with the run
+        return blake2b((files_fingerprint(ref.path, ref.base) + ref.recipe.dump()).encode(), digest_size=12).hexdigest()
     parts = (ref.path, ref.base) if isinstance(ref, RunRef | AdapterRef) else (ref.path,)
     return files_fingerprint(*parts)
 

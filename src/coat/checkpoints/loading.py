@@ -69,6 +69,6 @@ def _run(
     held = None if dtype == "auto" else as_dtype(dtype)
     model = build_model(ref.recipe, dtype=held, load_in_4bit=load_in_4bit, **options)
     if heads:
-        add_heads(model, head_dims(ref.folder), ref.recipe)
-    load_weights(model, ref.folder)
+        add_heads(model, head_dims(ref.weights), ref.recipe)
+    load_weights(model, ref.weights)
     return model

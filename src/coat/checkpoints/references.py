@@ -1,4 +1,4 @@
-"""References to models: a training run, an export, an adapter, or a plain checkpoint."""
+"""References to models: a training run or one of its checkpoints, an export, an adapter, or a plain checkpoint."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.hub import MINIATURE, locate, shipped_folder
 
-FINISHED = "finished.json"
+FINISHED, RECIPE, STAGES, ADAPTER = "finished.json", "recipe.yaml", "stages", "adapter"
 
 
 @dataclass(frozen=True)
 class RunRef:
-    """A finished training run.
+    """A finished training run, or a run as it was at one of its checkpoints.
 
     Attributes:
-        folder: With ``recipe.yaml``, ``adapter`` and ``heads.safetensors``.
+        folder: With ``recipe.yaml``; of a finished run with ``adapter`` and ``heads.safetensors`` too.
         other_base: A checkpoint to use instead of the recipe's.
+        checkpoint: A folder of ``stages/`` whose ``adapter`` and heads to take instead of the run's last ones.
     """
 
     folder: Path
     other_base: str | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the adapter and the heads."""
+        return self.checkpoint or self.folder
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -38,7 +45,7 @@ class RunRef:
         A relative path of the backbone is looked for from the run's folder, the working directory, and every folder
         above the run: runs are used from elsewhere than where they were trained.
         """
-        raw = yaml.safe_load((self.folder / "recipe.yaml").read_text())
+        raw = yaml.safe_load((self.folder / RECIPE).read_text())
         path = raw["backbone"]["path"] = self.other_base or raw["backbone"].get("path")
         if path == MINIATURE:
             raw["backbone"]["path"] = locate(MINIATURE)
@@ -46,12 +53,12 @@ class RunRef:
             starts = [self.folder, Path(), *self.folder.resolve().parents]
             found = next((start / path for start in starts if (start / path / "config.json").is_file()), None)
             raw["backbone"]["path"] = path if found is None else str(found)
-        return parse_recipe(raw, str(self.folder / "recipe.yaml"))
+        return parse_recipe(raw, str(self.folder / RECIPE))
 
     @property
     def path(self) -> str:
-        """The folder."""
-        return str(self.folder)
+        """The folder of the run, or of its checkpoint."""
+        return str(self.weights)
 
     @property
     def family(self) -> str:
@@ -133,8 +140,9 @@ def resolve(model_path: str | Path) -> Checkpoint:
     """Resolve a path or name.
 
     Args:
-        model_path: The folder of a finished run, of an export or of a checkpoint; ``owner/name`` on the hub; or
-            ``miniature``, the small trained model that ships with the package.
+        model_path: The folder of a finished run, of a checkpoint that a run keeps in ``stages/``, of an export or of a
+            plain checkpoint; ``owner/name`` on the hub; or ``miniature``, the small trained model that ships with the
+            package.
 
     Raises:
         CoatError: There is nothing there, the run is not finished, or the checkpoint is of no known family.
@@ -145,8 +153,14 @@ def resolve(model_path: str | Path) -> Checkpoint:
     folder = Path(path)
     if is_finished(folder):
         return RunRef(folder)
-    if (folder / "recipe.yaml").is_file() and (folder / "stages").is_dir():
-        raise CoatError(f"The run in {path} is not finished.", "Go on with it: coat train RECIPE --out DIR")
+    if (run := _run_of(folder)) is not None:
+        return RunRef(run, checkpoint=folder)
+    if (folder / RECIPE).is_file() and (folder / STAGES).is_dir():
+        newest = max(folder.glob(f"{STAGES}/*/checkpoint-*"), key=lambda place: place.stat().st_mtime, default=None)
+        remedy = "Go on with it: coat train RECIPE --out DIR"
+        raise CoatError(
+            f"The run in {path} is not finished.", remedy if newest is None else f"{remedy}; or take {newest}"
+        )
     config = read_export_config(path)
     if config is not None:
         base = adapter_base(path)
@@ -177,16 +191,17 @@ def resolve_adapter(adapter: str | Path, base: str) -> Checkpoint:
         raise CoatError(f"{adapter} is no adapter and no finished run.", "coat export RUN --adapter-only writes one.")
     if ref.family != below.family:
         raise CoatError(f"{adapter} was trained on {ref.family}, and {base} is {below.family}.", "Give its own base.")
-    return replace(ref, base=below.path) if isinstance(ref, AdapterRef) else RunRef(ref.folder, below.path)
+    return replace(ref, base=below.path) if isinstance(ref, AdapterRef) else replace(ref, other_base=below.path)
 
 
 def run_in(folder: str | Path) -> RunRef:
-    """The finished run in a folder, or ``miniature``.
+    """The finished run in a folder, a checkpoint of a run, or ``miniature``.
 
     Raises:
         CoatError: There is none.
     """
-    ref = resolve(folder) if _is_miniature(folder) or is_finished(Path(folder)) else None
+    path = Path(folder)
+    ref = resolve(folder) if _is_miniature(folder) or is_finished(path) or _run_of(path) else None
     if not isinstance(ref, RunRef):
         raise CoatError(f"There is no finished run in {folder}.", "Train one: coat train RECIPE --out DIR")
     return ref
@@ -194,6 +209,14 @@ def run_in(folder: str | Path) -> RunRef:
 
 def _is_miniature(model_path: str | Path) -> bool:
     return str(model_path) == MINIATURE and not Path(model_path).exists()
+
+
+def _run_of(checkpoint: Path) -> Path | None:
+    """The run that keeps a checkpoint, ``RUN/stages/STAGE/CHECKPOINT``; None where the folder is no such place."""
+    if not (checkpoint / ADAPTER / "adapter_config.json").is_file():
+        return None
+    stages, run = checkpoint.resolve().parents[1:3]
+    return run if stages.name == STAGES and (run / RECIPE).is_file() else None
 
 
 def is_finished(folder: Path) -> bool:

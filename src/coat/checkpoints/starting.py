@@ -8,8 +8,8 @@ from typing import Any
 
 from coat.backbones import backbone_class
 from coat.checkpoints.fingerprint import files_fingerprint
-from coat.checkpoints.references import AdapterRef, RunRef, resolve
-from coat.checkpoints.weights import ADAPTER, HEADS
+from coat.checkpoints.references import ADAPTER, AdapterRef, RunRef, resolve
+from coat.checkpoints.weights import HEADS
 from coat.config.recipe import Recipe
 from coat.errors import CoatError
 from coat.hub import locate
@@ -117,7 +117,7 @@ def load_start(model: ThinkingModel, ref: RunRef | AdapterRef) -> list[str]:
 def _adapter_of(ref: RunRef | AdapterRef) -> Path:
     """The folder of PEFT's two files, on this machine."""
     if isinstance(ref, RunRef):
-        return ref.folder / ADAPTER
+        return ref.weights / ADAPTER
     from transformers.utils import cached_file
 
     paths = [cached_file(ref.path, name) for name in (PEFT_CONFIG, PEFT_WEIGHTS)]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from coat.checkpoints.references import ADAPTER
 from coat.thinking.model import ThinkingModel
 
-ADAPTER, HEADS = "adapter", "heads.safetensors"
+HEADS = "heads.safetensors"
 
 
 def save_weights(model: ThinkingModel, folder: Path, *, writes: bool = True) -> None:

@@ -27,6 +27,6 @@ def view(
     from coat.checkpoints.references import run_in
     from coat.view.page import serve_page
 
-    folder = run_in(run).folder
+    folder = run_in(run).weights
     typer.echo(f"http://{host}:{port}")
     serve_page(folder, decoder=decoder, host=host, port=port, share=share)
