@@ -138,7 +138,27 @@ def test_one_recipe_trains_any_model(tiny_path, manifest, tmp_path):
     assert CoatTrainer(asked, tmp_path / "run", model=tiny_path).recipe.backbone.load_in_4bit
 
 
-def test_training_starts_from_a_plain_checkpoint(tiny_path, manifest, tmp_path):
-    run = CoatModel.from_pretrained("miniature")
-    with pytest.raises(CoatError, match="is no plain checkpoint"):
-        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", model=run)
+def test_a_run_and_its_export_are_trained_on_from_where_they_are(tiny_path, manifest, tmp_path):
+    asked = recipe(tiny_path, manifest)
+    run = CoatTrainer(asked, tmp_path / "run").train()
+    run.save_pretrained(tmp_path / "export")
+    run.save_pretrained(tmp_path / "adapter", adapter_only=True)
+    begun = {}
+    for name, model in {
+        "anew": tiny_path,
+        "run": run,
+        "export": tmp_path / "export",
+        "adapter": tmp_path / "adapter",
+    }.items():
+        trainer = CoatTrainer(asked, tmp_path / f"on-{name}", model=model)
+        trainer.train()
+        begun[name] = losses(tmp_path / f"on-{name}")["one", 1]["loss/ce"]
+    assert begun["run"] == pytest.approx(begun["export"], rel=1e-4)
+    assert begun["run"] == pytest.approx(begun["adapter"], rel=1e-4)
+    assert begun["run"] < begun["anew"] - 0.01
+
+
+def test_a_model_of_no_checkpoint_is_refused(tiny_path, manifest, tmp_path):
+    made = CoatModel(CoatModel.from_pretrained(tiny_path).model)
+    with pytest.raises(CoatError, match="loaded from no checkpoint"):
+        CoatTrainer(recipe(tiny_path, manifest), tmp_path / "run", model=made)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from coat.api.model import CoatModel
-from coat.checkpoints.references import BaseRef, RunRef, resolve
+from coat.checkpoints.references import AdapterRef, RunRef, resolve
 from coat.config.reading import load_recipe, parse_recipe
 from coat.config.recipe import Recipe
 from coat.data.sources.anything import PREFIX, Anything
@@ -33,8 +33,9 @@ class CoatTrainer:
     Args:
         recipe: A :class:`Recipe`, the path of a YAML file, or its content as a mapping.
         output_dir: The run's folder.
-        model: The backbone to train, in place of the recipe's: a checkpoint's folder or hub id, ``miniature``,
-            ``pocket``, or a :class:`CoatModel` that was loaded from one.
+        model: The backbone to train, in place of the recipe's: a checkpoint's folder or hub id, an export,
+            ``miniature``, ``pocket``, or a :class:`CoatModel` that was loaded from one. A run or an adapter is trained
+            on: its base with ``start_from`` it.
         train_dataset: A manifest's path; a ``datasets.Dataset`` or ``IterableDataset`` with a column of sound, and
             questions and answers in any form of docs/data.md (``messages``, ``question`` and ``answer``, ``text``,
             others); or an iterable of such rows. What the recipe names if None.
@@ -75,7 +76,10 @@ class CoatTrainer:
         self._datasets: dict[str, Any] = {}
         raw = _raw(recipe)
         if model is not None:
-            raw["backbone"] = {**_fields(raw.get("backbone")), **_backbone(model)}
+            backbone, start = _begin_with(model)
+            raw["backbone"] = {**_fields(raw.get("backbone")), **backbone}
+            if start is not None:
+                raw["start_from"] = start
         data = raw.setdefault("data", {})
         if train_dataset is not None:
             data["train_dataset"], data["mixture"] = self._place(train_dataset, "train"), None
@@ -154,17 +158,19 @@ def _fields(backbone: Any) -> dict[str, Any]:
     return {"path": backbone} if isinstance(backbone, str) else dict(backbone or {})
 
 
-def _backbone(model: str | Path | CoatModel) -> dict[str, str]:
-    """Family and path of the checkpoint that is to be trained."""
+def _begin_with(model: str | Path | CoatModel) -> tuple[dict[str, str], str | None]:
+    """Family and path of the checkpoint that a model is of, and the run or adapter on it to start from."""
     ref = model.source if isinstance(model, CoatModel) else resolve(model)
     if str(model) == MINIATURE and isinstance(ref, RunRef):  # a run, whose base is what recipes mean by the name
-        return {"family": ref.family, "path": MINIATURE}
-    if not isinstance(ref, BaseRef):
+        return {"family": ref.family, "path": MINIATURE}, None
+    if ref is None:
         raise CoatError(
-            f"{'The model' if ref is None else ref.path} is no plain checkpoint, and training starts from one.",
-            "Give the checkpoint that it was trained on, or export the run and train on that.",
+            "The model was loaded from no checkpoint, which a run has to name.",
+            "Save its backbone, and give the folder.",
         )
-    return {"family": ref.family, "path": ref.path}
+    if isinstance(ref, RunRef | AdapterRef):
+        return {"family": ref.family, "path": ref.base}, ref.path
+    return {"family": ref.family, "path": ref.path}, None
 
 
 def _records(data: Iterable[Any]) -> Iterator[Record]:
