@@ -55,7 +55,7 @@ def test_what_is_collected_is_what_both_adapters_merge_to(backbone, tmp_path):
     torch.manual_seed(0)
     plain = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     language_model = r".*language_model.*\.(q_proj|down_proj)"
-    for name, target, alpha in (("sequence", TOWER, 4), ("hear/adapter", language_model, 8)):
+    for name, target, alpha in (("sequence", TOWER, 4), ("more/adapter", language_model, 8)):
         lora = LoraConfig(r=4, lora_alpha=alpha, target_modules=target, modules_to_save=["multi_modal_projector"])
         adapted = get_peft_model(backbone.model, lora)
         for parameter in adapted.parameters():

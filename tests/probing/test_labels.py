@@ -11,7 +11,7 @@ from coat.experts.basic_pitch import BasicPitch
 from coat.files import read_jsonl
 from coat.probing.labels import dominant_pitch, family_of, write_labels
 from coat.probing.models import Target, read_clips
-from tests.data.test_sources import iemocap_files
+from tests.data.corpora import iemocap_files
 
 
 def test_emotions_by_speaker(tmp_path):

@@ -52,7 +52,7 @@ def train(
 
 
 def _check_names(recipe: Recipe) -> None:
-    """That family, experts and the run to start from are there, which a recipe alone cannot know.
+    """That family and experts are there, which a recipe alone cannot know.
 
     Raises:
         CoatError: One is not, with what it may have been meant to be.
@@ -66,10 +66,6 @@ def _check_names(recipe: Recipe) -> None:
     }
     for kind in sorted(kinds - experts.REGISTRY.keys()):
         experts.expert_class(kind)
-    if recipe.start_from is not None:
-        from coat.checkpoints.starting import check_start
-
-        check_start(recipe)
 
 
 def _show_cost(console: Console, recipe: Recipe, gpu: str, seconds: float) -> None:

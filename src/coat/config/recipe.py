@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import yaml
@@ -72,7 +71,7 @@ class TrainConfig(_Part):
     @field_validator("*")
     @classmethod
     def _rates_are_positive(cls, value: Any) -> Any:
-        if isinstance(value, float) and not 0 < value < math.inf:
+        if isinstance(value, float) and value <= 0:
             raise ValueError(f"a learning rate is positive, not {value}")
         return value
 
