@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
-from coat.checkpoints.references import AdapterRef, Checkpoint, RunRef
+from coat.checkpoints.references import RECIPE, AdapterRef, Checkpoint, RunRef
 from coat.errors import CoatError
 from coat.hub import locate
 
@@ -26,7 +26,8 @@ IGNORED = ("training_args.bin", "heads.safetensors", "mean_features.safetensors"
 def checkpoint_fingerprint(ref: Checkpoint) -> str:
     """A key of the weights of a run or an adapter (each with its base), an export or a checkpoint."""
     if isinstance(ref, RunRef) and ref.checkpoint is not None:  # its recipe stands with the run
-        return blake2b((files_fingerprint(ref.path, ref.base) + ref.recipe.dump()).encode(), digest_size=12).hexdigest()
+        told = files_fingerprint(ref.path, ref.base).encode() + (ref.folder / RECIPE).read_bytes()
+        return blake2b(told, digest_size=12).hexdigest()
     parts = (ref.path, ref.base) if isinstance(ref, RunRef | AdapterRef) else (ref.path,)
     return files_fingerprint(*parts)
 

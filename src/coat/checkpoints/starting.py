@@ -45,8 +45,7 @@ def check_start(recipe: Recipe) -> RunRef | AdapterRef | None:
             f"backbone.path: {ref.base}",
         )
     config = json.loads((_adapter_of(ref) / PEFT_CONFIG).read_text())
-    held, asked = config["lora_alpha"] / config["r"], recipe.lora.alpha / recipe.lora.rank
-    if config["r"] != recipe.lora.rank or held != asked:
+    if (config["r"], config["lora_alpha"]) != (recipe.lora.rank, recipe.lora.alpha):
         raise CoatError(
             f"start_from: {recipe.start_from} has LoRA of rank {config['r']} and alpha {config['lora_alpha']}, and "
             f"this recipe of rank {recipe.lora.rank} and alpha {recipe.lora.alpha}.",
