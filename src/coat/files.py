@@ -9,10 +9,13 @@ from typing import Any
 
 from coat.errors import CoatError
 
+# Ends the name of what is being written.
+PARTIAL = ".partial"
+
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     partial.write_text(text)
     partial.replace(path)
 

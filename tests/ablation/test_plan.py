@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 import pytest
 
-from coat.ablation.arms import GROUPS, arms_of, changed, fitted, seeded
+from coat.ablation.arms import GROUPS, arms_of, changed, fitted
 from coat.ablation.plan import Plan, run_plan
 from coat.ablation.results import collect, read_ablation
 from coat.ablation.side_by_side import steps_done, work_of
@@ -153,13 +153,6 @@ def test_the_steps_of_a_run_are_read_while_it_writes_them(recipe, tmp_path):
 def test_changed_recipes_are_checked(recipe):
     with pytest.raises(CoatError, match="stride"):
         changed(recipe, "thinking.stride", 0)
-
-
-def test_a_seed_may_have_rows_of_its_own(recipe):
-    own = changed(recipe, "data.train_dataset", "rows-{seed}.jsonl")
-    assert seeded(own, 3).data.train_dataset == "rows-3.jsonl"
-    assert seeded(own, 3).training.seed == 3
-    assert seeded(recipe, 3).data.train_dataset == recipe.data.train_dataset
 
 
 @pytest.mark.slow

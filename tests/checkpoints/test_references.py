@@ -125,6 +125,13 @@ def test_a_checkpoint_is_exported_and_goes_on_another_base(stopped, tiny_path, t
     assert (ref.base, ref.path) == (str(elsewhere), str(checkpoint))
 
 
+def test_what_a_killed_run_was_writing_is_no_checkpoint(stopped, tmp_path):
+    stages = shutil.copytree(stopped, tmp_path / "copy") / "stages"
+    written = (stages / "1-one" / "done").rename(stages / "1-one" / "done.partial")
+    with pytest.raises(CoatError, match="no finished run, no export and no checkpoint"):
+        resolve(written)
+
+
 def test_a_run_that_is_not_finished_names_its_newest_checkpoint(stopped):
     with pytest.raises(CoatError, match=r"not finished(.|\n)*take .*2-two/checkpoint-2"):
         resolve(stopped)

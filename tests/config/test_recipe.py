@@ -27,3 +27,17 @@ def test_a_recipe_survives_its_own_dump():
 def test_impossible_values_are_named(change, message):
     with pytest.raises(CoatError, match=message):
         parse_recipe({**GOOD, **change})
+
+
+def test_a_seed_may_have_rows_and_a_start_of_its_own():
+    groups = {"speech": {"share": 1.0, "sources": ["a-{seed}.jsonl", "b.jsonl"]}}
+    data = {"mixture": {"groups": groups}, "eval_dataset": "dev-{seed}.jsonl", "cache": "features"}
+    recipe = parse_recipe({**GOOD, "data": data, "start_from": "runs/before-seed{seed}", "training": {"seed": 7}})
+    for seeded, seed in ((recipe.seeded(3), 3), (recipe.seeded(), 7), (recipe.seeded(3).seeded(), 3)):
+        assert seeded.training.seed == seed
+        assert seeded.data.manifests() == [f"a-{seed}.jsonl", "b.jsonl"]
+        assert seeded.data.eval_dataset == f"dev-{seed}.jsonl"
+        assert seeded.start_from == f"runs/before-seed{seed}"
+    assert recipe.seeded(3).differs_from(recipe.seeded(3)) == []
+    plain = parse_recipe(GOOD)
+    assert plain.seeded() == plain

@@ -203,16 +203,6 @@ def _class_of(recipe: Recipe, name: str) -> Any:
     return expert_class(str(recipe.experts.get(name, {}).get("kind", name)))
 
 
-def seeded(recipe: Recipe, seed: int) -> Recipe:
-    """A recipe with a seed; ``{seed}`` in ``data.train_dataset`` is the seed too, where each has rows of its own."""
-    made = changed(recipe, "training.seed", seed)
-    return (
-        changed(made, "data.train_dataset", made.data.train_dataset.replace("{seed}", str(seed)))
-        if made.data.train_dataset
-        else made
-    )
-
-
 def fitted(arms: Sequence[Arm], share: float) -> list[Arm]:
     """Arms with as many steps as a budget of time allows: all shortened alike.
 

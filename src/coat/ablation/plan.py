@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coat.ablation.arms import Arm, seeded
+from coat.ablation.arms import Arm
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
@@ -53,15 +53,18 @@ class Plan:
         """Folder of an arm and seed; the baseline has no seed."""
         return self.folder / (arm.name if arm.recipe is None else f"{arm.name}-seed{seed}")
 
-    def jobs(self) -> list[tuple[Arm, int]]:
-        """Every arm and seed that is not done."""
-        jobs = [
+    def all_jobs(self) -> list[tuple[Arm, int]]:
+        """Every arm and seed; the baseline is one job."""
+        return [
             (arm, seed)
             for seed in self.seeds
             for arm in self.arms
             if arm.recipe is not None or seed == self.seeds[0]
         ]  # fmt: skip
-        return [(arm, seed) for arm, seed in jobs if not self.scores_of(arm, seed).is_file()]
+
+    def jobs(self) -> list[tuple[Arm, int]]:
+        """Every arm and seed that is not done."""
+        return [(arm, seed) for arm, seed in self.all_jobs() if not self.scores_of(arm, seed).is_file()]
 
     def scores_of(self, arm: Arm, seed: int) -> Path:
         """Where an arm's scores are, once it is done."""
@@ -109,7 +112,7 @@ def run_job(
         ref: Checkpoint = resolve(locate(base.backbone.path or backbone_class(base.backbone.family).hub_id))
         model = load_model(ref, dtype=frozen_dtype(base))
     else:
-        train(seeded(arm.recipe, seed), folder, say=say)
+        train(arm.recipe.seeded(seed), folder, say=say)
         ref = run_in(folder)
         model = load_model(ref, answers_only=True)
     ask(plan, model, checkpoint_fingerprint(ref), folder / "eval", progress=progress)
@@ -181,9 +184,14 @@ def run_plan(
         ray: Address of a cluster, ``local`` for one of its own.
         progress: Called with the folder of a job that is done.
         watch: Called every second for each job that runs in a process beside others.
+
+    Raises:
+        CoatError: The plan's folder holds runs of other recipes or answers to other questions, or a job failed.
     """
+    from coat.ablation.claim import claim
     from coat.ablation.side_by_side import run_side_by_side
 
+    claim(plan)
     say = progress or (lambda _: None)
     jobs = plan.jobs()
     if ray is None and workers <= 1:

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from coat.ablation.arms import Arm, seeded
+from coat.ablation.arms import Arm
 from coat.ablation.plan import Plan, Watch, run_job
 from coat.checkpoints.references import is_finished
 from coat.config.recipe import Recipe
@@ -113,7 +113,7 @@ def compute_features(full: Recipe, plan: Plan, progress: Callable[[str, int, int
     from coat.features.store import FeatureJob, audio_of, prepare
 
     store = FeatureJob.of(full, dtype=frozen_dtype(full)).open()
-    manifests = dict.fromkeys(path for seed in plan.seeds for path in seeded(full, seed).data.manifests())
+    manifests = dict.fromkeys(path for seed in plan.seeds for path in full.seeded(seed).data.manifests())
     prepare(store, audio_of(chain.from_iterable(open_manifest(path) for path in manifests)), progress=progress)
 
 

@@ -85,7 +85,7 @@ class CoatTrainer:
             data["train_dataset"], data["mixture"] = self._place(train_dataset, "train"), None
         if eval_dataset is not None:
             data["eval_dataset"] = self._place(eval_dataset, "eval")
-        self.recipe = parse_recipe(raw)
+        self.recipe = parse_recipe(raw).seeded()
 
     def train(self) -> CoatModel:
         """Write the data sets, run every stage, and load what came of it.

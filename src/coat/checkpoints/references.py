@@ -14,6 +14,7 @@ from coat.config.reading import parse_recipe
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
+from coat.files import PARTIAL
 from coat.hub import MINIATURE, locate, shipped_folder
 
 FINISHED, RECIPE, STAGES, ADAPTER = "finished.json", "recipe.yaml", "stages", "adapter"
@@ -213,7 +214,7 @@ def _is_miniature(model_path: str | Path) -> bool:
 
 def _run_of(checkpoint: Path) -> Path | None:
     """The run that keeps a checkpoint, ``RUN/stages/STAGE/CHECKPOINT``; None where the folder is no such place."""
-    if not (checkpoint / ADAPTER / "adapter_config.json").is_file():
+    if checkpoint.name.endswith(PARTIAL) or not (checkpoint / ADAPTER / "adapter_config.json").is_file():
         return None
     stages, run = checkpoint.resolve().parents[1:3]
     return run if stages.name == STAGES and (run / RECIPE).is_file() else None
@@ -222,6 +223,24 @@ def _run_of(checkpoint: Path) -> Path | None:
 def is_finished(folder: Path) -> bool:
     """Whether the last stage of the run in a folder is done."""
     return (folder / FINISHED).is_file()
+
+
+def check_recipe_of(folder: Path, recipe: Recipe) -> None:
+    """Check that a folder holds no run of another recipe.
+
+    Raises:
+        CoatError: It does; every field that differs is named.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        return
+    differs = recipe.differs_from(parse_recipe(yaml.safe_load(path.read_text()), str(path)))
+    if differs:
+        raise CoatError(
+            f"{folder} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in differs),
+            "Choose another folder, or delete this one. How a run gets on may change: sizes of passes, workers, "
+            "checkpoints, logs.",
+        )
 
 
 def miniature_folder() -> Path:

@@ -55,6 +55,7 @@ def ablate(
     from rich.console import Console
 
     from coat.ablation.arms import GROUPS, arms_of, fitted
+    from coat.ablation.claim import claim, share_of_steps
     from coat.ablation.plan import Plan, run_plan
     from coat.ablation.results import collect
     from coat.ablation.side_by_side import compute_features
@@ -69,11 +70,13 @@ def ablate(
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(out, made, range(seeds), split(tasks), data, limit, max_new_tokens)
     console = Console()
-    if workers > 1 or ray is not None:
+    if not budget:
+        claim(plan)
+    if budget or workers > 1 or ray is not None:  # a budget is measured on steps alone
         with make_progress() as bar:
             compute_features(full, plan, bar_for(bar))
     if budget:
-        share = _share(plan, full, seconds_of(budget), workers)
+        share = share_of_steps(out, budget, lambda: _share(plan, full, seconds_of(budget), workers))
         console.print(
             f"{budget}: {share:.0%} of every arm's steps." if share < 1 else f"{budget} is enough for all steps."
         )
@@ -101,7 +104,6 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
     import time
     from tempfile import TemporaryDirectory
 
-    from coat.ablation.arms import seeded
     from coat.training.run import train
 
     jobs = [arm for arm, _ in plan.jobs() if arm.recipe is not None]
@@ -113,7 +115,7 @@ def _share(plan: Plan, full: Recipe, seconds: float, workers: int) -> float:
         stage = full.stages[-1].model_copy(update={"steps": count})
         with TemporaryDirectory() as scratch:
             began = time.perf_counter()
-            short = seeded(full.model_copy(update={"stages": [stage]}), plan.seeds[0])
+            short = full.model_copy(update={"stages": [stage]}).seeded(plan.seeds[0])
             train(short, Path(scratch) / "run", say=lambda _: None)
             times.append(time.perf_counter() - began)
     each = max(1e-6, (times[1] - times[0]) / 10)

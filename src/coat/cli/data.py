@@ -159,7 +159,7 @@ def plan(
     from coat.config.reading import load_recipe
     from coat.files import write_whole
 
-    resolved = load_recipe(recipe, overrides or [])
+    resolved = load_recipe(recipe, overrides or []).seeded()
     if resolved.data.mixture is None:
         raise CoatError("The recipe has no data.mixture.", "docs/data.md shows one.")
     quiet()

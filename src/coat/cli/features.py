@@ -53,7 +53,7 @@ def features(
 
     quiet()
     console = Console()
-    recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or [])
+    recipe = _recipe(Path(source), experts, cache, backbone, embeddings, overrides or []).seeded()
     passed_over = [*recipe.data.ignore_fields, *split([ignore_fields])]
     from coat.checkpoints.building import frozen_dtype
     from coat.features.store import FeatureJob, audio_of_manifests, compute

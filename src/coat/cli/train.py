@@ -31,7 +31,7 @@ def train(
     from coat.config.reading import load_recipe
 
     console = Console()
-    resolved = load_recipe(recipe, overrides or [])
+    resolved = load_recipe(recipe, overrides or []).seeded()
     if check:
         _check_names(resolved)
         console.print(resolved.dump(), highlight=False)

@@ -130,9 +130,11 @@ class MixtureConfig(_Part):
 
 
 class DataConfig(_Part):
-    """Where rows come from."""
+    """Where rows come from. ``{seed}`` in a path, as in ``start_from``, is ``training.seed``."""
 
-    train_dataset: str | None = Field(None, description="Manifest (JSON Lines) to train on.")
+    train_dataset: str | None = Field(
+        None, description="Manifest (JSON Lines) to train on. {seed} in it is training.seed."
+    )
     mixture: MixtureConfig | None = Field(None, description="Or many, with shares: see coat data plan.")
     eval_dataset: str | None = Field(
         None, description="Manifest to measure losses on while training; never trained on."
@@ -275,6 +277,23 @@ class Recipe(_Part):
             raise ValueError("training.keep: best and training.early_stopping_patience need data.eval_dataset")
         return self
 
+    def seeded(self, seed: int | None = None) -> Recipe:
+        """This recipe with a seed of training, its own if None, in place of every ``{seed}`` of its paths.
+
+        Runs of several seeds may so have rows of their own, or begin with runs of their own.
+
+        Example:
+            >>> from coat.config.reading import parse_recipe
+            >>> raw = {"stages": [{"name": "hear", "steps": 8}], "data": {"train_dataset": "rows-{seed}.jsonl"}}
+            >>> parse_recipe(raw).seeded(3).data.train_dataset
+            'rows-3.jsonl'
+        """
+        raw = self.model_dump()
+        raw["training"]["seed"] = seed = self.training.seed if seed is None else seed
+        for part in ("start_from", "data"):
+            raw[part] = _with_seed(raw[part], seed)
+        return Recipe.model_validate(raw)
+
     def active_experts(self) -> list[str]:
         """Every expert that some stage uses, in order of appearance."""
         return list(dict.fromkeys(name for stage in self.stages for name in stage.experts))
@@ -293,6 +312,15 @@ class Recipe(_Part):
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def _with_seed(value: Any, seed: int) -> Any:
+    """Text, and what is in lists and fields, with the seed in place of ``{seed}``."""
+    if isinstance(value, str):
+        return value.replace("{seed}", str(seed))
+    if isinstance(value, list):
+        return [_with_seed(item, seed) for item in value]
+    return {name: _with_seed(item, seed) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from coat.ablation.arms import BASELINE, FULL, SFT, Arm, arms_of, seeded
+from coat.ablation.arms import BASELINE, FULL, SFT, Arm, arms_of
+from coat.ablation.claim import claim
 from coat.ablation.plan import Plan, run_job
 from coat.ablation.results import FEWEST_SEEDS, Ablation, collect
 from coat.ablation.side_by_side import compute_features, name_of, run_side_by_side
@@ -177,7 +178,7 @@ def prepare(folder: Path, settings: DemoSettings, seeds: Sequence[int], say: Say
     arms = [_against(arm) for arm in arms]
     tasks = [str(corpus / "test.jsonl")]
     plan = Plan(folder / "runs", arms, seeds, tasks, limit=settings.limit, max_new_tokens=32, batch_size=64)
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    claim(plan)
     return plan, recipe
 
 
@@ -229,7 +230,7 @@ def write_demo_report(
             "Settings",
             f"{size.train} training, {size.dev} development and {size.test} test clips; {settings.labels} labels; "
             f"seeds {', '.join(map(str, plan.seeds))}. The resolved recipe of the CoAT arm:",
-            code=_recipe_text(seeded(recipe, first), runs[found.arms[FULL]]),
+            code=_recipe_text(recipe.seeded(first), runs[found.arms[FULL]]),
         ),
     ]
     path = folder / "report.html"

@@ -24,21 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from coat.backbones import load_backbone
 from coat.checkpoints.building import adapt, add_heads, build_experts, build_model, feature_dims
-from coat.checkpoints.references import FINISHED, AdapterRef, RunRef, is_finished
+from coat.checkpoints.references import FINISHED, AdapterRef, RunRef, check_recipe_of, is_finished
 from coat.checkpoints.starting import check_start, load_start
 from coat.checkpoints.weights import load_weights, save_weights
-from coat.config.reading import parse_recipe
 from coat.config.recipe import Recipe
 from coat.data.index import open_manifest
 from coat.errors import CoatError
 from coat.experts.base import Expert
 from coat.features.store import FeatureStore, audio_of, prepare
-from coat.files import write_whole
+from coat.files import PARTIAL, write_whole
 from coat.heads import start_at
 from coat.thinking.batch import Batch
 from coat.thinking.model import ThinkingModel
@@ -75,10 +73,10 @@ def train(
     Raises:
         CoatError: The folder holds a run of another recipe, or recipe and data do not fit together.
     """
-    folder, state = Path(folder), processes()
+    recipe, folder, state = recipe.seeded(), Path(folder), processes()
     if not state.is_main_process:
         say = lambda _: None  # noqa: E731  # one process speaks for all
-    _check_claim(folder, recipe)
+    check_recipe_of(folder, recipe)
     if is_finished(folder):
         say(f"{folder} is finished already.")
         return folder
@@ -276,7 +274,7 @@ class _Job:
         self.preemption.leave_if_asked(trainer.state.global_step)
         if self.recipe.training.keep == "best" and (step := take_best(self.model, place)) is not None:
             self.say(f"Stage {stage.name} ends with the weights of step {step}, the best on held-out rows.")
-        partial = place / "done.partial"
+        partial = place / f"{DONE}{PARTIAL}"
         save_weights(self.model, partial, writes=self.state.is_main_process)
         if self.state.is_main_process:
             partial.rename(done)
@@ -311,19 +309,6 @@ def _has_begun(folder: Path, recipe: Recipe) -> bool:
     """Whether a run holds weights of its own already, with which it goes on."""
     first = _stage_folder(folder, 1, recipe.stages[0].name)
     return (first / DONE).is_dir() or bool(list_checkpoints(first))
-
-
-def _check_claim(folder: Path, recipe: Recipe) -> None:
-    """That a folder holds no run of another recipe."""
-    path = folder / "recipe.yaml"
-    if path.is_file():
-        differs = recipe.differs_from(parse_recipe(yaml.safe_load(path.read_text()), str(path)))
-        if differs:
-            raise CoatError(
-                f"{folder} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in differs),
-                "Choose another folder, or delete this one. How a run gets on may change: sizes of passes, workers, "
-                "checkpoints, logs.",
-            )
 
 
 def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:

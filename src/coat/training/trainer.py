@@ -18,6 +18,7 @@ from coat.checkpoints.weights import load_weights, save_weights
 from coat.config.recipe import StageConfig, TrainingConfig
 from coat.errors import CoatError
 from coat.experts.base import Expert
+from coat.files import PARTIAL
 from coat.losses import masked_loss, response_cross_entropy
 from coat.thinking.batch import Batch
 from coat.thinking.model import CoatOutput, ThinkingModel
@@ -28,7 +29,6 @@ from coat.training.stock import TrainingArguments
 from coat.training.targets import expert_targets
 
 log = logging.getLogger("coat")
-PARTIAL = ".partial"
 
 
 class StageTrainer(StepTrainer):
