@@ -1,14 +1,21 @@
 """Pre-train the tiny backbone with a text-aligned objective: the paper's situation in minutes.
 
+    python scripts/pretrain_miniature.py --corpus runs/demo/corpus --out runs/met-blocks/backbone --blocks 0.5
+
 It learns to transcribe, to name instruments and sounds, and to follow text, so its language model hears
 what those answers need. It reads and repeats the words of the other questions and answers too, as any language model
 knows them, without sound. Its tower also rebuilds the spectrum from the projected audio embeddings, so that
 pitch and prosody are in them, and nothing in the text objective makes the language model listen to them: a
 tower that hears, a language model that does not.
+
+``--blocks`` gives a share of the rows a thinking block that nothing supervises, of one think token for one, two or four
+audio tokens, at the paper's positions: a backbone that has met blocks before CoAT trains it.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +27,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from coat.backbones.features import AudioFeatures
 from coat.backbones.qwen2_audio import Qwen2Audio
+from coat.config.thinking import PAPER, ThinkingConfig
 from coat.data.manifest import Row, read_manifest
 from coat.losses import response_cross_entropy
 from coat.testing.qwen2_audio import make_qwen2_audio, train_tokenizer
 from coat.thinking.batch import Batch
 from coat.thinking.prompt import IGNORE, PromptBuilder
+from coat.thinking.tokens import add_think_tokens
 from coat.training.dataset import ManifestDataset, TrainingCollator
 from coat.training.progress import ProgressBar
 from coat.training.steps import StepTrainer
@@ -82,6 +91,7 @@ def pretrain(
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     spectrum_weight: float = 10.0,
+    blocks: float = 0.0,
     seed: int = 0,
     **sizes: Any,
 ) -> Path:
@@ -94,6 +104,7 @@ def pretrain(
         batch_size: Rows a step.
         learning_rate: Peak, on a cosine.
         spectrum_weight: Weight of the spectrum term.
+        blocks: Share of the rows that have a thinking block.
         seed: Seed of weights and order.
         **sizes: Sizes of the model, see :func:`make_qwen2_audio`.
     """
@@ -105,9 +116,13 @@ def pretrain(
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nAudio 1: <|im_start|>assistant\n"
     )
     tokenizer = train_tokenizer([*texts, *[frame.replace("<|im_start|>", " ")] * 50])
+    tokens = add_think_tokens(tokenizer) if blocks else None
     backbone = make_qwen2_audio(tokenizer, seed=seed, **sizes)
+    shares = {0: 1 - blocks} | dict.fromkeys((1, 2, 4), blocks / 3)
+    thinking = ThinkingConfig(mixed={stride: share for stride, share in shares.items() if share}) if blocks else PAPER
+    builder = PromptBuilder(backbone, tokens, thinking)
     taught = _with_context([row for row in rows if row.task in TASKS], seed) + _words_of(rows, seed)
-    _fit(backbone, taught, folder, steps, batch_size, learning_rate, spectrum_weight, seed)
+    _fit(builder, taught, folder, steps, batch_size, learning_rate, spectrum_weight, seed)
     partial = folder.with_name(folder.name + ".partial")
     backbone.eval().save_pretrained(str(partial))
     partial.rename(folder)
@@ -155,11 +170,12 @@ def _words_of(rows: list[Row], seed: int) -> list[Row]:
 
 
 def _fit(
-    backbone: Qwen2Audio, rows: list[Row], folder: Path, steps: int, batch_size: int, learning_rate: float,
+    builder: PromptBuilder, rows: list[Row], folder: Path, steps: int, batch_size: int, learning_rate: float,
     spectrum_weight: float, seed: int,
 ) -> None:  # fmt: skip
+    assert isinstance(builder.backbone, Qwen2Audio)
     trainer = _Trainer(
-        _Pretraining(backbone, spectrum_weight),
+        _Pretraining(builder.backbone, spectrum_weight),
         args=TrainingArguments(
             output_dir=str(folder.with_name(folder.name + ".pretraining")),
             max_steps=steps,
@@ -178,7 +194,23 @@ def _fit(
         ),
         dataset=ManifestDataset(rows),
         lengths=torch.tensor([row.seconds for row in rows]),
-        collator=TrainingCollator(PromptBuilder(backbone, None)),
+        collator=TrainingCollator(builder, seed=seed),
         callbacks=[ProgressBar("pre-training the tiny backbone")],
     )
     trainer.train()
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Pre-train on a corpus that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=Path("runs/demo/corpus"))
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the checkpoint.")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--blocks", type=float, default=0.0, help="Share of the rows that have a thinking block.")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(given)
+    pretrain(args.corpus, args.out, steps=args.steps, blocks=args.blocks, seed=args.seed)
+
+
+if __name__ == "__main__":
+    main()
