@@ -10,7 +10,7 @@ from coat.checkpoints.references import miniature_folder, run_in
 from coat.probing.head_scores import score_heads
 from coat.probing.probes import collect_states
 from coat.probing.reconstructions import reconstruct
-from coat.reports.plots import plot_listening
+from coat.reports.plots import plot_listening, strips_of
 from coat.testing.clips import conversation
 from coat.view.listen import Listener
 
@@ -35,7 +35,7 @@ def test_reconstructions_scores_and_probes(halved):
     experts = build_experts(run_in(miniature_folder()).recipe, model)
     asked = conversation(1.0, answer=None)
     made = reconstruct(model, experts, asked)
-    assert plot_listening(asked.clips[0], made).axes
+    assert plot_listening(asked.clips[0], strips_of(made)).axes
     loads = [lambda seed=seed: conversation(1.0, answer=None, seed=seed) for seed in range(3)]
     assert {found.clips for found in score_heads(model, experts, loads)} == {3}
     states = collect_states(model, [asked, conversation(1.4, answer=None, seed=1)])

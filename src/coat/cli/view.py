@@ -9,7 +9,7 @@ import typer
 
 
 def view(
-    run: Annotated[str, typer.Argument(help="A finished run, or 'miniature'.")],
+    model: Annotated[str, typer.Argument(help="A run, an export or a plain checkpoint, such as miniature or pocket.")],
     decoder: Annotated[
         Path | None, typer.Option("--decoder", help="Draws audio embeddings as spectrograms: coat experts decoder.")
     ] = None,
@@ -17,16 +17,16 @@ def view(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option("--share", help="Through Gradio's tunnel, for others to see.")] = False,
 ) -> None:
-    """Open a live page: expert features, their predictions from the think states, and both models' answers.
+    """Open a live page: a clip, and the model's answer beside that of its backbone as it was.
+
+    A run with experts shows what each hears in the clip, and what the think states kept of it.
 
     coat view miniature
     """
     from coat.cli.quiet import quiet
 
     quiet()
-    from coat.checkpoints.references import run_in
     from coat.view.page import serve_page
 
-    folder = run_in(run).weights
     typer.echo(f"http://{host}:{port}")
-    serve_page(folder, decoder=decoder, host=host, port=port, share=share)
+    serve_page(model, decoder=decoder, host=host, port=port, share=share)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from coat.audio import Clip
-from coat.experts.base import Expert
+from coat.experts.base import Expert, Picture
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,13 @@ def check_expert(expert: Expert, *, batch: int = 4, seconds: float = 10.0) -> Ch
 
 
 @torch.inference_mode()
+def heard_by(expert: Expert, clip: Clip) -> Picture:
+    """A picture of what an expert that reads waveforms hears in a clip."""
+    waveform = torch.from_numpy(clip.at(expert.sampling_rate))
+    features, frames = expert.features(waveform[None], torch.tensor([len(waveform)]))
+    return expert.visualise(features[0, : int(frames[0])])
+
+
 def show_expert(expert: Expert, clip: Clip, path: Path) -> Path:
     """Write a picture of what an expert hears in a clip.
 
@@ -73,10 +80,7 @@ def show_expert(expert: Expert, clip: Clip, path: Path) -> Path:
     """
     from coat.reports.plots import plot_picture
 
-    waveform = torch.from_numpy(clip.at(expert.sampling_rate))
-    features, frames = expert.features(waveform[None], torch.tensor([len(waveform)]))
-    picture = expert.visualise(features[0, : int(frames[0])])
-    figure = plot_picture(picture, clip.waveform, clip.seconds)
+    figure = plot_picture(heard_by(expert, clip), clip.waveform, clip.seconds)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", bbox_inches="tight", facecolor="white")
     partial.replace(path)

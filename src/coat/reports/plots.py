@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -89,28 +90,48 @@ def plot_reconstructions(made: Sequence[Reconstruction]) -> str:
     return encode(figure)
 
 
-def plot_listening(clip: Clip, made: Sequence[Reconstruction]) -> Any:
-    """The waveform, and below it on the same time axis each expert's picture above the think states' own."""
-    rows = 1 + 2 * len(made)
+@dataclass(frozen=True)
+class Strip:
+    """A picture of a clip over its time.
+
+    Attributes:
+        title: Its title.
+        picture: The picture.
+        levels: The picture whose levels the colours span: a prediction is coloured as its target is.
+    """
+
+    title: str
+    picture: Picture
+    levels: Picture
+
+
+def strips_of(made: Sequence[Reconstruction]) -> list[Strip]:
+    """Each expert's picture, then the think states' own."""
+    strips = []
+    for item in made:
+        for picture, whose in ((item.target, "expert"), (item.prediction, f"think states, {item.how_well}")):
+            strips.append(Strip(f"{picture.title}: {whose}", picture, item.target))
+    return strips
+
+
+def plot_listening(clip: Clip, strips: Sequence[Strip]) -> Any:
+    """The waveform, and below it on the same time axis a picture after another."""
     figure, grid = plt.subplots(
-        rows, 1, figsize=(9, 1.1 + 1.25 * (rows - 1)), sharex=True, height_ratios=[0.7, *[1] * (rows - 1)],
-        layout="constrained",
+        1 + len(strips), 1, figsize=(9, 1.1 + 1.25 * len(strips)), sharex=True,
+        height_ratios=[0.7, *[1] * len(strips)], layout="constrained", squeeze=False,
     )  # fmt: skip
-    grid[0].plot(np.linspace(0, clip.seconds, len(clip.waveform)), clip.waveform, linewidth=0.4, color=COLOURS[1])
-    grid[0].set_yticks([])
-    for index, item in enumerate(made):
-        low, high = np.quantile(item.target.image, [0.01, 0.995])
-        kept = f"think states, {item.how_well}"
-        for axes, picture, whose in zip(
-            grid[1 + 2 * index :], (item.target, item.prediction), ("expert", kept), strict=False
-        ):
-            axes.imshow(
-                picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
-                extent=(0, item.seconds, 0, len(picture.image)),
-            )  # fmt: skip
-            axes.set_title(f"{picture.title}: {whose}", fontsize=8.5, loc="left")
-            _name_rows(axes, picture)
-    grid[-1].set_xlabel("seconds")
+    above, *below = grid[:, 0]
+    above.plot(np.linspace(0, clip.seconds, len(clip.waveform)), clip.waveform, linewidth=0.4, color=COLOURS[1])
+    above.set_yticks([])
+    for axes, strip in zip(below, strips, strict=True):
+        low, high = np.quantile(strip.levels.image, [0.01, 0.995])
+        axes.imshow(
+            strip.picture.image, aspect="auto", origin="lower", vmin=low, vmax=max(high, low + 1e-6), cmap="magma",
+            extent=(0, clip.seconds, 0, len(strip.picture.image)),
+        )  # fmt: skip
+        axes.set_title(strip.title, fontsize=8.5, loc="left")
+        _name_rows(axes, strip.picture)
+    grid[-1, 0].set_xlabel("seconds")
     return figure
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from coat.errors import CoatError
+from coat.pocket.recordings import SHIPPED
 from coat.view.listen import Heard, Listener
 
-LEAD = (
-    "Drop or record a clip. The page shows what each frozen expert hears in it, what the think states kept of that, on "
-    "one time axis, and what the model answers with its thinking block and as it was before training."
-)
+EXPERTS = "what each frozen expert hears in it, what the think states kept of that, on one time axis"
+# The recordings that ship with the package.
+EXAMPLES = [str(path) for path in sorted(SHIPPED.glob("*.flac"))]
+NO_EXPERTS = "its spectrogram, the notes that basic-pitch hears in it where that is installed"
 
 
-def build_page(listener: Listener, title: str, examples: list[str] | None = None) -> Any:
+def build_page(listener: Listener, title: str, examples: Sequence[str] = ()) -> Any:
     """The page as a Gradio application.
 
     Args:
@@ -33,6 +35,8 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
     from matplotlib import pyplot as plt
 
     lock = Lock()  # one model, one question at a time
+    answers = [("baseline", "As it was", True)] if listener.compares else []
+    answers.append(("coat", listener.answers_as, False))
 
     def look(path: str | None) -> Any:
         if not path:
@@ -45,7 +49,7 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
         plt.close(figure)
         return figure
 
-    def ask(path: str | None, question: str) -> tuple[str, str, str, str]:
+    def ask(path: str | None, question: str) -> list[str]:
         if not path:
             raise gr.Error("Drop or record a clip first.")
         if not question.strip():
@@ -53,33 +57,39 @@ def build_page(listener: Listener, title: str, examples: list[str] | None = None
         with lock:
             try:
                 clip = listener.clip(path)
-                plain = listener.answer(clip, question, baseline=True)
-                thought = listener.answer(clip, question, baseline=False)
+                heard = [listener.answer(clip, question, baseline=baseline) for _, _, baseline in answers]
             except CoatError as error:
                 raise gr.Error(str(error)) from None
-        return plain.text, took(plain), thought.text, took(thought)
+        return [text for each in heard for text in (each.text, took(each))]
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {title}\n\n{LEAD}")
+        gr.Markdown(f"# {title}\n\n{_lead(listener)}")
         with gr.Row():
             with gr.Column(scale=1):
                 sound = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Clip", elem_id="clip")
                 question = gr.Textbox(label="Question", value="What can be heard?", elem_id="question")
                 button = gr.Button("Ask", variant="primary", elem_id="ask")
+                said = []
                 with gr.Row():
-                    with gr.Column():
-                        plain = gr.Textbox(label="As it was", interactive=False, elem_id="baseline", lines=2)
-                        plain_took = gr.Markdown(elem_id="baseline-took")
-                    with gr.Column():
-                        thought = gr.Textbox(label="CoAT", interactive=False, elem_id="coat", lines=2)
-                        thought_took = gr.Markdown(elem_id="coat-took")
+                    for name, label, _ in answers:
+                        with gr.Column():
+                            said.append(gr.Textbox(label=label, interactive=False, elem_id=name, lines=2))
+                            said.append(gr.Markdown(elem_id=f"{name}-took"))
                 if examples:
                     gr.Examples(examples=[[example] for example in examples], inputs=[sound], label="Clips to try")
             with gr.Column(scale=2):
                 picture = gr.Plot(show_label=False, elem_id="picture")
         sound.change(look, [sound], [picture])
-        gr.on([button.click, question.submit], ask, [sound, question], [plain, plain_took, thought, thought_took])
+        gr.on([button.click, question.submit], ask, [sound, question], said)
     return page
+
+
+def _lead(listener: Listener) -> str:
+    """Say what the page shows, in a sentence."""
+    shown = EXPERTS if listener.experts else NO_EXPERTS
+    before = ", and as it was before training" if listener.compares else ""
+    block = " with its thinking block" if listener.model.thinking.enabled else ""
+    return f"Drop or record a clip. The page shows {shown}, and what the model answers{block}{before}."
 
 
 def took(heard: Heard) -> str:
@@ -90,17 +100,21 @@ def took(heard: Heard) -> str:
 
 
 def serve_page(
-    folder: Path, *, decoder: Path | None = None, host: str = "127.0.0.1", port: int = 7860, share: bool = False
+    model_path: str | Path,
+    *,
+    decoder: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    share: bool = False,
 ) -> None:
     """Serve the page until it is stopped.
 
     Args:
-        folder: A finished run.
+        model_path: A run or one of its checkpoints, an export, an adapter, a plain checkpoint, or a name.
         decoder: Draws audio embeddings as spectrograms.
         host: Address to listen on.
         port: Port to listen on.
         share: Through Gradio's tunnel, for others to see.
     """
-    listener = Listener(folder, decoder)
-    page = build_page(listener, f"What {folder.name} hears")
+    page = build_page(Listener(model_path, decoder), f"What {Path(model_path).name} hears", EXAMPLES)
     page.launch(server_name=host, server_port=port, share=share, quiet=True)
