@@ -17,6 +17,7 @@ from coat.config.reading import parse_recipe
 from coat.config.recipe import Recipe
 from coat.experts import REGISTRY
 from coat.synthetic.demo import OTHER_END
+from coat.versions import VERSION
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -150,3 +151,10 @@ def test_fields_of_recipes_are_what_there_is(block):
     data = fields.get("data") or {}
     data = data if {"train_dataset", "mixture"} & {*data} else {"train_dataset": "train.jsonl", **data}
     parse_recipe({**fields, "stages": stages, "data": data}, "the page")
+
+
+def test_changelog_and_citation_name_the_version_and_its_day():
+    released = re.findall(r"^## (\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert released[0] == (VERSION, str(cited["date-released"]))
+    assert cited["version"] == VERSION
