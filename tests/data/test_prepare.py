@@ -67,6 +67,49 @@ def test_names_stay_unique_over_a_stop(tmp_path, monkeypatch):
         np.testing.assert_array_equal(found, wave(index))
 
 
+def test_what_is_there_is_what_was_asked_for(tmp_path):
+    """A manifest of fewer records, of another data set or of a person's own is not taken for it."""
+    records = [{"audio": {"bytes": data}, "text": "x"} for data in (wav(0), b"no sound", wav(1), wav(2))]
+
+    def again(place="hub:me/mine", *, question="", **options):
+        corpus = Anything(place, question=question)
+        return prepare_corpus(corpus, tmp_path / "out", lambda skip: records[skip:], **options)
+
+    first = again(limit=3)
+    assert again(limit=3) == first
+    assert (first.rows, first.records, len(first.bad)) == (2, 3, 1)
+    for options, problem in (
+        ({}, "limit 3, now None"),
+        ({"limit": 3, "seed": 1}, "seed 0, now 1"),
+        ({"limit": 3, "origin": "v2"}, "from '', now 'v2'"),
+        ({"limit": 3, "question": "What?"}, "question '', now 'What\\?'"),
+        ({"limit": 3, "place": "hub:you/mine"}, "corpus 'me/mine', now 'you/mine'"),
+    ):
+        with pytest.raises(CoatError, match=rf"mine.jsonl was imported with another .*{problem}"):
+            again(**options)
+    assert again("hub:me/mine/en-US").manifest.name == "mine-en-us.jsonl"
+    first.manifest.unlink()
+    assert again().rows == 3, "what was deleted is imported anew"
+    (tmp_path / "out" / "mine.import.json").unlink()
+    with pytest.raises(CoatError, match="not what an import has written"):
+        again()
+
+
+def test_bad_records_are_named_over_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr("coat.data.sources.prepare.SAVE_EVERY", 1)
+    records = [{"audio": {"bytes": data}, "text": "x"} for data in (b"no sound", wav(0), b"none either", wav(1))]
+
+    def breaking(skip):
+        yield from records[skip:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(Anything("hub:me/mine"), tmp_path / "out", breaking)
+    made = prepare(tmp_path, records)
+    assert (made.rows, [name.partition(":")[0] for name in made.bad]) == (2, ["00000000", "00000002"])
+    assert prepare(tmp_path, records) == made
+
+
 @pytest.mark.parametrize(
     "sound",
     [

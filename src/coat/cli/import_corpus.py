@@ -62,6 +62,7 @@ def import_corpus(
             ),
             limit=limit,
             seed=seed,
+            origin=str(folder.resolve()) if folder else revision or "",
             progress=lambda done: advance("records", done, limit or 0),
         )
     for line in made.bad[:10]:

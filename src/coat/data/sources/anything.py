@@ -41,7 +41,7 @@ class Anything(Corpus):
             raise CoatError(f"{place} names no data set.", "For example: hub:AudioLLMs/meld_emotion_test")
         self.hub_id = f"{owner}/{rest[0]}"  # type: ignore[misc]
         self.config = rest[1] if len(rest) > 1 else None  # type: ignore[misc]
-        self.name = rest[0].lower()  # type: ignore[misc]
+        self.name = "-".join(rest).replace("/", "-").lower()  # type: ignore[misc]
         self.splits, self.question, self.ignore = splits, question, frozenset(ignore)  # type: ignore[misc]
 
     def audio(self, record: Record) -> Any:

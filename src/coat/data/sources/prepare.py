@@ -15,6 +15,7 @@ import numpy as np
 
 from coat.data.sources.base import Corpus, Record
 from coat.errors import CoatError
+from coat.files import PARTIAL, write_whole
 
 SAVE_EVERY = 64
 DONE = b'{"records"'
@@ -118,27 +119,33 @@ def prepare_corpus(
     *,
     limit: int | None = None,
     seed: int = 0,
+    origin: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Write a corpus's manifest and sounds.
+    """Write a corpus's manifest and sounds, or return what the same call has written before.
 
     Args:
         corpus: The corpus.
-        out: Gets ``NAME.jsonl`` and ``NAME/`` with sounds.
+        out: Gets ``NAME.jsonl``, ``NAME/`` with sounds, and ``NAME.import.json``, which says what was asked for.
         records: Gives the records after so many.
         limit: At most so many records.
         seed: Seed of wordings and orders of options.
+        origin: Folder or revision that the records come from.
         progress: Called with the number of records just done.
 
     Raises:
-        CoatError: Nothing usable came.
+        CoatError: Nothing usable came, or the manifest that is there was written by another call or by hand.
     """
     out.mkdir(parents=True, exist_ok=True)
     manifest, begun = out / f"{corpus.name}.jsonl", out / f"{corpus.name}.jsonl.begun"
-    if manifest.is_file():
-        return Prepared(manifest, sum(1 for _ in manifest.open()), 0, [])
-    first, keys = _resume(begun)
-    writer = _Writer(corpus, out, begun, seed, keys)
+    about, asked = out / f"{corpus.name}.import.json", _asked(corpus, limit, seed, origin)
+    if manifest.is_file() or begun.is_file():
+        written = _claimed(manifest, about, asked)
+        if manifest.is_file():
+            return Prepared(manifest, **written)
+    write_whole(about, json.dumps({"asked": asked}, indent=1))
+    first, keys, bad = _resume(begun)
+    writer = _Writer(corpus, out, begun, seed, keys, bad)
     count = first
     for record in records(first):
         if limit is not None and count >= limit:
@@ -150,15 +157,50 @@ def prepare_corpus(
             if progress:
                 progress(SAVE_EVERY)
     writer.save(count)
-    rows = _finish(begun, manifest)
-    if not rows:
-        raise CoatError(f"No row came of {corpus.name}.", writer.bad[0] if writer.bad else corpus.access)
-    return Prepared(manifest, rows, count, writer.bad)
+    made = Prepared(manifest, _finish(begun, manifest), count, writer.bad)
+    if not made.rows:
+        raise CoatError(f"No row came of {corpus.name}.", made.bad[0] if made.bad else corpus.access)
+    written = {"rows": made.rows, "records": made.records, "bad": made.bad}
+    write_whole(about, json.dumps({"asked": asked, "written": written}, indent=1))
+    manifest.with_name(manifest.name + PARTIAL).replace(manifest)
+    begun.unlink()
+    return made
 
 
-def _resume(begun: Path) -> tuple[int, list[str]]:
-    """Records that are done, and what they are called; lines after the last that says so were cut short, and go."""
-    done, end, keys = 0, 0, list[str]()
+def _asked(corpus: Corpus, limit: int | None, seed: int, origin: str) -> dict[str, Any]:
+    """All that decides what is written."""
+    return {
+        "corpus": corpus.hub_id or corpus.name,
+        "config": corpus.config,
+        "splits": list(corpus.splits),
+        "question": getattr(corpus, "question", ""),
+        "ignored fields": sorted(getattr(corpus, "ignore", ())),
+        "from": origin,
+        "limit": limit,
+        "seed": seed,
+    }
+
+
+def _claimed(manifest: Path, about: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What an import that is done or begun has written, if it is the one that is asked for."""
+    before = json.loads(about.read_text()) if about.is_file() else {}
+    if "asked" not in before or (manifest.is_file() and "written" not in before):
+        raise CoatError(
+            f"{manifest} is there already, and is not what an import has written.", "Give another folder, or move it."
+        )
+    differ = [f"{name} {before['asked'].get(name)!r}, now {value!r}" for name, value in asked.items()
+              if before["asked"].get(name) != value]  # fmt: skip
+    if differ:
+        raise CoatError(
+            f"{manifest} was imported with another " + "; ".join(differ) + ".",
+            f"Give another folder, or delete {manifest.name} and what belongs to it to import it anew.",
+        )
+    return dict(before.get("written", {}))
+
+
+def _resume(begun: Path) -> tuple[int, list[str], list[str]]:
+    """Records that are done, what they are called, and which were bad; lines after the last of these were cut short."""
+    done, end, keys, bad = 0, 0, list[str](), list[str]()
     if begun.is_file():
         with begun.open("rb") as file:
             at = 0
@@ -168,34 +210,35 @@ def _resume(begun: Path) -> tuple[int, list[str]]:
                     told = json.loads(line)
                     done, end = told["records"], at
                     keys += told["keys"]
+                    bad += told["bad"]
         with begun.open("rb+") as file:
             file.truncate(end)
-    return done, keys
+    return done, keys, bad
 
 
 def _finish(begun: Path, manifest: Path) -> int:
-    """The manifest of what was begun; how many rows it has."""
-    partial, rows = manifest.with_name(manifest.name + ".partial"), 0
+    """Write the rows of what was begun, where the manifest is renamed from; how many they are."""
+    partial, rows = manifest.with_name(manifest.name + PARTIAL), 0
     with begun.open("rb") as source, partial.open("wb") as file:
         for line in source:
             if not line.startswith(DONE):
                 file.write(line)
                 rows += 1
-    if rows:
-        partial.replace(manifest)
-    else:
+    if not rows:
         partial.unlink()
-    begun.unlink()
+        begun.unlink()
     return rows
 
 
 class _Writer:
     """Lines are kept back until their sounds are written; then comes one that says how far it got."""
 
-    def __init__(self, corpus: Corpus, out: Path, path: Path, seed: int, keys: Iterable[str]) -> None:
+    def __init__(
+        self, corpus: Corpus, out: Path, path: Path, seed: int, keys: Iterable[str], bad: list[str]
+    ) -> None:  # fmt: skip
         self.corpus, self.out, self.path, self.seed = corpus, out, path, seed
         self.lines: list[Mapping[str, Any]] = []
-        self.bad: list[str] = []
+        self.bad, self.bad_saved = bad, len(bad)
         self.keys, self.new_keys = set(map(_digest, keys)), list[str]()
 
     def add(self, record: Record, place: int) -> None:
@@ -236,9 +279,9 @@ class _Writer:
 
     def save(self, records: int) -> None:
         with self.path.open("a") as file:
-            done = {"records": records, "keys": self.new_keys}
+            done = {"records": records, "keys": self.new_keys, "bad": self.bad[self.bad_saved :]}
             file.writelines(json.dumps(line) + "\n" for line in [*self.lines, done])
-        self.lines, self.new_keys = [], []
+        self.lines, self.new_keys, self.bad_saved = [], [], len(self.bad)
 
     def _unique(self, key: str, place: int) -> str:
         """The record's own name, or that and its place where another record has it already."""
@@ -315,7 +358,7 @@ class _Writer:
         return {"path": str(path.relative_to(self.out)), "seconds": round(len(samples) / rate, 4)}
 
     def _write(self, path: Path, data: bytes) -> None:
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(path.name + PARTIAL)
         partial.write_bytes(data)
         partial.replace(path)
 
