@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -101,6 +102,26 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_split(finished, ti
     close(losses(tmp_path / "run"), losses(finished), 2e-3)
     first = losses(tmp_path / "run")["one", 1], losses(finished)["one", 1]  # before rounding accumulates
     assert first[0] == pytest.approx(first[1], rel=1e-4)
+
+
+def test_a_stopped_run_goes_on_with_as_many_rows_as_it_began_with(finished, tiny_path, manifest, tmp_path):
+    rows = manifest.with_name(f"{tmp_path.name}.jsonl")
+    shutil.copy(manifest, rows)
+    run = shutil.copytree(finished, tmp_path / "run")
+    for name in ("recipe.yaml", "run.json"):
+        (run / name).write_text((run / name).read_text().replace(str(manifest), str(rows)))
+    (run / "finished.json").unlink()
+    shutil.rmtree(run / "stages" / "2-two" / "done")
+    more = rows.read_text().splitlines()[0].replace('"id": "', '"id": "one-more-')
+    rows.write_text(manifest.read_text() + more + "\n")
+    begun, given = json.loads((run / "run.json").read_text())["rows"][str(rows)], recipe(tiny_path, rows)
+    message = rf"began with other rows(.|\n)*{begun} rows, now {begun + 1}(.|\n)*start_from: {run}/stages"
+    with pytest.raises(CoatError, match=message):
+        train(given, run)
+    rows.write_text(manifest.read_text())
+    skips = given.model_copy(update={"data": given.data.model_copy(update={"on_bad_row": "skip"})})
+    train(skips, run)
+    close(losses(run), losses(finished), 1e-6)
 
 
 def test_gradient_checkpointing_changes_nothing(finished, tiny_path, manifest, tmp_path):

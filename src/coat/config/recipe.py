@@ -15,7 +15,7 @@ Weight = float | Literal["auto"]
 FREE_FIELDS = frozenset((
     "training.micro_batch_size", "training.micro_batch_tokens", "training.gradient_checkpointing", "training.workers",
     "training.save_steps", "training.keep_checkpoints", "training.logging_steps", "training.report_to",
-    "training.max_bad_steps", "data.cache",
+    "training.max_bad_steps", "data.cache", "data.on_bad_row",
 ))  # fmt: skip
 
 

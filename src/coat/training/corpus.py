@@ -27,11 +27,13 @@ class Corpus:
         rows: The rows of all manifests, one after another.
         pools: The rows of each manifest.
         left_out: Rows that are too long, or whose audio cannot be used.
+        written: Rows of each manifest as it is written, those that are left out among them, by its path.
     """
 
     rows: Joined
     pools: list[Pool]
     left_out: int
+    written: dict[str, int]
 
     def plan(self, data: DataConfig, budget: int) -> Plan | None:
         """Number of rows that a stage draws from each source; None without a mixture."""
@@ -125,7 +127,8 @@ def open_corpus(
         for index, path in enumerate(paths)
     ]
     unusable = sum(len(manifest.notes.left_out) for manifest in opened)
-    return Corpus(rows, pools, len(every) - len(rows) + unusable)
+    written = {path: len(each) + len(each.notes.left_out) for path, each in zip(paths, opened, strict=True)}
+    return Corpus(rows, pools, len(every) - len(rows) + unusable, written)
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:

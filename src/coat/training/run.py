@@ -3,7 +3,7 @@
 ```
 RUN/
   recipe.yaml             the resolved recipe
-  run.json                calibrated weights, adapted modules, versions
+  run.json                calibrated weights, adapted modules, versions, numbers of rows
   mean_features.safetensors   where the heads started
   metrics.jsonl           every loss, by stage and step
   held_out.jsonl          losses on held-out rows, where there are any
@@ -52,7 +52,7 @@ from coat.versions import versions_of
 
 log = logging.getLogger("coat")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-DONE = "done"
+DONE, FACTS = "done", "run.json"
 PACKAGES = ("coat-audio", "torch", "transformers", "peft", "accelerate")
 
 
@@ -85,6 +85,7 @@ def train(
     outline = load_backbone(recipe.backbone.family, recipe.backbone.path, weights=False)
     with state.main_process_first():
         corpus = open_corpus(recipe.data, outline.audio_spec.max_seconds)
+    _check_rows(folder, corpus)
     if corpus.left_out:
         say(f"{corpus.left_out} rows hold clips that are too long or cannot be used, and are left out.")
     for index in range(len(recipe.stages)):
@@ -184,7 +185,7 @@ class _Job:
         """Measure mean features and ``auto`` weights once, keep them with the run, and start the heads there."""
         from safetensors.torch import load_file, save_file
 
-        path, means_path = self.folder / "run.json", self.folder / "mean_features.safetensors"
+        path, means_path = self.folder / FACTS, self.folder / "mean_features.safetensors"
         if not path.is_file() and self.state.is_main_process:
             if self.experts:
                 means = self._measure()
@@ -195,6 +196,7 @@ class _Job:
                 "calibrated_weights": self.calibrated,
                 "adapted_modules": adapted,
                 "versions": versions,
+                "rows": self.corpus.written,
                 "plans": self._plans(),
             }
             write_whole(path, json.dumps(facts, indent=1))
@@ -309,6 +311,23 @@ def _has_begun(folder: Path, recipe: Recipe) -> bool:
     """Whether a run holds weights of its own already, with which it goes on."""
     first = _stage_folder(folder, 1, recipe.stages[0].name)
     return (first / DONE).is_dir() or bool(list_checkpoints(first))
+
+
+def _check_rows(folder: Path, corpus: Corpus) -> None:
+    """Check that manifests have as many rows as when the run began: the order in which it goes on hangs on it.
+
+    Raises:
+        CoatError: Rows were added or taken out.
+    """
+    path = folder / FACTS
+    before = json.loads(path.read_text()).get("rows", {}) if path.is_file() else {}
+    differ = [f"  {name}: {before.get(name, now):,} rows, now {now:,}" for name, now in corpus.written.items()
+              if before.get(name, now) != now]  # fmt: skip
+    if differ:
+        raise CoatError(
+            f"{folder} began with other rows, and would go on in their order:\n" + "\n".join(differ),
+            f"Put them back; or go on from its weights in another folder: start_from: {folder}/stages/.../checkpoint-N",
+        )
 
 
 def _claim(folder: Path, recipe: Recipe, *, writes: bool) -> None:
