@@ -11,7 +11,8 @@ from coat.cli.app import app
 from coat.data.index import open_manifest
 from coat.data.manifest import read_manifest
 from coat.data.sources import REGISTRY, corpus
-from coat.data.sources.prepare import folder_records, plain_records, prepare_corpus
+from coat.data.sources.prepare import prepare_corpus
+from coat.data.sources.records import folder_records, plain_records
 from coat.data.sources.text import gigaspeech, sentence, switchboard, uncapitalised
 from coat.errors import CoatError
 from tests.cli.command import coat

@@ -16,7 +16,8 @@ from coat.config.reading import load_recipe, parse_recipe
 from coat.config.recipe import Recipe
 from coat.data.sources.anything import PREFIX, Anything
 from coat.data.sources.base import Record
-from coat.data.sources.prepare import plain_records, prepare_corpus
+from coat.data.sources.prepare import prepare_corpus
+from coat.data.sources.records import plain_records
 from coat.errors import CoatError
 from coat.extras import need
 from coat.files import write_whole

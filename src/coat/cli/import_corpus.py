@@ -38,7 +38,8 @@ def import_corpus(
     from coat.cli.quiet import quiet
     from coat.data.sources import corpus
     from coat.data.sources.anything import PREFIX, Anything
-    from coat.data.sources.prepare import folder_records, hub_records, prepare_corpus
+    from coat.data.sources.prepare import prepare_corpus
+    from coat.data.sources.records import folder_records, hub_records
     from coat.training.progress import bar_for, make_progress
 
     quiet()

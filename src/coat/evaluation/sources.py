@@ -243,7 +243,7 @@ def _folder_of(task: Task, data: Path) -> Path:
 def _of_dataset(task: Task, dataset: Any, place: str, revision: str, folder: Path = Path()) -> Opened:
     import datasets
 
-    from coat.data.sources.prepare import plain_records
+    from coat.data.sources.records import plain_records
 
     column = task.columns.audio
     missing = [name for name in task.columns.needed() if name not in dataset.column_names]
