@@ -273,6 +273,22 @@ def test_comparing_pairs_items_and_names_flips(tasks, tmp_path):
         compare_runs(tmp_path / "one", tmp_path / "three")
 
 
+def test_comparing_names_what_it_leaves_out(tasks, tmp_path):
+    """A task that only one run was asked, and items that were asked otherwise, are no silent part of nothing."""
+    (opened,) = tasks
+    same = [replace(opened, task=opened.task.model_copy(update={"name": "first"}))]
+    more = [*same, replace(opened, task=opened.task.model_copy(update={"name": "second"}))]
+    for name, given in (("one", same), ("two", more)):
+        run_tasks(Scripted(lambda request: "A"), given, tmp_path / name)
+    shared, alone = compare_runs(tmp_path / "one", tmp_path / "two")
+    assert (shared.task, shared.left_out, bool(shared.differences)) == ("first", "", True)
+    assert (alone.task, alone.left_out, alone.differences) == ("second", "7 answered by one alone", [])
+    otherwise = [replace(item, prompt=f"{item.prompt} Really?") for item in opened.items]
+    run_tasks(Scripted(lambda request: "A"), [replace(same[0], items=otherwise)], tmp_path / "three")
+    with pytest.raises(CoatError, match=r"nothing to compare: .*: 7 asked otherwise"):
+        compare_runs(tmp_path / "one", tmp_path / "three")
+
+
 COMMAND = ("eval", "run", "miniature", "--tasks", "test.jsonl", "--batch-size", "1", "--max-new-tokens", "48",
            "--choice-orders", "3")  # fmt: skip
 

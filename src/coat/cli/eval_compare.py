@@ -55,11 +55,8 @@ def compare(
             sign = "+" if flip.gained else "-"
             said = f"  {sign} {flip.id}: {flip.reference!r}; said {flip.first[:60]!r}, then {flip.second[:60]!r}"
             console.print(said, markup=False, highlight=False, soft_wrap=True)
-        if each.only_one or each.different:
-            console.print(
-                f"{each.title}: left out: {each.only_one} with one answer, {each.different} asked otherwise.",
-                markup=False,
-            )
+        if each.left_out:
+            console.print(f"{each.title}: left out: {each.left_out}.", markup=False)
 
 
 def report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class Flip:
 
 @dataclass(frozen=True)
 class Compared:
-    """A task in two runs.
+    """A task in two runs, or in one of them.
 
     Attributes:
         task: Name of the task.
         title: Title in tables.
-        differences: Differences of every metric, the leading one first.
+        differences: Differences of every metric, the leading one first; none where no item can be compared.
         corrected: The leading p-value, by Holm over all tasks.
         flips: Items that flipped.
         only_one: Items that only one of the runs has an answer to.
@@ -54,9 +54,15 @@ class Compared:
     only_one: int
     different: int
 
+    @property
+    def left_out(self) -> str:
+        """Items that are in no difference, in words; empty where all are."""
+        counts = ((self.only_one, "answered by one alone"), (self.different, "asked otherwise"))
+        return ", ".join(f"{count:,} {why}" for count, why in counts if count)
+
 
 def compare_runs(first: str | Path, second: str | Path, protocol: Protocol = "strict") -> list[Compared]:
-    """Compare the tasks that two runs share, on the items that both answered.
+    """Compare two runs task by task, on the items that both answered and that were asked alike.
 
     Args:
         first: A run's folder, such as the baseline's.
@@ -64,21 +70,28 @@ def compare_runs(first: str | Path, second: str | Path, protocol: Protocol = "st
         protocol: By which answers are scored.
 
     Raises:
-        CoatError: They share no task, or were asked in different words.
+        CoatError: They share no such item, or were asked in different words.
     """
     about = [read_run(first), read_run(second)]
     _same_words(about[0][0], about[1][0], str(first), str(second))
     tasks = [{task.task.name: task for task in each} for _, each in about]
-    shared = [name for name in tasks[0] if name in tasks[1]]
-    if not shared:
+    if not tasks[0].keys() & tasks[1].keys():
         raise CoatError(f"{first} and {second} share no task.", "Run both on the same tasks.")
-    found = [_compare(tasks[0][name], tasks[1][name], protocol) for name in shared]
-    found = [each for each in found if each.differences]
-    corrected = holm([each.differences[0].p for each in found])
-    return [
-        Compared(each.task, each.title, each.differences, p, each.flips, each.only_one, each.different)
-        for each, p in zip(found, corrected, strict=True)
+    found = [
+        _compare(tasks[0][name], tasks[1][name], protocol) if name in tasks[0] and name in tasks[1] else _alone(task)
+        for name, task in {**tasks[1], **tasks[0]}.items()
     ]
+    tested = [each for each in found if each.differences]
+    if not tested:
+        why = "; ".join(f"{each.title}: {each.left_out}" for each in found)
+        raise CoatError(f"{first} and {second} have nothing to compare: {why}.", "Ask both the same questions.")
+    corrected = dict(zip((each.task for each in tested), holm([each.differences[0].p for each in tested]), strict=True))
+    return [replace(each, corrected=corrected.get(each.task, 1.0)) for each in found]
+
+
+def _alone(task: Answered) -> Compared:
+    items = {item for item, _ in task.answers}
+    return Compared(task.task.name, task.task.title, [], 1.0, [], len(items), 0)
 
 
 def _compare(first: Answered, second: Answered, protocol: Protocol) -> Compared:

@@ -137,6 +137,8 @@ def _comparison(first: str, second: str, found: Sequence[Compared]) -> Section:
             flips = f"{gained} gained, {len(each.flips) - gained} lost" if each.flips and place == 0 else ""
             interval = f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
             rows.append([f"{each.title} ({change.metric})", interval, p, str(change.items), flips])
+        if each.left_out:
+            rows.append([f"{each.title}: left out", each.left_out, "", "", ""])
     return Section(
         f"{second} against {first}",
         "Differences on the items that both answered, with 95 % intervals by paired bootstrap; p by McNemar's exact "
