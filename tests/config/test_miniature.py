@@ -24,3 +24,8 @@ def test_the_laptop_recipe_trains_and_the_run_finds_its_base_from_anywhere(manif
 def test_another_name_is_told_where_it_goes():
     with pytest.raises(CoatError, match="path: Qwen/Qwen2-Audio-7B-Instruct"):
         parse_recipe({"backbone": "Qwen/Qwen2-Audio-7B-Instruct", "stages": [], "data": {"train_dataset": "a"}})
+
+
+def test_pocket_is_a_backbone_by_its_name():
+    recipe = load_recipe(RECIPE, ["backbone=pocket"])
+    assert (recipe.backbone.family, recipe.backbone.path) == ("qwen2_audio", "pocket")

@@ -28,5 +28,4 @@ def view(
     quiet()
     from coat.view.page import serve_page
 
-    typer.echo(f"http://{host}:{port}")
-    serve_page(model, decoder=decoder, host=host, port=port, share=share)
+    serve_page(model, decoder=decoder, host=host, port=port, share=share, say=typer.echo)

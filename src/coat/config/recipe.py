@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coat.config.thinking import ThinkingConfig
-from coat.hub import MINIATURE
+from coat.hub import MINIATURE, POCKET
 
 Weight = float | Literal["auto"]
 # How a run gets on, not what comes of it: a run that was stopped may go on with others.
@@ -28,7 +28,7 @@ class BackboneConfig(_Part):
 
     family: str = Field("qwen2_audio", description="Family of audio language models.")
     path: str | None = Field(
-        None, description="Hub id, folder or miniature; the family's usual checkpoint if left out."
+        None, description="Hub id, folder, miniature or pocket; the family's usual checkpoint if left out."
     )
     load_in_4bit: bool = Field(
         False, description="Train on a language model held in four bits (bitsandbytes): for one small GPU."
@@ -244,9 +244,9 @@ class Recipe(_Part):
     @field_validator("backbone", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        """``backbone: miniature``."""
+        """``backbone: miniature``, or ``pocket``: models whose family is known by their names."""
         if isinstance(value, str):
-            if value != MINIATURE:
+            if value not in (MINIATURE, POCKET):
                 raise ValueError(f"'{value}' is no set of fields: write backbone: {{family: ..., path: {value}}}")
             return {"path": value}
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -106,6 +106,7 @@ def serve_page(
     host: str = "127.0.0.1",
     port: int = 7860,
     share: bool = False,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Serve the page until it is stopped.
 
@@ -115,6 +116,8 @@ def serve_page(
         host: Address to listen on.
         port: Port to listen on.
         share: Through Gradio's tunnel, for others to see.
+        say: Called with the address, once there is something to show.
     """
     page = build_page(Listener(model_path, decoder), f"What {Path(model_path).name} hears", EXAMPLES)
+    say(f"http://{host}:{port}")
     page.launch(server_name=host, server_port=port, share=share, quiet=True)
