@@ -136,6 +136,7 @@ def test_arms_are_trained_asked_and_compared_and_resume(recipe, manifest, tmp_pa
     page = write_ablation_page(found, plan.folder, recipe.dump()).read_text()
     assert "fine-tuning alone" in page
     assert "transcription (wer), n = 4" in page
+    assert "All seeds train on the same rows." in page
 
 
 def test_the_steps_of_a_run_are_read_while_it_writes_them(recipe, tmp_path):

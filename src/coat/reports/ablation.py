@@ -147,10 +147,11 @@ def write_ablation_page(found: Ablation, folder: Path, recipe: str, tasks: Seque
         if several
         else "One seed has no interval: differences may be chance."
     )
+    rows = "In its paths {seed} is each seed in turn." if "{seed}" in recipe else "All seeds train on the same rows."
     sections = [
         Section("Scores", f"Out of a hundred. {over}", scores, [picture]),
         Section("Each arm against its reference", interval, changes),
-        Section("The full recipe", code=recipe),
+        Section("The full recipe", rows if several else "", code=recipe),
     ]
     path = folder / "ablation.html"
     write_report(
