@@ -3,7 +3,6 @@
 import pytest
 
 from coat.api.model import CoatModel
-from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
 from coat.evaluation.backends.endpoint import EndpointBackend
 from coat.evaluation.backends.transformers import TransformersBackend
@@ -22,7 +21,7 @@ def test_an_endpoint_answers_as_the_model_does_here(tmp_path, think):
     with running(model, max_new_tokens=64) as (url, _):
         endpoint = EndpointBackend(f"{url}/v1", profile="qwen2_audio", think=think)
         assert not run_tasks(endpoint, opened, tmp_path / "there").errors
-    thinking = ThinkingConfig(enabled=think)
+    thinking = model.thinking if think else model.thinking.at(0)
     assert not run_tasks(TransformersBackend(model, thinking=thinking), opened, tmp_path / "here").errors
     counts = [
         sorted(line["think_tokens"] for line in read_jsonl(tmp_path / where / "predictions.jsonl"))
