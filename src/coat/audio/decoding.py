@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ import numpy as np
 
 from coat.audio.errors import AudioError, empty, refuse
 from coat.audio.headers import FLAC_HEADER, chunks_are_sound, is_joined
+from coat.audio.libsndfile import open_sound
 from coat.audio.limits import problem_of_length, too_long
 from coat.audio.stream import UNKNOWN_FRAMES, blocks
 
@@ -64,11 +65,9 @@ def decode(
         AudioError: It is not audio, is damaged or cut short, is too long, or ends before the stretch does.
     """
     stretch = stretch or Stretch()
-    with _opened(source) as file:
-        plain = _plain(file, name)
+    with _opened(source) as file, _plain(file, name) as plain:
         if plain is not None:
-            with plain:
-                return _read_plain(plain, file, name, stretch, max_seconds, max_samples)
+            return _read_plain(plain, file, name, stretch, max_seconds, max_samples)
         return _read_stream(file, name, stretch, max_seconds, max_samples)
 
 
@@ -78,11 +77,9 @@ def count_samples(source: Source, name: str) -> tuple[int, int]:
     Raises:
         AudioError: It is not audio, is damaged or cut short.
     """
-    with _opened(source) as file:
-        plain = _plain(file, name)
+    with _opened(source) as file, _plain(file, name) as plain:
         if plain is not None:
-            with plain:
-                return plain.frames, plain.samplerate
+            return plain.frames, plain.samplerate
         counted: dict[int, int] = {}
         for samples, rate in blocks(file, name):
             counted[rate] = counted.get(rate, 0) + samples.shape[1]
@@ -105,7 +102,8 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         yield file
 
 
-def _plain(file: BinaryIO, name: str) -> Any | None:
+@contextmanager
+def _plain(file: BinaryIO, name: str) -> Iterator[Any | None]:
     """The file opened by libsndfile, if its header can be trusted; None if it must be decoded to know its length."""
     head = file.read(12)
     file.seek(0)
@@ -113,19 +111,18 @@ def _plain(file: BinaryIO, name: str) -> Any | None:
     sound_header = chunks_are_sound(file, name) if chunked else head[:4] == b"fLaC"
     file.seek(0)
     if not sound_header:
-        return None
+        yield None
+        return
     import soundfile
 
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, RuntimeError):
+    with ExitStack() as opened:
+        try:
+            sound = opened.enter_context(open_sound(file))
+        except (soundfile.LibsndfileError, RuntimeError):
+            sound = None
         file.seek(0)
-        return None
-    if 0 < sound.frames < UNKNOWN_FRAMES and (sound.format == "FLAC" or sound.subtype.startswith(PLAIN)):
-        return sound
-    sound.close()
-    file.seek(0)
-    return None
+        plain = sound and 0 < sound.frames < UNKNOWN_FRAMES
+        yield sound if plain and (sound.format == "FLAC" or sound.subtype.startswith(PLAIN)) else None
 
 
 def _check_samples(count: int, max_samples: int | None, name: str) -> None:

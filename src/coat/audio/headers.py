@@ -76,14 +76,9 @@ def _check_rest(file: BinaryIO, name: str, size: int, rate: int) -> None:
 
 def is_joined(file: BinaryIO, header: re.Pattern[bytes]) -> bool:
     """Whether a file holds more than one header of its kind."""
-    if isinstance(file, io.BytesIO):
-        found = header.finditer(file.getbuffer())
-        return sum(1 for _ in zip(found, range(2), strict=False)) > 1
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = header.finditer(data)
-        several = sum(1 for _ in zip(found, range(2), strict=False)) > 1
-        del found  # which holds on to the map
-        return several
+    # Not closed by hand: an interrupt would find the search holding on to the map, and end in an error of its own.
+    data = file.getbuffer() if isinstance(file, io.BytesIO) else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return sum(1 for _ in zip(header.finditer(data), range(2), strict=False)) > 1
 
 
 def page_is_cut(file: BinaryIO) -> bool:

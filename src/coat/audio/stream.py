@@ -9,6 +9,7 @@ import numpy as np
 
 from coat.audio.errors import AudioError, check_not_cut, joined, unreadable
 from coat.audio.headers import HEADERS, is_joined, page_is_cut, xing_frames
+from coat.audio.libsndfile import open_sound
 from coat.audio.scale import to_unit
 
 UNKNOWN_FRAMES = 2**40
@@ -118,9 +119,8 @@ def _last_resort(file: BinaryIO, name: str, error: Exception) -> Iterator[tuple[
     """Formats that libsndfile knows and FFmpeg does not."""
     import soundfile
 
-    file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with open_sound(file) as sound:
             if not 0 < sound.frames < UNKNOWN_FRAMES:
                 raise ValueError
             yield sound.read(dtype="float32", always_2d=True).T, sound.samplerate
