@@ -10,8 +10,12 @@ import pytest
 import soundfile
 
 from coat.audio.decoding import count_samples, decode
+from coat.audio.libsndfile import encode_sound
 
 RATE, TRIES = 16_000, 150
+
+# What falls into a destructor is said by Python, and goes no further.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class InterruptedHere(BaseException):
@@ -49,3 +53,23 @@ def test_an_interrupt_is_no_damage(kind, in_memory, alarm, tmp_path):
         caught += 1
     assert caught > TRIES / 10
     np.testing.assert_array_equal(decode(source, "clip")[0], whole)
+
+
+@pytest.mark.parametrize(
+    "kind", [{"container": "FLAC"}, {"container": "OGG", "subtype": "VORBIS"}], ids=["flac", "ogg"]
+)
+def test_an_interrupt_leaves_no_part_of_a_file(kind, alarm):
+    samples = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
+    rng, caught = random.Random(0), 0
+    began = time.perf_counter()
+    whole = len(encode_sound(samples, RATE, **kind))
+    longest = 1.2 * (time.perf_counter() - began)
+    for _ in range(TRIES // 5):
+        with suppress(InterruptedHere):
+            alarm(rng.uniform(1e-5, longest))
+            made = encode_sound(samples, RATE, **kind)
+            alarm(0)
+            assert len(made) == whole
+            continue
+        caught += 1
+    assert caught

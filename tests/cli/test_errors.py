@@ -113,7 +113,7 @@ def test_ctrl_c_says_how_to_go_on(recipe, tmp_path):
     process.send_signal(signal.SIGINT)
     done = process.wait()
     said = done.stderr
-    assert done.returncode == 130
+    assert done.returncode == 130, said
     assert "goes on from the last finished step" in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
 

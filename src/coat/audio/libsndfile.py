@@ -1,15 +1,18 @@
-"""Sound files for libsndfile, by a descriptor of its own.
+"""Sound files by libsndfile, which is given descriptors of its own.
 
-Given a Python file, libsndfile calls back for every read. What is raised in a callback is lost there: an interrupt
-would end as a damaged file, or as a crash.
+Given a Python file, libsndfile calls back for every read and write. What is raised in a callback is lost there: an
+interrupt would end as a damaged file, or as a crash.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
+
+import numpy as np
 
 
 @contextmanager
@@ -28,6 +31,23 @@ def open_sound(file: BinaryIO) -> Iterator[Any]:
     finally:
         if own is not None:
             os.close(own)
+
+
+def encode_sound(samples: np.ndarray, rate: int, *, container: str, subtype: str | None = None) -> bytes:
+    """Encode samples as a sound file in memory.
+
+    Args:
+        samples: ``(samples,)`` or ``(samples, channels)``.
+        rate: Sampling rate in Hz.
+        container: libsndfile's name of the format, such as WAV, FLAC or OGG.
+        subtype: libsndfile's name of the encoding; the format's usual one if None.
+    """
+    import soundfile
+
+    with tempfile.TemporaryFile() as file:
+        soundfile.write(file.fileno(), samples, rate, format=container, subtype=subtype, closefd=False)
+        file.seek(0)
+        return file.read()
 
 
 def _descriptor(file: BinaryIO) -> int | None:

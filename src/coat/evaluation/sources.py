@@ -213,15 +213,12 @@ def write_sample(task: Task, folder: Path) -> Path:
 
 def _tone(index: int) -> bytes:
     """A file of a tone that is higher and longer for each row."""
-    import io
-
     import numpy as np
-    import soundfile
+
+    from coat.audio.libsndfile import encode_sound
 
     time = np.arange(round((0.6 + 0.15 * index) * 16_000)) / 16_000
-    buffer = io.BytesIO()
-    soundfile.write(buffer, 0.2 * np.sin(2 * np.pi * 220 * (index + 1) * time), 16_000, format="WAV")
-    return buffer.getvalue()
+    return encode_sound(0.2 * np.sin(2 * np.pi * 220 * (index + 1) * time), 16_000, container="WAV")
 
 
 def _folder_of(task: Task, data: Path) -> Path:

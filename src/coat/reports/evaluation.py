@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from coat.audio.libsndfile import encode_sound
 from coat.data.conversation import texts_of
 from coat.errors import CoatError
 from coat.evaluation.compare import Compared
@@ -249,13 +249,10 @@ def _sounds(task: Answered, items: Sequence[Item]) -> dict[str, str]:
 
 
 def _embedded(item: Item) -> str:
-    import soundfile
-
     clip = item.sounds[0].load()
     wave = clip.at(PLAYED_RATE)[: round(PLAYED_SECONDS * PLAYED_RATE)]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, wave, PLAYED_RATE, format="OGG", subtype="VORBIS")
-    return "data:audio/ogg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = encode_sound(wave, PLAYED_RATE, container="OGG", subtype="VORBIS")
+    return "data:audio/ogg;base64," + base64.b64encode(data).decode()
 
 
 def _confusion(table: Mapping[str, Mapping[str, int]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +83,18 @@ class Sounds:
         return self._save(clip.waveform, clip.sampling_rate, key)
 
     def _save(self, samples: np.ndarray, rate: int, key: str) -> dict[str, Any]:
-        import soundfile
-
         from coat.audio import decode_audio
+        from coat.audio.libsndfile import encode_sound
 
-        buffer = BytesIO()
         peak = float(np.abs(samples).max(initial=0.0))
         # FLAC holds nothing beyond full scale; such samples are kept as they are, and judged when they are read.
-        kind = {"format": "FLAC"} if peak <= 1 and rate <= MAX_FLAC_RATE else {"format": "WAV", "subtype": "FLOAT"}
-        soundfile.write(buffer, samples, rate, **kind)
-        decode_audio(buffer.getvalue(), key)
-        path = self._place(key, f".{kind['format'].lower()}")
-        self._write(path, buffer.getvalue())
+        kind = (
+            {"container": "FLAC"} if peak <= 1 and rate <= MAX_FLAC_RATE else {"container": "WAV", "subtype": "FLOAT"}
+        )
+        data = encode_sound(samples, rate, **kind)
+        decode_audio(data, key)
+        path = self._place(key, f".{kind['container'].lower()}")
+        self._write(path, data)
         return {"path": str(path.relative_to(self.folder)), "seconds": round(len(samples) / rate, 4)}
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from coat.audio import Clip
+from coat.audio.libsndfile import encode_sound
 from coat.data.conversation import Conversation, Message
 from coat.errors import CoatError
 from coat.evaluation.backends.base import Request, described, processor_options
@@ -162,8 +162,4 @@ def _sound(clip: Clip) -> dict[str, Any]:
 
 def wav(clip: Clip) -> bytes:
     """A clip as a file: WAV, 16 bits, which every server reads."""
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, clip.waveform, clip.sampling_rate, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
+    return encode_sound(clip.waveform, clip.sampling_rate, container="WAV", subtype="PCM_16")
