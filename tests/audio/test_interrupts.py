@@ -34,7 +34,7 @@ def alarm():
 
 
 @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "bytes"])
-@pytest.mark.parametrize("kind", ["flac", "wav"])
+@pytest.mark.parametrize("kind", ["flac", "wav", "ogg"])
 def test_an_interrupt_is_no_damage(kind, in_memory, alarm, tmp_path):
     path = tmp_path / f"clip.{kind}"
     samples = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
