@@ -40,8 +40,9 @@ def test_an_interrupt_is_no_damage(kind, in_memory, alarm, tmp_path):
     samples = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
     soundfile.write(path, samples, RATE)
     source, rng, caught = path.read_bytes() if in_memory else path, random.Random(0), 0
+    whole, _ = decode(source, "clip")  # which imports what it needs
     began = time.perf_counter()
-    whole, _ = decode(source, "clip")
+    decode(source, "clip")
     longest = 1.2 * (time.perf_counter() - began)
     for _ in range(TRIES):
         with suppress(InterruptedHere):
@@ -61,8 +62,9 @@ def test_an_interrupt_is_no_damage(kind, in_memory, alarm, tmp_path):
 def test_an_interrupt_leaves_no_part_of_a_file(kind, alarm):
     samples = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
     rng, caught = random.Random(0), 0
-    began = time.perf_counter()
     whole = len(encode_sound(samples, RATE, **kind))
+    began = time.perf_counter()
+    encode_sound(samples, RATE, **kind)
     longest = 1.2 * (time.perf_counter() - began)
     for _ in range(TRIES // 5):
         with suppress(InterruptedHere):
