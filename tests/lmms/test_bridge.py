@@ -45,7 +45,10 @@ def found(request, tmp_path_factory):
     for name in TASKS:
         path = write_sample(load_task(name), data / name)
         # Without torchcodec nothing can decode an Audio column: a plain one of bytes and path, as on any disk.
-        pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+        table = pq.read_table(path).replace_schema_metadata(None)
+        if name == "mmau":  # whose own scorer ends in an IndexError at a letter that a question does not offer
+            table = table.filter([len(json.loads(options)) >= 4 for options in table["choices"].to_pylist()])
+        pq.write_table(table, path)
     (out / "cases.json").write_text(json.dumps(CASES))
     run = subprocess.run(
         [python, HERE / "inside.py", data, out], capture_output=True, text=True, check=False,
