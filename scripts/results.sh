@@ -42,6 +42,12 @@ twice="--set stages.0.steps=300 --set stages.1.steps=1300"
   --arms sft,full,weights-x0.25,weights-x4,equal-weights,one-stage,before_assistant,without-basic_pitch,full-rate-x0.5,sft-rate-x0.5 \
   --workers "$workers" --out runs/screens
 "$bin/coat" ablate recipes/small-world.yaml $ask --arms sft,full,sft-rate-x0.5,full-rate-x0.5 --seeds 3 --workers "$workers" --out runs/rate
+# Backbones that have met blocks in pre-training, and have not.
+for blocks in 0 0.5; do
+  "$bin/python" scripts/pretrain_miniature.py --corpus $world/corpus --out runs/met-blocks/backbone-$blocks --steps 1000 --blocks $blocks
+  "$bin/coat" ablate recipes/small-world.yaml $paper --set backbone.path=runs/met-blocks/backbone-$blocks \
+    --set data.cache=runs/met-blocks/features-$blocks $ask --arms sft,block --seeds 1 --workers "$workers" --out runs/met-blocks/$blocks
+done
 # The same runs asked other questions, about other instruments and voices.
 for run in runs/at-audio-50/sft-seed* runs/at-audio-50/full-seed* runs/at-audio-50/weights-x0.25-seed* runs/twice-50/*-seed* \
   runs/twice-200/*-seed*; do
