@@ -71,6 +71,7 @@ class Listener:
             self.experts = _experts_of(ref.recipe, self.model, decoder)
         elif decoder is not None:
             raise CoatError(f"{model_path} has no heads, whose audio embeddings --decoder would draw.", "Leave it out.")
+        self._without_heads = {} if self.experts else _heard_anyway(self.model)
         self.compares = self.model.peft is not None
         self.hears = self.model.backbone.audio_spec.max_seconds
 
@@ -88,20 +89,10 @@ class Listener:
         A model without heads has the spectrogram, and the notes that basic-pitch hears where it is installed.
         """
         if not self.experts:
-            return plot_listening(clip, self._without_heads(clip))
+            heard = [heard_by(expert, clip) for expert in self._without_heads.values()]
+            return plot_listening(clip, [Strip(picture.title, picture, picture) for picture in heard])
         asked = Conversation([{"role": "user", "content": "<audio>Describe the audio."}], [clip], "clip")
         return plot_listening(clip, strips_of(reconstruct(self.model, self.experts, asked)))
-
-    def _without_heads(self, clip: Clip) -> list[Strip]:
-        from coat.experts import make_expert
-
-        backbone, strips = self.model.backbone, []
-        for name in WITHOUT_HEADS:
-            with suppress(CoatError):  # what it needs is not installed
-                expert = make_expert(name, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
-                picture = heard_by(expert, clip)
-                strips.append(Strip(picture.title, picture, picture))
-        return strips
 
     def answer(self, clip: Clip, question: str, *, baseline: bool, max_new_tokens: int = 64) -> Heard:
         """The model's answer, or that of its backbone as it was.
@@ -131,6 +122,16 @@ class Listener:
         """The backbone without its adapter, in the same memory."""
         with torch.inference_mode(), self.model.peft.disable_adapter() if self.model.peft else nullcontext():
             yield
+
+
+def _heard_anyway(model: ThinkingModel) -> dict[str, Expert]:
+    from coat.experts import make_expert
+
+    made, backbone = {}, model.backbone
+    for name in WITHOUT_HEADS:
+        with suppress(CoatError):  # what it needs is not installed
+            made[name] = make_expert(name, hidden_size=backbone.hidden_size, audio_spec=backbone.audio_spec)
+    return made
 
 
 def _experts_of(recipe: Recipe, model: ThinkingModel, decoder: Path | None) -> dict[str, Expert]:

@@ -12,9 +12,9 @@ from coat.pocket.recordings import SHIPPED
 from coat.view.listen import Heard, Listener
 
 EXPERTS = "what each frozen expert hears in it, what the think states kept of that, on one time axis"
+NO_EXPERTS = "its spectrogram, the notes that basic-pitch hears in it where that is installed"
 # The recordings that ship with the package.
 EXAMPLES = [str(path) for path in sorted(SHIPPED.glob("*.flac"))]
-NO_EXPERTS = "its spectrogram, the notes that basic-pitch hears in it where that is installed"
 
 
 def build_page(listener: Listener, title: str, examples: Sequence[str] = ()) -> Any:
