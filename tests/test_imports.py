@@ -14,7 +14,7 @@ import coat
 SOURCE = Path(coat.__file__).parent
 # Each room may import from its own and those to its left.
 LAYERS = [
-    {"errors", "extras", "files", "audio", "audio_batch", "hub", "plugins", "versions"},
+    {"errors", "extras", "files", "audio", "audio_batch", "hub", "plugins", "processes", "versions"},
     {"config"},
     {"data"},
     {"losses", "heads"},

@@ -11,8 +11,9 @@ from coat.errors import CoatError
 
 # Module: the first of the extras that bring it.
 EXTRAS = {
-    "julius": "train", "pyarrow": "train", "datasets": "train", "scipy": "train", "tensorboard": "train",
-    "matplotlib": "train", "jiwer": "eval", "whisper_normalizer": "eval", "sklearn": "eval", "mir_eval": "eval",
+    "julius": "train", "loky": "train", "pyarrow": "train", "datasets": "train", "scipy": "train",
+    "tensorboard": "train", "matplotlib": "train", "jiwer": "eval", "whisper_normalizer": "eval",
+    "sklearn": "eval", "mir_eval": "eval",
     "openai": "eval", "onnx": "pitch", "mido": "miniature", "fastapi": "serve", "uvicorn": "serve",
     "multipart": "serve", "python_multipart": "serve", "prometheus_client": "serve",
     "bitsandbytes": "quantized", "gradio": "view", "ray": "scale", "pytest": "dev",

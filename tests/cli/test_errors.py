@@ -1,9 +1,11 @@
 """Mistakes that newcomers make: each gives one screen that says what to do, and no traceback."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +182,32 @@ def test_a_folder_that_cannot_be_written(recipe, tmp_path):
     wave(tmp_path / "a.wav", 1.0)
     (tmp_path / "file").write_text("")
     assert_helps(coat("train", recipe("a.wav"), "--out", tmp_path / "file" / "run", cwd=tmp_path), "cannot be written")
+
+
+def test_a_process_that_was_killed_is_named_with_a_remedy(tmp_path):
+    """As by a machine whose memory has run out."""
+    wave(tmp_path / "a.wav", 20)
+    rows = [
+        {"id": f"{n}", "audios": [{"path": "a.wav", "start": n / 100}], "messages": [user("<audio>?"), assistant("x")]}
+        for n in range(1000)
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    command = Started("data", "check", "rows.jsonl", "--workers", 2, cwd=tmp_path)
+    while command.poll() is None:
+        if found := decoders(command.pid):
+            os.kill(found[0], signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    result = command.wait()
+    said = " ".join((result.stdout + result.stderr).replace("│", " ").split())
+    assert result.returncode == 3, said
+    assert "Traceback" not in said
+    assert "A process of this command was killed" in said
+    assert "SIGKILL" in said
+    assert "fewer --workers" in said
+
+
+def decoders(pid):
+    """Processes that a command has started to decode."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if "popen_loky" in Path(f"/proc/{child}/cmdline").read_text()]

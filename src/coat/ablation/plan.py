@@ -5,7 +5,6 @@ Every arm trains on the same rows in the same order with the same seeds and step
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from coat.ablation.arms import Arm
 from coat.config.recipe import Recipe
 from coat.config.thinking import ThinkingConfig
 from coat.errors import CoatError
+from coat.processes import threads_of_each
 
 Progress = Callable[[str, int, int], None]
 # Called with a job's name, its steps so far, all of them, and what it does besides.
@@ -199,7 +199,7 @@ def run_plan(
             say(run_job(plan, arm, seed, base))
         return
     if ray is not None:
-        threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
+        threads = threads_of_each(workers)
         done = _on_ray(plan, jobs, base, ray, threads)
     else:
         done = run_side_by_side(plan, jobs, base, workers, watch)

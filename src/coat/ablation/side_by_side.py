@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from coat.ablation.arms import Arm
 from coat.ablation.plan import Plan, Watch, run_job
 from coat.checkpoints.references import is_finished
 from coat.config.recipe import Recipe
+from coat.processes import cores, pool, threads_of_each
 
 LOOK_SECONDS = 1.0
 
@@ -24,7 +23,7 @@ def share_of_cores(jobs: int) -> int:
     """Number of processes for so many jobs on this machine: one a core, or one alone where an accelerator is shared."""
     import torch
 
-    return 1 if torch.accelerator.is_available() else max(1, min(jobs, os.cpu_count() or 1))
+    return 1 if torch.accelerator.is_available() else max(1, min(jobs, cores()))
 
 
 def run_side_by_side(
@@ -42,11 +41,11 @@ def run_side_by_side(
     Yields:
         Each job's folder, once it is done.
     """
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = threads_of_each(workers)
     (plan.folder / "logs").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with pool(workers, threads=threads) as several:
         longest_first = sorted(jobs, key=lambda job: -work_of(job[0]))  # none is left alone at the end
-        running = {pool.submit(_logged, plan, arm, seed, base, threads): (arm, seed) for arm, seed in longest_first}
+        running = {several.submit(_logged, plan, arm, seed, base, threads): (arm, seed) for arm, seed in longest_first}
         while running:
             done, _ = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
             for future in done:

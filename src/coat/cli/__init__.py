@@ -12,6 +12,8 @@ TRACEBACK = "COAT_TRACEBACK"
 
 def main() -> None:
     """Run ``coat``; errors meant for users come as one panel, never as a traceback."""
+    from concurrent.futures import BrokenExecutor
+
     import typer
 
     from coat.cli.app import app
@@ -29,6 +31,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _panel("Stopped.", "The same command goes on from the last finished step.")
         sys.exit(INTERRUPTED)
+    except BrokenExecutor as error:
+        _panel(f"A process of this command was killed. {error}", "Where memory ran out, take fewer --workers.")
+        sys.exit(COULD_NOT_RUN)
     except OSError as error:
         if error.errno is None:  # the hub's and the network's own kinds
             _panel(str(error), "Check the name and the network; HF_HUB_OFFLINE=1 uses what is in the cache.")

@@ -10,7 +10,6 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from coat.audio import AudioError, Clip
 from coat.data.manifest import AudioRef, Row, RowError, existing, is_another_clips, no_rows, row_of
 from coat.data.reading import read_records
 from coat.errors import CoatError
+from coat.processes import each
 
 ERROR, WARNING = "error", "warning"
 SILENT_DB = -60.0
@@ -269,24 +269,23 @@ def _listen(
     sounds: dict[str, list[str]] = defaultdict(list)
     lengths: dict[AudioRef, float] = {}
     hear = partial(_hear, max_seconds=LONGEST_DECODED if max_seconds is None else max_seconds)
-    with ProcessPoolExecutor(workers) as pool:
-        for heard in pool.map(hear, names, chunksize=CHUNK):
-            (row, _), place = names[heard.ref][0], str(heard.ref.path)
-            if heard.problem:
-                checked.findings.append(Finding(heard.kind, row, heard.problem))
-            else:
-                lengths[heard.ref] = heard.seconds
-                checked.seconds.append(heard.seconds)
-                checked.rates[heard.rate] += 1
-                sounds[heard.key].append(place)
-                checked.findings += [Finding(kind, row, text, place) for kind, text in _judge(heard)]
-                for name, known in names[heard.ref]:
-                    if known is not None and abs(known - heard.seconds) > max(0.05, 0.01 * heard.seconds):
-                        told = f"{known:.2f} s in the manifest, {heard.seconds:.2f} s in the file"
-                        kind = "another duration" if is_another_clips(known, heard.seconds) else "wrong duration"
-                        checked.findings.append(Finding(kind, name, told, place))
-            if progress:
-                progress("clips", 1, len(names))
+    for heard in each(hear, list(names), workers=workers, chunk=CHUNK):
+        (row, _), place = names[heard.ref][0], str(heard.ref.path)
+        if heard.problem:
+            checked.findings.append(Finding(heard.kind, row, heard.problem))
+        else:
+            lengths[heard.ref] = heard.seconds
+            checked.seconds.append(heard.seconds)
+            checked.rates[heard.rate] += 1
+            sounds[heard.key].append(place)
+            checked.findings += [Finding(kind, row, text, place) for kind, text in _judge(heard)]
+            for name, known in names[heard.ref]:
+                if known is not None and abs(known - heard.seconds) > max(0.05, 0.01 * heard.seconds):
+                    told = f"{known:.2f} s in the manifest, {heard.seconds:.2f} s in the file"
+                    kind = "another duration" if is_another_clips(known, heard.seconds) else "wrong duration"
+                    checked.findings.append(Finding(kind, name, told, place))
+        if progress:
+            progress("clips", 1, len(names))
     for places in sounds.values():
         if len(places) > 1:
             checked.findings.append(

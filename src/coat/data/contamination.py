@@ -9,13 +9,13 @@ propose a pair and its offset; the share of equal bits over all that overlaps de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from coat.data.manifest import AudioRef
 from coat.errors import CoatError
+from coat.processes import each
 
 RATE, WINDOW, HOP = 8_000, 2_960, 184
 BANDS, LOWEST_HZ, HIGHEST_HZ = 33, 300.0, 2_000.0
@@ -89,20 +89,19 @@ def find_overlaps(
         progress: Called with (what, clips just done, clips in all).
     """
     firsts, seconds = list(dict.fromkeys(first)), list(dict.fromkeys(second))
-    found = []
-    with ProcessPoolExecutor(workers) as pool:
-        held: list[Fingerprint] = []
-        for made in pool.map(_of, seconds, chunksize=CHUNK):
-            held.append(made)
-            if progress:
-                progress("benchmark", 1, len(seconds))
-        index = _Index(held)
-        for ref, made in zip(firsts, pool.map(_of, firsts, chunksize=CHUNK), strict=True):
-            found += [
-                Overlap(ref, seconds[clip], frames * HOP / RATE, errors) for clip, frames, errors in index.search(made)
-            ]
-            if progress:
-                progress("training", 1, len(firsts))
+    made = each(_of, [*seconds, *firsts], workers=workers, chunk=CHUNK)
+    held: list[Fingerprint] = []
+    for _, fingerprint_of_clip in zip(seconds, made, strict=False):
+        held.append(fingerprint_of_clip)
+        if progress:
+            progress("benchmark", 1, len(seconds))
+    index, found = _Index(held), []
+    for ref, heard in zip(firsts, made, strict=True):
+        found += [
+            Overlap(ref, seconds[clip], frames * HOP / RATE, errors) for clip, frames, errors in index.search(heard)
+        ]
+        if progress:
+            progress("training", 1, len(firsts))
     return found
 
 

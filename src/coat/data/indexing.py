@@ -7,10 +7,9 @@ names that they have when it is read from its beginning.
 from __future__ import annotations
 
 import gc
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -27,6 +26,7 @@ from coat.audio.limits import problem_of_length
 from coat.data.manifest import Row, RowError, listed, row_of
 from coat.data.reading import Record, parts_of, read_lines, read_records
 from coat.errors import CoatError
+from coat.processes import cores, each
 
 HEADER_READERS = 16
 ROWS_AT_ONCE = 10_000
@@ -124,12 +124,7 @@ def read_notes(path: Path, lines: Path, reading: Reading, progress: Callable[[in
     whole = Found(problems=problems)
     parts = list(parts_of(lines, PART_BYTES))
     read = partial(read_part, lines, path.parent, word, reading)
-    workers = min(len(parts), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            _join(whole, pool.map(read, parts), progress)
-    else:
-        _join(whole, map(read, parts), progress)
+    _join(whole, each(read, parts, workers=cores()), progress)
     _check_ids(whole, lines, path.parent, word, reading)
     if whole.problems:
         raise CoatError(

@@ -12,12 +12,10 @@ corpus/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import numpy as np
 
 from coat.errors import CoatError
 from coat.files import write_jsonl
+from coat.processes import cores, pool
 from coat.synthetic.world import (
     EVENTS,
     HIGHEST_NOTE,
@@ -91,7 +90,7 @@ def build_corpus(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "clips").mkdir(parents=True)
-    facts = _synthesise(partial, seed, size, workers or os.cpu_count() or 1, progress)
+    facts = _synthesise(partial, seed, size, workers or cores(), progress)
     write_jsonl(partial / "clips.jsonl", facts)
 
     from coat.synthetic.items import ask
@@ -130,8 +129,8 @@ def _synthesise(
         for start in range(0, count, CHUNK)
     ]
     done, facts = 0, []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_make_chunk, *job) for job in jobs]):
+    with pool(workers, threads=1) as several:
+        for future in as_completed([several.submit(_make_chunk, *job) for job in jobs]):
             chunk = future.result()
             facts += chunk
             done += len(chunk)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from coat.evaluation.backends.base import Request
 from coat.evaluation.backends.opening import BackendOptions, open_backend
 from coat.generation import Reply
 from coat.generation.many import LOADERS
+from coat.processes import pool, threads_of_each
 
 # Parts that wait at each worker, so that none is idle while the next is decoded.
 AHEAD = 2
@@ -104,14 +104,13 @@ class LocalWorkers:
 
     def __init__(self, model_path: str, options: BackendOptions, count: int) -> None:
         self.count = count
-        context = get_context("spawn")
-        devices = context.Queue()
+        from loky.backend import get_context
+
+        devices = get_context().Queue()
         for device in _devices(count):
             devices.put(device)
-        threads = max(1, (os.cpu_count() or 1) // count)
-        self._pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=_begin, initargs=(devices, model_path, options, threads)
-        )
+        threads = threads_of_each(count)
+        self._pool = pool(count, threads=threads, begin=_begin, given=(devices, model_path, options, threads))
 
     def about(self) -> Future[About]:
         """See :class:`Workers`."""
@@ -123,7 +122,7 @@ class LocalWorkers:
 
     def close(self) -> None:
         """See :class:`Workers`."""
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(kill_workers=True)
 
 
 class RayWorkers:
