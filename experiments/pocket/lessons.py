@@ -45,10 +45,12 @@ NOTES = {"train": 1200, "dev": 60}
 # How often the few recordings of human voices and of things are shown.
 HUMAN_TIMES, SOUND_TIMES = 4, 4
 
-TEXTS, TEXT_TOKENS, TEXT_BATCH = 900, 48, 32
+TEXTS, TEXT_TOKENS, TEXT_BATCH = 3600, 48, 32
 TEXT_FORMS = [
     "What is a {noun}?", "Write a sentence with the word {noun}.", "Tell me something about the word {noun}.",
     "What does a {noun} have to do with people?", "Where would you find a {noun}?", "Is a {noun} a thing or a person?",
+    "What is a {noun} made of?", "How many parts does a {noun} have?", "What is the opposite of a {noun}?",
+    "Who uses a {noun}, and what for?", "Which colour is a {noun}?", "Name something that is like a {noun}.",
 ]  # fmt: skip
 
 INSTRUMENTS = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-LOOK_SECONDS, GRACE_SECONDS = 1.0, 30.0
+LOOK_SECONDS, GRACE_SECONDS = 1.0, 120.0
 
 
 def cores() -> int:

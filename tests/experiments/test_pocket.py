@@ -1,6 +1,5 @@
 """What pocket learns from, and what is collected of it; flite's voices where they are installed."""
 
-import json
 from ctypes.util import find_library
 
 import numpy as np
@@ -51,32 +50,40 @@ def test_each_token_has_the_letter_of_its_time(backbone):
     assert targets([["ab", 0.08, 0.32]], 6, backbone, speed=2.0) == found
 
 
-def test_what_is_collected_is_what_both_adapters_merge_to(backbone, tmp_path):
+def adapted(backbone, folder, target, alpha, rank=4):
+    """A random adapter of the backbone as it is, saved; the backbone with it merged."""
+    lora = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target, modules_to_save=["multi_modal_projector"])
+    model = get_peft_model(backbone.model, lora)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(str(folder))
+    backbone.model = model.merge_and_unload()
+
+
+def test_what_is_collected_is_what_the_adapters_merge_to(backbone, tmp_path):
+    """One of the tower, one of the language model, and one of both with another rank, upon what was collected."""
     torch.manual_seed(0)
     plain = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     language_model = r".*language_model.*\.(q_proj|down_proj)"
-    for name, target, alpha in (("sequence", TOWER, 4), ("more/adapter", language_model, 8)):
-        lora = LoraConfig(r=4, lora_alpha=alpha, target_modules=target, modules_to_save=["multi_modal_projector"])
-        adapted = get_peft_model(backbone.model, lora)
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                torch.nn.init.normal_(parameter, std=0.1)
-        adapted.save_pretrained(str(tmp_path / name))
-        backbone.model = adapted.merge_and_unload()
+    adapted(backbone, tmp_path / "sequence", TOWER, alpha=4)
+    adapted(backbone, tmp_path / "more", language_model, alpha=8)
+    adapted(backbone, tmp_path / "whole", f"{TOWER}|{language_model}", alpha=6, rank=2)
     wanted = backbone.model.state_dict()
-    collect.main(["--out", str(tmp_path)])
+    first, hearing = tmp_path / "first.safetensors", tmp_path / "hearing.safetensors"
+    collect.main([str(tmp_path / "sequence"), str(tmp_path / "more"), "--to", str(first)])
+    collect.main([str(tmp_path / "whole"), "--onto", str(first), "--to", str(hearing)])
     other = make_qwen2_audio(backbone.tokenizer, seed=3)
     other.model.load_state_dict(plain)
-    apply(other, tmp_path / "hearing.safetensors")
+    apply(other, hearing)
     changed = 0
     for name, value in other.model.state_dict().items():
-        torch.testing.assert_close(value, wanted[name], atol=2e-3, rtol=1e-2)
+        torch.testing.assert_close(value, wanted[name], atol=3e-3, rtol=1e-2)
         changed += not torch.equal(value, plain[name])
     # Six kinds of the tower's layers, two of the language model's, and the projector's weight and bias.
     config = backbone.model.config
     layers = config.audio_config.encoder_layers * 6 + config.text_config.num_hidden_layers * 2
     assert changed == layers + 2
-    assert json.loads((tmp_path / "sequence" / "adapter_config.json").read_text())["r"] == 4
 
 
 @pytest.mark.parametrize("loss", [by_times, by_sequence])

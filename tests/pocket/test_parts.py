@@ -102,7 +102,7 @@ def test_the_language_model_speaks_as_it_did_before_the_graft(pocket, wheels, tm
 def test_learned_weights_are_applied(pocket, wheels, tmp_path):
     learned = tmp_path / "hearing.safetensors"
     bias = torch.arange(576) / 1024
-    write(learned, {"projector.linear.bias.whole": bias}, {})
+    write(learned, {"projector.linear.bias.whole": bias})
     folder = build(tmp_path / "pocket", wheels=wheels, hearing=learned, say=lambda _: None)
     plain, taught = (load_backbone("qwen2_audio", str(each)).model.state_dict() for each in (pocket, folder))
     (changed,) = (name for name, value in taught.items() if not torch.equal(value, plain[name]))

@@ -8,7 +8,6 @@ changes between versions. ``experiments/pocket`` trains and collects it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from coat.errors import CoatError
 SHIPPED = Path(__file__).with_name("hearing.safetensors")
 TOWER, LANGUAGE_MODEL, PROJECTOR = "audio_tower", "language_model", "projector"
 LORA_A, LORA_B, WHOLE = "lora_A", "lora_B", "whole"
+FORMAT = "pocket-hearing-2"
 
 
 def parts(backbone: Backbone) -> dict[str, nn.Module]:
@@ -30,6 +30,33 @@ def parts(backbone: Backbone) -> dict[str, nn.Module]:
         LANGUAGE_MODEL: backbone.language_model,
         PROJECTOR: backbone.projector,
     }
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a file that :func:`write` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        In float32, ``part.place.lora_A`` and ``.lora_B``, whose product ``B @ A`` is the change of a weight, and
+        ``part.place.whole``.
+
+    Raises:
+        CoatError: The file is not there, or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CoatError(f"There is no {path}.", "scripts/pocket.sh trains it.")
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise ValueError("it was written by another version, or by another program")
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError) as error:
+        raise CoatError(f"{path} holds no weights that pocket has learned: {error}", "scripts/pocket.sh") from None
+    return weights
 
 
 @torch.no_grad()
@@ -43,44 +70,34 @@ def apply(backbone: Backbone, path: Path) -> None:
     Raises:
         CoatError: The file is not there, or fits another model.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise CoatError(f"There is no {path}.", "scripts/pocket.sh trains it.")
-    try:
-        with safe_open(path, "pt") as file:
-            scales = json.loads(file.metadata()["scales"])
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CoatError(f"{path} holds no weights that pocket has learned: {error}", "scripts/pocket.sh") from None
+    weights = read(path)
     roots = parts(backbone)
     for name, value in weights.items():
         part, _, rest = name.partition(".")
         place, _, kind = rest.rpartition(".")
         if kind == LORA_B:
             continue
-        change = value
-        if kind == LORA_A:
-            change = scales[part] * weights[f"{part}.{place}.{LORA_B}"] @ value
         owner, _, leaf = (place if kind == WHOLE else f"{place}.weight").rpartition(".")
         try:
             weight = getattr(roots[part].get_submodule(owner), leaf)
-            weight.copy_(change if kind == WHOLE else weight + change)
+            if kind == WHOLE:
+                weight.copy_(value)
+            else:
+                weight.addmm_(weights[f"{part}.{place}.{LORA_B}"], value)
         except (AttributeError, KeyError, RuntimeError) as error:
             raise CoatError(f"{path.name} does not fit this model at {part}.{place}: {error}") from None
 
 
-def write(path: Path, weights: Mapping[str, Tensor], scales: Mapping[str, float]) -> None:
+def write(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write changes in float16.
 
     Args:
         path: The file.
-        weights: ``part.place.lora_A``, ``.lora_B`` and ``.whole`` by name.
-        scales: alpha / rank of each part.
+        weights: As :func:`read` returns them.
     """
     from safetensors.torch import save_file
 
     partial = path.with_name(path.name + ".partial")
     half = {name: value.detach().half().contiguous() for name, value in sorted(weights.items())}
-    save_file(half, partial, metadata={"scales": json.dumps(dict(scales))})
+    save_file(half, partial, metadata={"format": FORMAT})
     partial.rename(path)
