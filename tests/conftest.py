@@ -72,7 +72,7 @@ def ray_cluster():
     Ray can be started once in a process, and whatever calls ``coat.features.cluster`` takes the one that is there.
     """
     ray = pytest.importorskip("ray")
-    os.environ["RAY_worker_niceness"] = "0"  # else they wait for whatever tests beside them do
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else they wait for tests beside them
     root = str(Path(__file__).parents[1])  # workers import what the tests import
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
              runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}})  # fmt: skip
