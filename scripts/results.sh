@@ -37,11 +37,12 @@ twice="--set stages.0.steps=300 --set stages.1.steps=1300"
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-50
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-200
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/at-audio-200
-# What else a recipe sets, looked at once on the development split; half the learning rate over seeds.
+# What else a recipe sets, looked at once on the development split; half the learning rate, and the other placement, over seeds.
 "$bin/coat" ablate recipes/small-world.yaml --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --seeds 1 \
   --arms sft,full,weights-x0.25,weights-x4,equal-weights,one-stage,before_assistant,without-basic_pitch,full-rate-x0.5,sft-rate-x0.5 \
   --workers "$workers" --out runs/screens
 "$bin/coat" ablate recipes/small-world.yaml $ask --arms sft,full,sft-rate-x0.5,full-rate-x0.5 --seeds 3 --workers "$workers" --out runs/rate
+"$bin/coat" ablate recipes/small-world.yaml $ask --arms sft,full,before_assistant --seeds 3 --workers "$workers" --out runs/placement
 # Backbones that have met blocks in pre-training, and have not.
 for blocks in 0 0.5; do
   "$bin/python" scripts/pretrain_miniature.py --corpus $world/corpus --out runs/met-blocks/backbone-$blocks --steps 1000 --blocks $blocks
@@ -50,7 +51,7 @@ for blocks in 0 0.5; do
 done
 # The same runs asked other questions, about other instruments and voices.
 for run in runs/at-audio-50/sft-seed* runs/at-audio-50/full-seed* runs/at-audio-50/weights-x0.25-seed* runs/twice-50/*-seed* \
-  runs/twice-200/*-seed*; do
+  runs/twice-200/*-seed* runs/placement/*-seed*; do
   "$bin/coat" eval run "$run" --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --out "$run/dev"
 done
 for stride in off 2 4; do
