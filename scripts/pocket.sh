@@ -1,5 +1,5 @@
 #!/bin/sh
-# How pocket learned to hear, from installed packages and a seed. Some six hours on two cores; what is done is left.
+# How pocket learned to hear, from installed packages and a seed. Some five hours on two cores; what is done is left.
 #   apt-get install flite wordnet-base asterisk-core-sounds-en asterisk-core-sounds-en-wav tuxpaint-stamps-default \
 #     sonic-pi-samples fluidsynth fluid-soundfont-gm timgm6mb-soundfont
 #   sh scripts/pocket.sh [VENV]
