@@ -4,6 +4,7 @@
 and the files that it prints to. After each it says the exit status of the fork.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -58,6 +59,7 @@ class Prepared:
 def main():
     there = {"__name__": "__main__"}
     exec(json.loads(sys.stdin.readline()), there)
+    gc.freeze()  # what is imported stays: no fork looks through it for garbage, or copies its pages to do so
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()

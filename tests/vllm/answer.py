@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from vllm.distributed import cleanup_dist_env_and_memory
 
 from vllm import LLM, SamplingParams
 
@@ -27,23 +26,21 @@ def spoken(folder: Path, messages: list[dict]) -> list[dict]:
     ]
 
 
-def main(reference: str, out: str, jobs: list[tuple[str, str]]) -> None:
-    """Ask each export by name: ``one`` by one with prefix caching, or in one ``batch`` without."""
+def main(reference: str, name: str, mode: str, out: str) -> None:
+    """Ask an export by name: ``one`` by one with prefix caching, or in one ``batch`` without."""
     folder = Path(reference)
-    for name, mode in jobs:
-        llm = LLM(
-            str(folder / "exports" / name), dtype="float32", enforce_eager=True, max_model_len=4096,
-            max_logprobs=-1, enable_prefix_caching=mode == "one",
-        )  # fmt: skip
-        answer(llm, folder, name, mode, Path(out) / f"{name}-{mode}")
-        del llm
-        cleanup_dist_env_and_memory()
+    llm = LLM(
+        str(folder / "exports" / name), dtype="float32", enforce_eager=True, max_model_len=4096,
+        max_logprobs=-1, enable_prefix_caching=mode == "one",
+    )  # fmt: skip
+    answer(llm, folder, name, mode, Path(out))
 
 
 def answer(llm: LLM, folder: Path, name: str, mode: str, out: Path) -> None:
     """Ask one export, and keep prompts, answers and log-probabilities."""
     rows = json.loads((folder / f"{name}.json").read_text())
-    params = SamplingParams(temperature=0, max_tokens=rows[0]["max_tokens"], logprobs=-1)
+    # Tokens are compared, not their texts: to spell a whole vocabulary at each step takes longer than to compute it.
+    params = SamplingParams(temperature=0, max_tokens=rows[0]["max_tokens"], logprobs=-1, detokenize=False)
     if mode == "batch":
         rows = [row for row in rows if not row["options"]]
         answers = llm.chat([spoken(folder, row["messages"]) for row in rows], params, use_tqdm=False)

@@ -43,9 +43,10 @@ def test_trained_weights_are_served_as_they_answer_here(vllm, reference_of, tmp_
 
 
 def ask(vllm, reference, out, jobs):
-    """Ask vLLM what transformers was asked, by name of the export and way of asking."""
-    done = vllm.run(f"main({str(reference)!r}, {str(out)!r}, {jobs!r})")
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    """Ask vLLM what transformers was asked, by name of the export and way of asking; each in a process of its own."""
+    for name, mode in jobs:
+        done = vllm.run(f"main({str(reference)!r}, {name!r}, {mode!r}, {str(out / f'{name}-{mode}')!r})")
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
 def compare(reference, name, told, *, atol=1e-5):
