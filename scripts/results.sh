@@ -41,6 +41,9 @@ twice="--set stages.0.steps=300 --set stages.1.steps=1300"
 "$bin/coat" ablate recipes/small-world.yaml --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --seeds 1 \
   --arms sft,full,weights-x0.25,weights-x4,equal-weights,one-stage,before_assistant,without-basic_pitch,full-rate-x0.5,sft-rate-x0.5 \
   --workers "$workers" --out runs/screens
+"$bin/coat" ablate recipes/small-world.yaml --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --seeds 1 \
+  --arms sft,full,lora,sft-rate-x2,full-rate-x2,without-standin_speech,without-standin_affect,without-audio_reconstruction \
+  --workers "$workers" --out runs/more-screens
 "$bin/coat" ablate recipes/small-world.yaml $ask --arms sft,full,sft-rate-x0.5,full-rate-x0.5 --seeds 3 --workers "$workers" --out runs/rate
 "$bin/coat" ablate recipes/small-world.yaml $ask --arms sft,full,before_assistant --seeds 3 --workers "$workers" --out runs/placement
 # Backbones that have met blocks in pre-training, and have not.

@@ -19,7 +19,7 @@ import sys, time
 from coat.processes import pool
 from tests.test_processes import slowly
 several = pool(2, threads=1)
-for name in ("one", "two"):
+for name in ("one", "two", "waiting"):
     several.submit(slowly, sys.argv[1], name)
 time.sleep(600)
 """
@@ -31,6 +31,13 @@ print(list(each(abs, [-3, -2, -1], workers=2)))
 
 
 def slowly(folder, name):
+    """Work that keeps what it has when it is asked to stop, as a training does."""
+
+    def keep(*_):
+        (Path(folder) / f"{name}.kept").touch()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, keep)
     (Path(folder) / name).write_text(str(os.getpid()))
     time.sleep(600)
 
@@ -98,7 +105,7 @@ def test_a_script_needs_no_guard(tmp_path):
     assert done.stdout.splitlines() == ["begun", "[3, 2, 1]"]
 
 
-def test_they_end_where_the_one_that_they_work_for_is_killed(tmp_path):
+def test_they_keep_what_they_have_and_end_where_the_one_that_they_work_for_is_killed(tmp_path):
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root}
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS, tmp_path], env=environment)
@@ -111,6 +118,8 @@ def test_they_end_where_the_one_that_they_work_for_is_killed(tmp_path):
     pids = [int(path.read_text()) for path in found]
     assert len(set(pids)) == 2
     waited(lambda: not any(map(alive, pids)))
+    assert all(path.with_suffix(".kept").is_file() for path in found)
+    assert not (tmp_path / "waiting").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")

@@ -55,8 +55,12 @@ def pool(
     """
     from loky import ProcessPoolExecutor
 
+    class Pool(ProcessPoolExecutor):
+        def submit(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            return super().submit(_job, os.getpid(), function, *args, **options)
+
     env = None if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return ProcessPoolExecutor(count, initializer=_begin, initargs=(os.getpid(), begin, given), env=env)
+    return Pool(count, initializer=_begin, initargs=(os.getpid(), begin, given), env=env)
 
 
 def each(function: Callable[[Given], Made], items: Sequence[Given], *, workers: int, chunk: int = 1) -> Iterator[Made]:
@@ -89,6 +93,15 @@ def _begin(parent: int, begin: Callable[..., None] | None, given: tuple[Any, ...
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if begin:
         begin(*given)
+
+
+def _job(parent: int, function: Callable[..., Made], *args: Any, **options: Any) -> Made:
+    """Do it, and end there if nobody waits for it any more: what stands in the queue is not begun."""
+    try:
+        return function(*args, **options)
+    finally:
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _leave_interrupts() -> None:
