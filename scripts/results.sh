@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every figure of docs/results.md, on the small world. What is done is left as it is: stopped, it goes on.
-# Some ten hours on two cores.  sh scripts/results.sh [VENV]
+# Some twelve hours on two cores.  sh scripts/results.sh [VENV]
 set -eu
 cd "$(dirname "$0")/.."
 bin="${1:-.venv}/bin"
@@ -35,6 +35,7 @@ done
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms stride-2,stride-4 --seeds 2 --workers "$workers" --out runs/at-audio-strides
 twice="--set stages.0.steps=300 --set stages.1.steps=1300"
 "$bin/coat" ablate recipes/small-world.yaml --set "$few" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-50
+"$bin/coat" ablate recipes/small-world.yaml --set "$few" $ask --arms sft,full,sft-steps-x4,full-steps-x4 --seeds 2 --workers "$workers" --out runs/four-times
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $twice $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/twice-200
 "$bin/coat" ablate recipes/small-world.yaml --set "$labels" $ask --arms sft,full --seeds 5 --workers "$workers" --out runs/at-audio-200
 # What else a recipe sets, looked at once on the development split; half the learning rate, and the other placement, over seeds.
@@ -54,7 +55,7 @@ for blocks in 0 0.5; do
 done
 # The same runs asked other questions, about other instruments and voices.
 for run in runs/at-audio-50/sft-seed* runs/at-audio-50/full-seed* runs/at-audio-50/weights-x0.25-seed* runs/twice-50/*-seed* \
-  runs/twice-200/*-seed* runs/placement/*-seed*; do
+  runs/twice-200/*-seed* runs/placement/*-seed* runs/four-times/*-steps-x4-seed*; do
   "$bin/coat" eval run "$run" --tasks $world/corpus/dev.jsonl --limit 150 --max-new-tokens 32 --out "$run/dev"
 done
 for stride in off 2 4; do
