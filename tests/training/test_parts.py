@@ -41,6 +41,13 @@ def taught(tiny_path, manifest, tmp_path_factory):
     return train(recipe(tiny_path, manifest, {"projector": 1e-2, "audio_tower": "lora"}), folder)
 
 
+def test_every_part_is_trained_in_full_precision_where_the_backbone_is_in_half(taught, tiny_path, manifest, tmp_path):
+    asked = recipe(tiny_path, manifest, {"projector": 1e-2, "audio_tower": "lora"})
+    half = train(asked.model_copy(update={"training": asked.training.model_copy(update={"precision": "bf16"})}), tmp_path)
+    assert losses(half) == pytest.approx(losses(taught), rel=0.05)
+    assert {value.dtype for value in load_file(half / "adapter" / "adapter_model.safetensors").values()} == {torch.float32}
+
+
 def test_a_part_moves_at_its_own_rate(taught, tiny_path):
     before = load_model(tiny_path, device="cpu").backbone.projector.linear.weight
     after = load_file(taught / "adapter" / "adapter_model.safetensors")

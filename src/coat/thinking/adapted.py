@@ -104,10 +104,7 @@ class AdaptedModel(nn.Module):
             raise CoatError(
                 f"LoRA found no module to adapt: {error}", "Check lora.target_modules in the recipe."
             ) from None
-        for parameter in self.backbone.model.parameters():
-            # In half precision a small step is rounded away: at 1e-5 five of six weights would never move.
-            if parameter.requires_grad and parameter.dtype in (float16, bfloat16):
-                parameter.data = parameter.data.float()
+        self._train_in_full_precision()
         return self._check_adapted(audio_tower=audio_tower)
 
     def load_adapter(self, folder: str, *, trainable: bool = False) -> list[str]:
@@ -133,7 +130,14 @@ class AdaptedModel(nn.Module):
                     f"The adapter in {folder} fits no layer of this model: {error}",
                     "Take the base, and the side of transformers 5.21, that it was trained with; both read exports.",
                 ) from None
+            self._train_in_full_precision()
         return self._check_adapted()
+
+    def _train_in_full_precision(self) -> None:
+        """In half precision a small step is rounded away: at 1e-5 five of six weights would never move."""
+        for parameter in self.backbone.model.parameters():
+            if parameter.requires_grad and parameter.dtype in (float16, bfloat16):
+                parameter.data = parameter.data.float()
 
     def adapter_weights(self) -> dict[str, Tensor]:
         """LoRA weights and token rows by PEFT's names; where processes hold shards of them, all must ask."""
