@@ -43,9 +43,11 @@ def taught(tiny_path, manifest, tmp_path_factory):
 
 def test_every_part_is_trained_in_full_precision_where_the_backbone_is_in_half(taught, tiny_path, manifest, tmp_path):
     asked = recipe(tiny_path, manifest, {"projector": 1e-2, "audio_tower": "lora"})
-    half = train(asked.model_copy(update={"training": asked.training.model_copy(update={"precision": "bf16"})}), tmp_path)
+    training = asked.training.model_copy(update={"precision": "bf16"})
+    half = train(asked.model_copy(update={"training": training}), tmp_path)
     assert losses(half) == pytest.approx(losses(taught), rel=0.05)
-    assert {value.dtype for value in load_file(half / "adapter" / "adapter_model.safetensors").values()} == {torch.float32}
+    weights = load_file(half / "adapter" / "adapter_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
 def test_a_part_moves_at_its_own_rate(taught, tiny_path):
