@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +163,8 @@ class StepTrainer(Trainer):
         batches = list(inputs)
         while True:
             try:
-                return self._passes(model, batches, num_items_in_batch)
+                with inputs_as_they_are(model, active=self.args.bf16 and not self.is_deepspeed_enabled):
+                    return self._passes(model, batches, num_items_in_batch)
             except torch.OutOfMemoryError as error:
                 batches = self._smaller(batches, error)
                 model.zero_grad()  # half of a step may be in there
@@ -231,3 +232,23 @@ class StepTrainer(Trainer):
         """Not estimated: the Trainer's formula knows no audio tower and no frozen parts."""
         del inputs
         return 0
+
+
+@contextmanager
+def inputs_as_they_are(model: nn.Module, *, active: bool) -> Iterator[None]:
+    """LoRA layers do not widen their inputs to float32, the type of their factors: autocast would narrow them again.
+
+    PEFT's own ``disable_input_dtype_casting`` fails on a model that has trainable token rows (0.21).
+
+    Args:
+        model: Holds PEFT's layers.
+        active: Whether passes run under autocast.
+    """
+    layers = [each for each in model.modules() if getattr(each, "cast_input_dtype_enabled", False)] if active else []
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
