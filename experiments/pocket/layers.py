@@ -2,9 +2,9 @@
 
     python -m experiments.pocket.layers whisper=runs/pocket/parts pocket runs/pocket/ladder-50/full-seed0
 
-The notes are those of :mod:`experiments.pocket.notes`: probes are fitted on training notes, and scored on notes of
-another soundfont. Layer 0 is what enters the first layer; ``projector`` is what the language model is given, and
-``think`` the think states, where there are any.
+The notes are those of :mod:`experiments.pocket.notes`: probes are fitted on training notes, and scored on the
+development split's, of another soundfont. Layer 0 is what enters the first layer; ``projector`` is what the language
+model is given, and ``think`` the think states, where there are any.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("models", nargs="+", help="Runs, exports, checkpoints or pocket; NAME=PLACE names one.")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="Of experiments.pocket.notes.")
     arguments = parser.parse_args(given)
-    fitted, scored = (notes_of(arguments.out / f"notes-{name}.jsonl") for name in ("train-200-seed0", "test"))
+    fitted, scored = (notes_of(arguments.out / f"notes-{name}.jsonl") for name in ("train-200-seed0", "dev"))
     answers, references = [answer for _, answer in fitted], [answer for _, answer in scored]
     names, table = [], defaultdict(list)
     for asked in arguments.models:

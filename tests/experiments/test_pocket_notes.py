@@ -1,8 +1,10 @@
 import torch
+from experiments.pocket import layers
 from experiments.pocket.notes import NAMES, PITCH, SPLITS, Split, notes, write_teacher
 
 from coat.audio import load_audio
 from coat.experts import make_expert
+from coat.files import write_jsonl
 from coat.synthetic.music import find_soundfont
 from coat.testing.checkpoints import random_backbone
 from coat.testing.conformance import AUDIO_SPEC
@@ -40,6 +42,22 @@ def test_the_teacher_is_the_tower_s_own_encoder(tmp_path):
     features, frames = teacher.features(0.1 * torch.randn(1, 16_000), torch.tensor([16_000]))
     assert features.shape == (1, 50, backbone.audio_size)
     assert frames.tolist() == [50]
+
+
+def test_each_layer_of_a_tower_is_probed(tmp_path, capsys, monkeypatch):
+    """A tower of random weights; what enters its layers tells notes apart: chance is one in seven."""
+    (tmp_path / "clips").mkdir()
+    random_backbone("qwen2_audio", tmp_path / "parts")
+    for name, count in (("train", 42), ("dev", 21)):
+        rows = notes(tmp_path, name, Split(count, find_soundfont(), (0, 40, 73), 0))
+        write_jsonl(tmp_path / f"notes-{name}{'-200-seed0' * (name == 'train')}.jsonl", rows)
+    monkeypatch.setattr(layers, "FITTED_ON", (42,))
+    layers.main([f"untaught={tmp_path / 'parts'}", "--out", str(tmp_path)])
+    printed = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert printed[0] == ["layer", "untaught, 42"]
+    found = {layer: float(score) for layer, score in printed[2:]}
+    assert list(found) == ["0", "1", "2", "projector"]
+    assert found["0"] > 30
 
 
 def test_held_out_notes_are_of_other_instruments_and_another_soundfont():
