@@ -60,6 +60,18 @@ def test_a_part_moves_at_its_own_rate(taught, tiny_path):
     assert 0 < max(float(value.abs().max()) for value in rows) < 4e-4
 
 
+def test_reconstruction_is_held_to_what_the_checkpoint_hears(taught, tiny_path):
+    """In training and in what is measured afterwards: a target that is trained could shrink to nothing."""
+    before, after = load_model(tiny_path, device="cpu"), load_model(taught, device="cpu", heads=True)
+    batch = make_batch(after.builder, [conversation(0.7)])
+    with torch.no_grad():
+        (still,), (moved,) = before.audio_embeddings(batch), after.audio_embeddings(batch)
+        (held,) = after(batch).audio_embeddings
+        assert (moved - still).abs().max() > 1e-3
+        torch.testing.assert_close(held, still)
+        torch.testing.assert_close(after.audio_embeddings(batch)[0], moved)
+
+
 def test_a_run_answers_as_its_export_does(taught, tmp_path):
     export(taught, tmp_path / "export", say=lambda _: None)
     run, exported = (load_model(path, device="cpu") for path in (taught, tmp_path / "export"))

@@ -196,10 +196,8 @@ class Backbone(nn.Module, ABC):
         Args:
             states: The tower's states of each clip, ``(L_a, audio_size)``.
         """
-        # A trained one is in full precision, and stands behind the frozen weights that it began with (PEFT).
-        weights = list(self.projector.parameters())
-        weight = next((each for each in weights if each.requires_grad), weights[0])
-        rows = torch.cat(list(states)).to(weight.device, weight.dtype)
+        weight = next(self.projector.parameters())
+        rows = torch.cat(list(states)).to(weight.device, weight.dtype)  # a trained one is in full precision
         return list(self.project(rows).to(self.dtype).split([len(row) for row in states]))
 
     def audio_embeddings(self, features: AudioFeatures) -> list[Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Literal, Self
 
-from torch import Tensor, bfloat16, float16, nn
+from torch import Tensor, autocast, bfloat16, float16, nn
 
 from coat.backbones.adapters import no_bitsandbytes
 from coat.backbones.base import Backbone
@@ -138,6 +140,35 @@ class AdaptedModel(nn.Module):
         for parameter in self.backbone.model.parameters():
             if parameter.requires_grad and parameter.dtype in (float16, bfloat16):
                 parameter.data = parameter.data.float()
+
+    @contextmanager
+    def mixed_precision(self) -> Iterator[None]:
+        """Lets what is trained of tower and projector, in float32, read a backbone in half precision."""
+        backbone = self.backbone
+        parameters = chain(backbone.audio_tower.parameters(), backbone.projector.parameters())
+        mixed = backbone.dtype in (float16, bfloat16) and any(each.requires_grad for each in parameters)
+        with autocast(backbone.device.type, dtype=backbone.dtype if mixed else None, enabled=mixed):
+            yield
+
+    def hearing_adapters(self) -> list[Any]:
+        """PEFT's layers in tower and projector; none where a recipe leaves both frozen."""
+        modules = chain(self.backbone.audio_tower.modules(), self.backbone.projector.modules())
+        return [each for each in modules if hasattr(each, "_disable_adapters")] if self.peft is not None else []
+
+    @contextmanager
+    def hearing_as_it_began(self) -> Iterator[None]:
+        """Tower and projector as they are in the checkpoint, without what was trained of them.
+
+        PEFT's own ``disable_adapter`` would turn gradients of the whole model off, and on again.
+        """
+        layers = self.hearing_adapters()
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
 
     def adapter_weights(self) -> dict[str, Tensor]:
         """LoRA weights and token rows by PEFT's names; where processes hold shards of them, all must ask."""

@@ -34,7 +34,8 @@ class CoatOutput:
     Attributes:
         response_logits: ``(R, V)`` at the positions that predict response tokens.
         response_labels: ``(R,)`` those tokens.
-        audio_embeddings: x_A of every clip, ``(N, L_a, d)``, zero-padded, detached.
+        audio_embeddings: x_A of every clip, ``(N, L_a, d)``, zero-padded, detached; as the checkpoint gives it where
+            tower or projector are trained, see :meth:`ThinkingModel.reference_embeddings`.
         audio_lengths: ``(N,)`` L_a.
         think_hidden: H_think of every clip, ``(N, L, d)``; None without blocks.
         think_mask: ``(N, L)``, True where a think token is real and stands for sound.
@@ -139,7 +140,8 @@ class ThinkingModel(AdaptedModel):
             "response_labels": batch.labels[:, 1:][predicts],
         }
         if audio:
-            output["audio_embeddings"] = pad_sequence(audio, batch_first=True).detach()
+            still = self.reference_embeddings(batch) if names and self.hearing_adapters() else audio
+            output["audio_embeddings"] = pad_sequence(still, batch_first=True).detach()
             output["audio_lengths"] = torch.tensor([len(row) for row in audio], device=hidden.device)
         if batch.think_lengths is not None:
             think, _ = split_segments(hidden[batch.input_ids == self.tokens.think], batch.think_lengths)
@@ -167,8 +169,19 @@ class ThinkingModel(AdaptedModel):
         """x_A of every clip of a batch, ``(L_a, d)`` each; the tower's states are computed, or as they were cached."""
         if batch.audio is None:
             return []
-        states = batch.audio if isinstance(batch.audio, list) else self.backbone.tower_states(batch.audio)
-        return self.backbone.project_all(states)
+        with self.mixed_precision():
+            states = batch.audio if isinstance(batch.audio, list) else self.backbone.tower_states(batch.audio)
+            return self.backbone.project_all(states)
+
+    @torch.no_grad()
+    def reference_embeddings(self, batch: Batch) -> list[Tensor]:
+        """x_A of every clip as the checkpoint gives it, ``(L_a, d)`` each: what reconstruction is held to.
+
+        The same as :meth:`audio_embeddings` unless a recipe trains tower or projector. A target that moves with them
+        could shrink to nothing, or grow past what its loss was weighed for.
+        """
+        with self.hearing_as_it_began():
+            return self.audio_embeddings(batch)
 
     def _idle_audio(self, batch: Batch, *, whole_path: bool) -> list[Tensor]:
         """x_A of nothing that matters, by tower and projector: what is trained of them has a gradient then, zero."""

@@ -84,7 +84,7 @@ def _targets(
     for batch in batches():
         if batch.think_lengths is None:
             continue
-        audio = model.audio_embeddings(batch)
+        audio = model.reference_embeddings(batch)
         lengths = torch.tensor([len(row) for row in audio], device=audio[0].device)
         embeddings = pad_sequence(audio, batch_first=True)
         for name, expert in experts.items():

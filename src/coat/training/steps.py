@@ -244,7 +244,8 @@ def inputs_as_they_are(model: nn.Module, *, active: bool) -> Iterator[None]:
         model: Holds PEFT's layers.
         active: Whether passes run under autocast.
     """
-    layers = [each for each in model.modules() if getattr(each, "cast_input_dtype_enabled", False)] if active else []
+    widening = (each for each in model.modules() if getattr(each, "cast_input_dtype_enabled", False))
+    layers: list[Any] = list(widening) if active else []
     for layer in layers:
         layer.cast_input_dtype_enabled = False
     try:

@@ -175,6 +175,19 @@ class Passes:
         assert torch.cosine_similarity(full, half, dim=0) > 0.97
         assert float(half.norm() / full.norm()) == pytest.approx(1, abs=0.1)
 
+    def test_what_is_trained_is_in_full_precision_and_reads_a_backbone_in_half(self, loaded):
+        """Outside autocast, as calibration does: projector and tower's adapter in float32, the rest in bfloat16."""
+        model = ThinkingModel(loaded).eval()
+        batch = training_batch(model)
+        with torch.no_grad():
+            full = torch.cat(model.audio_embeddings(batch))
+            loaded.model.bfloat16()
+            model.add_lora(rank=2, alpha=4, audio_tower=True, projector=True)
+            half = torch.cat(model.audio_embeddings(batch))
+        assert {parameter.dtype for parameter in model.trainable().values()} == {torch.float32}
+        assert half.dtype == torch.bfloat16
+        assert torch.cosine_similarity(full.flatten(), half.float().flatten(), dim=0) > 0.99
+
     def test_saved_merged_and_reloaded_weights_give_the_same_logits(self, loaded, tmp_path):
         model = trainable(loaded).eval()
         batch = training_batch(model)
