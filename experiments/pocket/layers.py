@@ -66,8 +66,8 @@ def states(model: ThinkingModel, clips: Sequence[Clip]) -> dict[str, np.ndarray]
     """Means over time by layer, ``(N, size)`` each.
 
     Args:
-        model: Its tower has ``layers``, as Whisper's and those that were made of it have.
-        clips: Of notes.
+        model: A model whose tower has ``layers``, as Whisper's and those that were made of it have.
+        clips: Clips of notes.
     """
     layers: Any = model.backbone.audio_tower.layers
     seen: list[Tensor] = []

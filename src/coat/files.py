@@ -1,9 +1,9 @@
-"""Files that are written whole or not at all, and lines that survive a killed run."""
+"""Files that are written whole or not at all, lines that survive a killed run, and names of folders in tables."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +44,27 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not content.endswith(b"\n") and content:
         write_whole(path, rows)
     return found
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """A name for each of some folders that tells it from the others: its last part, or what they do not share.
+
+    Args:
+        paths: Folders or files. The same one twice has the same name twice.
+
+    Example:
+        >>> short_names(["runs/base", "runs/pitch"])
+        ['base', 'pitch']
+        >>> short_names(["ladder/sft-seed0/eval", "ladder/full-seed0/eval"])
+        ['sft-seed0', 'full-seed0']
+    """
+    parts = [Path(path).parts or Path.cwd().parts[-1:] for path in paths]
+    different = len(set(parts))
+    if len({each[-1] for each in parts}) < different:
+        while len({each[-1] for each in parts}) == 1 and all(len(each) > 1 for each in parts):
+            parts = [each[:-1] for each in parts]
+    for last in range(1, max(map(len, parts))):
+        names = ["/".join(each[-last:]) for each in parts]
+        if len(set(names)) == different:
+            return names
+    return ["/".join(each) for each in parts]

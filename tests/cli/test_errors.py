@@ -55,6 +55,12 @@ def test_a_misspelt_field(recipe, tmp_path):
     assert_helps(result, "thinkin", "Did you mean 'thinking'?", "docs/recipes.md")
 
 
+def test_two_models_of_one_name_are_not_probed_into_the_same_files(tmp_path):
+    result = coat("probe", "a=one", "a=two", "--labels", "l.jsonl", "--targets", "mood", "--out", "p", cwd=tmp_path)
+    assert_helps(result, "Two models are named a", "NAME=PLACE")
+    assert not (tmp_path / "p").exists()
+
+
 def test_a_misspelt_override(recipe, tmp_path):
     assert_helps(coat("train", recipe(), "--set", "training.sead=1", cwd=tmp_path), "training.sead", "seed")
 

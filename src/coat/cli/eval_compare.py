@@ -26,11 +26,11 @@ def compare(
     from coat.evaluation.compare import compare_runs
     from coat.evaluation.scoring import check_protocol
     from coat.evaluation.statistics import LOWER_IS_BETTER
+    from coat.files import short_names
 
     found = compare_runs(first, second, check_protocol(protocol))
-    table = Table(
-        "task", first.name, second.name, "difference [95 %]", "p (Holm)", "items", title=f"protocol {protocol}"
-    )
+    names = short_names([first, second])
+    table = Table("task", *names, "difference [95 %]", "p (Holm)", "items", title=f"protocol {protocol}")
     for each in found:
         for place, change in enumerate(each.differences):
             better = (change.value > 0) == (change.metric not in LOWER_IS_BETTER)
@@ -73,11 +73,11 @@ def report(
     quiet()
     from coat.evaluation.compare import compare_runs
     from coat.evaluation.scoring import check_protocol
+    from coat.files import short_names
     from coat.reports.evaluation import write_eval_page
 
     path, chosen = out or folders[-1] / "report.html", check_protocol(protocol)
-    compared = [
-        (folders[0].name, folder.name, compare_runs(folders[0], folder, chosen)) for folder in folders[1:]
-    ]  # fmt: skip
+    first, *others = zip(short_names(folders), folders, strict=True)
+    compared = [(first[0], name, compare_runs(first[1], folder, chosen)) for name, folder in others]
     write_eval_page(folders, path, protocol=chosen, compared=compared)
     typer.echo(str(path))

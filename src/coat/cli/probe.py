@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,7 @@ def probe(
     from coat.reports.probes import write_probe_page
     from coat.training.progress import bar_for, make_progress
 
+    named = _named(models)
     chosen = [_target(text, Target) for text in targets.split(",") if text]
     sides = [read_clips(labels, target, limit=clips) for target in chosen]
     out.mkdir(parents=True, exist_ok=True)
@@ -53,8 +55,7 @@ def probe(
     with make_progress() as bar:
         advance = bar_for(bar)
         advance("models and targets", 0, len(models) * len(chosen))
-        for text in models:
-            name, model_path = _named(text)
+        for name, model_path in named.items():
             model = load_model(model_path)
             answers = out / f"{name}-answers"
             if tasks:
@@ -91,9 +92,18 @@ def _target(text: str, kind: Any) -> Any:
     return kind(*parts)
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, model_path = text.partition("=")
-    return (name, model_path) if equals else (Path(text).name, text)
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """Places by the names that files and tables have them under."""
+    from coat.files import short_names
+
+    pairs = [text.partition("=")[::2] if "=" in text else ("", text) for text in models]
+    places = [place for _, place in pairs]
+    short = [name.replace("/", "-") for name in short_names(places)]
+    names = [name or other for (name, _), other in zip(pairs, short, strict=True)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CoatError(f"Two models are named {twice[0]}.", "Name one of them otherwise: NAME=PLACE")
+    return dict(zip(names, places, strict=True))
 
 
 def _ask(model: Any, model_path: str, manifest: Path, tasks: list[str], folder: Path, max_new_tokens: int) -> None:

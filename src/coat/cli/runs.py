@@ -50,10 +50,11 @@ def compare(folders: Folders) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from coat.files import short_names
     from coat.reports.runs import differences, read_run
 
     found = [read_run(folder) for folder in folders]
-    table = Table("", *(run.folder.name for run in found))
+    table = Table("", *short_names([run.folder for run in found]))
     for field, values in differences(found).items():
         table.add_row(field, *values)
     table.add_section()

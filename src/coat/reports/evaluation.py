@@ -19,6 +19,7 @@ from coat.evaluation.run import Answered, read_run
 from coat.evaluation.scoring import Protocol, Scored, TaskScore
 from coat.evaluation.sources import is_manifest, open_manifest_tasks, open_task
 from coat.evaluation.statistics import LOWER_IS_BETTER, Score
+from coat.files import short_names
 from coat.reports.page import Player, Section, Table, write_report
 from coat.reports.plots import COLOURS, encode, plt
 from coat.versions import MISSING
@@ -44,7 +45,7 @@ def write_eval_page(
         compared: Names of two runs and how they compare.
         worst: Wrong answers shown for each task of the last run, with their sounds.
     """
-    names = _names(folders)
+    names = short_names(folders)
     runs = [read_run(folder) for folder in folders]
     results = {
         name: {task.task.name: (*scored(task, protocol), task) for task in tasks}
@@ -72,11 +73,6 @@ def cell(score: Score) -> str:
     if not score.items:
         return "none"
     return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    names = [folder.name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 Results = Mapping[str, Mapping[str, tuple[TaskScore, list[Scored], Answered]]]

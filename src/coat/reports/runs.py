@@ -11,7 +11,7 @@ import yaml
 
 from coat.checkpoints.references import is_finished
 from coat.errors import CoatError
-from coat.files import read_jsonl
+from coat.files import read_jsonl, short_names
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def plot_runs(runs: Sequence[Run], path: Path) -> None:
 
     from coat.reports.plots import plot_losses
 
-    titles = {str(run.folder): run.folder.name for run in runs}
+    folders = [str(run.folder) for run in runs]
+    titles = dict(zip(folders, short_names(folders), strict=True))
     metrics = {str(run.folder): read_jsonl(run.folder / "metrics.jsonl") for run in runs}
     if not any(metrics.values()):
         raise CoatError("These runs have no metrics yet.", "Wait for the first line of metrics.jsonl.")
