@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, Literal, Self
 
@@ -141,14 +141,13 @@ class AdaptedModel(nn.Module):
             if parameter.requires_grad and parameter.dtype in (float16, bfloat16):
                 parameter.data = parameter.data.float()
 
-    @contextmanager
-    def mixed_precision(self) -> Iterator[None]:
+    def mixed_precision(self) -> AbstractContextManager[object]:
         """Lets what is trained of tower and projector, in float32, read a backbone in half precision."""
         backbone = self.backbone
         parameters = chain(backbone.audio_tower.parameters(), backbone.projector.parameters())
-        mixed = backbone.dtype in (float16, bfloat16) and any(each.requires_grad for each in parameters)
-        with autocast(backbone.device.type, dtype=backbone.dtype if mixed else None, enabled=mixed):
-            yield
+        if backbone.dtype in (float16, bfloat16) and any(each.requires_grad for each in parameters):
+            return autocast(backbone.device.type, dtype=backbone.dtype)
+        return nullcontext()
 
     def hearing_adapters(self) -> list[Any]:
         """PEFT's layers in tower and projector; none where a recipe leaves both frozen."""
